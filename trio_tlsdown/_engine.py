@@ -1,0 +1,241 @@
+"""One TLS session without I/O: bytes in, bytes out, and how it ended.
+
+`trio.SSLStream` opens the session: it takes the engine for an `ssl.SSLObject`
+and does the handshake. From then on the engine is used directly, because what
+goes through SSLStream can get lost when a call fails or is cancelled: plaintext
+it had in hand, ciphertext it had taken out of its buffer, the fatal alert it
+did not flush, and, after the first error, everything that is left to read.
+Here
+
+- *plaintext* stays in a buffer until `take`, when no ``await`` can come in
+  between;
+- *ciphertext* stays in `output` until the wire has its turn to send, and is
+  sent from there in order, so nothing overtakes and nothing is skipped;
+- *endings* go to the `ConnectionState`, and the first error is kept.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from typing import Final
+
+from ._state import ConnectionState, Event, Receiving, Sending
+
+# The most plaintext that one record holds: RFC 9846 section 5.1. Reading in this
+# size leaves no decrypted bytes inside OpenSSL.
+MAX_RECORD: Final = 2**14
+
+
+class Engine:
+    """One TLS session.
+
+    Args:
+      ssl_object: The session as OpenSSL has it.
+      incoming: What it reads.
+      output: What it writes: ciphertext that is due.
+      state: Told how the session goes.
+    """
+
+    __slots__ = (
+        "_incoming",
+        "_plaintext",
+        "_state",
+        "_tickets",
+        "error",
+        "output",
+        "ssl_object",
+        "unread",
+    )
+
+    def __init__(
+        self,
+        ssl_object: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        output: ssl.MemoryBIO,
+        state: ConnectionState,
+    ) -> None:
+        self.ssl_object = ssl_object
+        self.output = output
+        self.error: ssl.SSLError | None = None
+        self.unread = 0
+        self._incoming = incoming
+        self._state = state
+        self._plaintext: deque[bytes | memoryview] = deque()
+        self._tickets = b""
+
+    # Receiving:
+
+    def feed(self, ciphertext: bytes | bytearray) -> None:
+        """Decrypt what was received; ``b""`` is the end of the transport.
+
+        OpenSSL is never told of that end: it would put a fatal alert out and
+        break the session for sending, and with OP_IGNORE_UNEXPECTED_EOF take
+        the cut for a close_notify.
+        """
+        if ciphertext:
+            self._incoming.write(ciphertext)
+            self.decrypt()
+        elif self._state.receiving is Receiving.OPEN:
+            self._state.move(Event.TRUNCATED)
+
+    def decrypt(self) -> None:
+        """Decrypt all that has arrived."""
+        # What follows the peer's close_notify is not for us: RFC 9846
+        # section 6.1.
+        while self._incoming.pending and self._state.receiving is Receiving.OPEN:
+            try:
+                chunk = self.ssl_object.read(MAX_RECORD)
+            except ssl.SSLWantReadError:
+                return
+            except ssl.SSLZeroReturnError:
+                chunk = b""  # how the peer's alert shows once ours was sent
+            except ssl.SSLError as exc:
+                self._fail(exc)
+                return
+            if chunk:
+                self._plaintext.append(chunk)
+                self.unread += len(chunk)
+            else:
+                self._state.move(Event.CLOSE_NOTIFY_RECEIVED)
+
+    def take(self, max_bytes: int) -> bytes:
+        """Up to *max_bytes* of what was decrypted; ``b""`` if there is nothing."""
+        taken: list[bytes | memoryview] = []
+        room = min(max_bytes, self.unread)
+        self.unread -= room
+        while room:
+            chunk = self._plaintext.popleft()
+            if len(chunk) > room:
+                # A view: many small reads of one record must not copy its rest
+                # each time.
+                view = memoryview(chunk)
+                self._plaintext.appendleft(view[room:])
+                chunk = view[:room]
+            taken.append(chunk)
+            room -= len(chunk)
+        return bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
+
+    def trailing(self) -> bytes:
+        """What came behind the peer's close_notify, in clear text."""
+        return self._incoming.read()
+
+    # Sending:
+
+    def encrypt(self, data: bytes | bytearray | memoryview) -> None:
+        """Make *data* due.
+
+        Raises:
+          ssl.SSLWantReadError: the peer renegotiates (TLS 1.2). Send what is
+            due, feed what it answers, then call again with the same data.
+        """
+        try:
+            self.ssl_object.write(data)
+        except ssl.SSLWantReadError:
+            raise
+        except ssl.SSLError as exc:
+            self._fail(exc)
+        self._release_tickets()
+
+    def encrypt_close_notify(self) -> None:
+        """Make our close_notify due, unless it is already, or too late."""
+        # SSL_shutdown reads, and eats what it reads: application data would be
+        # lost and every later read fail. So it must find none.
+        self.decrypt()
+        if self._state.sending is not Sending.OPEN:
+            return
+        try:
+            # A return does not mean that the peer's alert was received.
+            self.ssl_object.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as exc:
+            self._fail(exc)
+            return
+        self._state.move(Event.CLOSE_NOTIFY_ENCRYPTED)
+        self._release_tickets()
+
+    # What trio.SSLStream calls:
+
+    def do_handshake(self) -> None:
+        """Take the handshake one step on; return when it has ended, well or not."""
+        if self._state.sending is not Sending.HANDSHAKING:
+            return  # the wire could not send
+        if self._incoming.eof:
+            # As in feed(). If the transport was reset that is known already.
+            if self._state.receiving is Receiving.HANDSHAKING:
+                self._state.move(Event.TRUNCATED)
+            return
+        try:
+            self.ssl_object.do_handshake()
+        except ssl.SSLWantReadError:
+            raise
+        except ssl.SSLZeroReturnError:
+            # A close_notify instead of a handshake: nothing was authenticated.
+            self._state.move(Event.TRUNCATED)
+            return
+        except ssl.SSLError as exc:
+            self._fail(exc)
+            return
+        self._state.move(Event.HANDSHAKE_DONE)
+        if self.server_side and self.version() == "TLSv1.3":
+            # OpenSSL sends session tickets at once. A client that only sends and
+            # never reads would then deadlock with us, or get a reset instead of
+            # its last bytes. They wait for the next output of any kind:
+            # https://github.com/python-trio/trio/issues/819
+            self._tickets = self.output.read()
+        self.decrypt()  # data may have come along with the peer's last flight
+
+    @property
+    def server_side(self) -> bool:
+        """Whether this is the server's end."""
+        return self.ssl_object.server_side
+
+    def version(self) -> str | None:
+        """The version that was negotiated."""
+        return self.ssl_object.version()
+
+    # Parts:
+
+    def _fail(self, error: ssl.SSLError) -> None:
+        # OpenSSL remembers only that something failed, and says EOF from then
+        # on: a bad MAC would look like a truncation. The first error stays.
+        if self.error is None:
+            self.error = error
+            self._state.move(Event.FAILED)
+        self._release_tickets()
+
+    def _release_tickets(self) -> None:
+        if self._tickets and self.output.pending:
+            self.output.write(self._tickets + self.output.read())
+            self._tickets = b""
+
+
+class EngineContext:
+    """What SSLStream takes for the user's SSLContext, which stays untouched."""
+
+    __slots__ = ("_context", "_state", "engine")
+
+    engine: Engine
+
+    def __init__(self, context: ssl.SSLContext, state: ConnectionState) -> None:
+        self._context = context
+        self._state = state
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        *,
+        server_side: bool,
+        server_hostname: str | bytes | None,
+    ) -> Engine:
+        """Make the engine, once."""
+        ssl_object = self._context.wrap_bio(
+            incoming,
+            outgoing,
+            server_side=server_side,
+            server_hostname=server_hostname,
+        )
+        self.engine = Engine(ssl_object, incoming, outgoing, self._state)
+        return self.engine

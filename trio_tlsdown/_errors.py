@@ -1,0 +1,130 @@
+"""What can go wrong, by whose fault it is.
+
+At the stream boundary every error is one of Trio's: ours are subclasses that
+carry the data. Misuse raises `trio.ClosedResourceError`,
+`trio.BusyResourceError`, `TypeError` or `ValueError`, as in Trio.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final
+
+from trio import BrokenResourceError
+
+# What OpenSSL says when the first bytes are not a TLS record.
+NOT_TLS: Final = frozenset(
+    {
+        "HTTP_REQUEST",
+        "HTTPS_PROXY_REQUEST",
+        "PACKET_LENGTH_TOO_LONG",
+        "RECORD_LAYER_FAILURE",
+        "UNKNOWN_PROTOCOL",
+        "WRONG_VERSION_NUMBER",
+    }
+)
+
+
+class TLSDownError(Exception):
+    """The root of this package's own errors."""
+
+
+class TruncatedError(TLSDownError, BrokenResourceError):
+    """The transport ended and the peer's close_notify never came.
+
+    What was received may be incomplete: the peer crashed, does not say
+    goodbye, or an attacker cut the connection. Do not treat it as a whole
+    unless the application's own framing says so.
+
+    Attributes:
+      mid_record: Whether the cut fell inside a TLS record. Diagnostic only: an
+        attacker can choose a boundary.
+    """
+
+    def __init__(self, *, mid_record: bool) -> None:
+        self.mid_record = mid_record
+        where = "inside a TLS record" if mid_record else "between two TLS records"
+        super().__init__(
+            f"the peer's transport ended {where}, without close_notify: "
+            "data may be missing"
+        )
+        # What trio.SSLStream chains here, and what code written for it looks for.
+        self.__cause__ = ssl.SSLEOFError(
+            ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol"
+        )
+
+
+class TransportBrokenError(TLSDownError, BrokenResourceError):
+    """The transport under the TLS session failed (ECONNRESET, EPIPE, ...).
+
+    The cause is the `OSError` behind it, or else what the transport raised.
+    """
+
+    def __init__(self, error: BrokenResourceError) -> None:
+        super().__init__(*error.args or ("the transport failed",))
+        self.__cause__ = error.__cause__ or error
+
+
+class TLSFailedError(TLSDownError, BrokenResourceError):
+    """The TLS layer failed: fatal alert, bad record, handshake refused.
+
+    The cause is the `ssl.SSLError`.
+
+    Attributes:
+      reason: OpenSSL's word for it, such as ``"CERTIFICATE_VERIFY_FAILED"``;
+        None if it gave none.
+      during_handshake: Whether it kept the connection from being established.
+    """
+
+    def __init__(self, error: ssl.SSLError | None, *, during_handshake: bool) -> None:
+        self.reason: str | None = getattr(error, "reason", None)
+        self.during_handshake = during_handshake
+        what = "the TLS handshake" if during_handshake else "TLS"
+        if error is None:
+            detail = "it was closed by another task"
+        elif isinstance(error, ssl.SSLCertVerificationError):
+            detail = f"certificate verification: {error.verify_message}"
+        elif during_handshake and self.reason in NOT_TLS:
+            detail = f"the peer does not seem to speak TLS ({self.reason})"
+        else:
+            detail = str(error.strerror or error)
+        super().__init__(f"{what} failed: {detail}")
+        self.__cause__ = error
+
+
+class UnreadDataError(TLSDownError, BrokenResourceError):
+    """`TLSStream.unwrap` found application data that nobody has read.
+
+    Read it with `TLSStream.receive_some` until ``b""``, then unwrap.
+
+    Attributes:
+      unread: How many bytes of plaintext are waiting.
+    """
+
+    def __init__(self, unread: int) -> None:
+        self.unread = unread
+        super().__init__(
+            f'{unread} bytes of application data are unread: receive until b"", '
+            "then unwrap"
+        )
+
+
+class HalfCloseUnsupportedError(TLSDownError, RuntimeError):
+    """Half-close was asked for on TLS 1.2 or older.
+
+    A conforming TLS 1.2 peer discards what it still had to say when it gets a
+    close_notify (`RFC 5246 section 7.2.1
+    <https://www.rfc-editor.org/rfc/rfc5246#section-7.2.1>`__). Use TLS 1.3, or
+    `TLSStream.shutdown`, or, if this peer is known to behave,
+    ``send_eof(allow_tls12=True)``.
+
+    Attributes:
+      version: The negotiated version, such as ``"TLSv1.2"``.
+    """
+
+    def __init__(self, version: str | None) -> None:
+        self.version = version
+        super().__init__(
+            f"{version} has no half-close: a conforming peer discards its answer. "
+            "Use TLS 1.3 or shutdown(), or insist with send_eof(allow_tls12=True)"
+        )

@@ -1,0 +1,114 @@
+"""What a TLS session knows about itself and its peer."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Literal, overload
+
+import trio
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ._engine import Engine
+    from ._state import ConnectionState
+
+
+class SessionFacts:
+    """The attributes of `ssl.SSLObject`, typed.
+
+    Where there is no answer before the handshake, an SSLObject returns None;
+    these raise `trio.NeedHandshakeError`, as `trio.SSLStream` does.
+    """
+
+    _engine: Engine
+    _state: ConnectionState
+
+    def _after_handshake(self, name: str) -> ssl.SSLObject:
+        if not self._state.handshaken:
+            raise trio.NeedHandshakeError(f"call do_handshake() before {name}")
+        return self._engine.ssl_object
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """The context in use. An SNI callback may set another one."""
+        return self._engine.ssl_object.context
+
+    @context.setter
+    def context(self, context: ssl.SSLContext) -> None:
+        self._engine.ssl_object.context = context
+
+    @property
+    def server_side(self) -> bool:
+        """Whether this is the server's end."""
+        return self._engine.ssl_object.server_side
+
+    @property
+    def server_hostname(self) -> str | None:
+        """The name the client asks for, as it goes out (IDNA encoded)."""
+        return self._engine.ssl_object.server_hostname
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """The session, for resumption; set it before the handshake.
+
+        On TLS 1.3 it is complete once something was received after the
+        handshake.
+        """
+        return self._engine.ssl_object.session
+
+    @session.setter
+    def session(self, session: ssl.SSLSession) -> None:
+        self._engine.ssl_object.session = session
+
+    @property
+    def session_reused(self) -> bool | None:
+        """Whether the handshake resumed an earlier session."""
+        return self._after_handshake("session_reused").session_reused
+
+    @overload
+    def getpeercert(
+        self, binary_form: Literal[False] = False
+    ) -> dict[str, Any] | None: ...
+    @overload
+    def getpeercert(self, binary_form: Literal[True]) -> bytes | None: ...
+    @overload
+    def getpeercert(self, binary_form: bool) -> dict[str, Any] | bytes | None: ...
+    def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
+        """The peer's certificate: `ssl.SSLSocket.getpeercert`."""
+        return self._after_handshake("getpeercert()").getpeercert(binary_form)
+
+    def selected_alpn_protocol(self) -> str | None:
+        """The protocol that ALPN agreed on, or None."""
+        name = "selected_alpn_protocol()"
+        return self._after_handshake(name).selected_alpn_protocol()
+
+    def selected_npn_protocol(self) -> str | None:
+        """None: NPN is gone from today's OpenSSL, and ALPN has its place."""
+        name = "selected_npn_protocol()"
+        return self._after_handshake(name).selected_npn_protocol()
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        """Name of the cipher, version that defines it, number of secret bits."""
+        return self._after_handshake("cipher()").cipher()
+
+    def shared_ciphers(self) -> list[tuple[str, str, int]] | None:
+        """The ciphers that both sides offered; None on the client."""
+        return self._after_handshake("shared_ciphers()").shared_ciphers()
+
+    def compression(self) -> str | None:
+        """The compression in use: None, in all that is current."""
+        return self._after_handshake("compression()").compression()
+
+    def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:
+        """Bytes that name this connection: `ssl.SSLSocket.get_channel_binding`."""
+        name = "get_channel_binding()"
+        return self._after_handshake(name).get_channel_binding(cb_type)
+
+    def version(self) -> str | None:
+        """The version that was negotiated, such as ``"TLSv1.3"``."""
+        return self._after_handshake("version()").version()
+
+    def pending(self) -> int:
+        """How many bytes of plaintext `receive_some` would return at once."""
+        return self._engine.unread

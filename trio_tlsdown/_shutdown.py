@@ -1,0 +1,152 @@
+"""The vocabulary of an ending: how long it may take, and how it went."""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class ShutdownOutcome(enum.Enum):
+    """How a TLS connection ended, or has ended so far.
+
+    Only facts decide it: which close_notify alerts crossed, and what the
+    transport and the TLS layer did.
+    """
+
+    OPEN = "open"
+    """Nothing of ours has ended yet."""
+
+    COMPLETE = "complete"
+    """Both close_notify alerts crossed. Final, secure."""
+
+    SENT = "sent"
+    """Ours went out and we did not wait for the peer's. Secure.
+
+    A later `TLSStream.shutdown` takes the exchange up again, until the stream
+    is closed.
+    """
+
+    ABORTED = "aborted"
+    """Closed, cancelled, or out of time or space, before both alerts crossed.
+
+    Secure only if ours was sent. A later `TLSStream.shutdown` takes the
+    exchange up again, until the stream is closed.
+    """
+
+    TRUNCATED = "truncated"
+    """The transport ended without the peer's close_notify. Final.
+
+    Data may be missing: the peer vanished, or an attacker cut the connection.
+    """
+
+    RESET = "reset"
+    """The transport failed (ECONNRESET, EPIPE, ...). Final."""
+
+    FAILED = "failed"
+    """TLS itself failed: fatal alert, bad record, handshake refused. Final."""
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing can change it any more, even while the stream is open."""
+        return (
+            self is not ShutdownOutcome.OPEN
+            and self is not ShutdownOutcome.SENT
+            and self is not ShutdownOutcome.ABORTED
+        )
+
+
+def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(
+            f"{attribute.name} must be a number of seconds, not {value!r}"
+        )
+    if math.isnan(value) or value < 0:
+        raise ValueError(f"{attribute.name} must be >= 0 seconds, not {value!r}")
+
+
+def _bytes(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{attribute.name} must be a number of bytes, not {value!r}")
+    if value < 0:
+        raise ValueError(f"{attribute.name} must be >= 0 bytes, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class ShutdownPolicy:
+    """How much an ending may cost, given once to a stream.
+
+    Any other deadline is a cancel scope of the caller's.
+
+    Raises:
+      TypeError: a field is not a number.
+      ValueError: a field is negative or NaN.
+    """
+
+    timeout: float = attrs.field(default=5.0, validator=_seconds)
+    """Seconds for the whole exchange: sending our close_notify (and the
+    handshake, if there was none yet), then waiting for the peer's. `math.inf`
+    waits for ever. The default is that of Go (sending) and swift-nio-ssl
+    (both)."""
+
+    linger_timeout: float = attrs.field(default=2.0, validator=_seconds)
+    """Seconds that closing may wait until the peer's kernel has what was sent.
+    0: do not wait."""
+
+    max_unread: int = attrs.field(default=2**20, validator=_bytes)
+    """Bytes of application data that a shutdown without a reader takes in
+    while it waits for the peer's close_notify. Default: 1 MiB."""
+
+
+@attrs.frozen(kw_only=True)
+class ShutdownReport:
+    """How a connection ended, as of the moment it was asked for."""
+
+    outcome: ShutdownOutcome
+    """The ending in one word."""
+
+    close_notify_sent: bool
+    """Our close_notify left: the transport took all of it."""
+
+    close_notify_received: bool
+    """The peer's close_notify arrived, authenticated."""
+
+    first: Literal["local", "peer"] | None
+    """Whose close_notify came first; None while there was none."""
+
+    discarded: int
+    """Bytes of plaintext that arrived and were never read. While the stream is
+    not closed they can still be read."""
+
+    elapsed: float
+    """Seconds from the first sign of an ending (ours or the peer's) until this
+    stream closed, or until now."""
+
+    error: BaseException | None
+    """What broke the connection, for TRUNCATED, RESET and FAILED."""
+
+    @property
+    def secure(self) -> bool:
+        """Whether our side ended as TLS asks.
+
+        True if the peer can know that it has everything we sent. It rests on
+        facts, never on the category of an error: `RFC 9846 section 6.1
+        <https://www.rfc-editor.org/rfc/rfc9846#section-6.1>`__.
+        """
+        match self.outcome:
+            case ShutdownOutcome.COMPLETE | ShutdownOutcome.SENT:
+                return True
+            case ShutdownOutcome.ABORTED:
+                return self.close_notify_sent
+            case _:
+                return False
+
+    @property
+    def peer_data_complete(self) -> bool:
+        """Whether the peer said that we have all of its data."""
+        return self.close_notify_received

@@ -1,0 +1,226 @@
+"""Where a connection stands: every state, every legal move, every outcome.
+
+A TLS connection has two directions that end separately, and a third thing that
+is neither: whether this side still tries. So there are three small machines.
+An event moves each machine that has a row for it in `MOVES`; nothing else
+assigns a state. What became of the connection is never stored: it is looked up
+in `OUTCOMES`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from ._shutdown import ShutdownOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class _State(enum.Enum):
+    # An Enum hashes its name, in Python; these are looked up at each step.
+    __hash__ = object.__hash__
+
+
+class Sending(_State):
+    """Our direction."""
+
+    HANDSHAKING = enum.auto()
+    OPEN = enum.auto()
+    ENCRYPTED = enum.auto()  # our close_notify is made, and not yet on the wire
+    CLOSED = enum.auto()  # our close_notify left
+    LOST = enum.auto()  # given up in mid-record: nothing can follow
+    RESET = enum.auto()
+    FAILED = enum.auto()
+
+
+class Receiving(_State):
+    """The peer's direction."""
+
+    HANDSHAKING = enum.auto()
+    OPEN = enum.auto()
+    CLOSED = enum.auto()  # the peer's close_notify arrived
+    TRUNCATED = enum.auto()
+    RESET = enum.auto()
+    FAILED = enum.auto()
+
+
+class Life(_State):
+    """Whether this side still tries."""
+
+    LIVE = enum.auto()
+    GIVEN_UP = enum.auto()  # a shutdown was cancelled, or ran out of time or space
+    CLOSED = enum.auto()
+    ABANDONED = enum.auto()  # closed after it had been given up
+
+
+class Event(_State):
+    """What can happen to a connection."""
+
+    HANDSHAKE_DONE = enum.auto()
+    CLOSE_NOTIFY_ENCRYPTED = enum.auto()
+    CLOSE_NOTIFY_SENT = enum.auto()
+    CLOSE_NOTIFY_RECEIVED = enum.auto()
+    TRUNCATED = enum.auto()
+    SENDING_LOST = enum.auto()
+    SENDING_RESET = enum.auto()
+    RECEIVING_RESET = enum.auto()
+    FAILED = enum.auto()
+    GIVEN_UP = enum.auto()
+    RESUMED = enum.auto()
+    CLOSED = enum.auto()
+
+
+class Moves(NamedTuple):
+    """What one event does to each machine."""
+
+    sending: Mapping[Sending, Sending] = {}
+    receiving: Mapping[Receiving, Receiving] = {}
+    life: Mapping[Life, Life] = {}
+
+
+MOVES: Final[Mapping[Event, Moves]] = {
+    Event.HANDSHAKE_DONE: Moves(
+        sending={Sending.HANDSHAKING: Sending.OPEN},
+        receiving={Receiving.HANDSHAKING: Receiving.OPEN},
+    ),
+    Event.CLOSE_NOTIFY_ENCRYPTED: Moves(sending={Sending.OPEN: Sending.ENCRYPTED}),
+    Event.CLOSE_NOTIFY_SENT: Moves(sending={Sending.ENCRYPTED: Sending.CLOSED}),
+    Event.CLOSE_NOTIFY_RECEIVED: Moves(receiving={Receiving.OPEN: Receiving.CLOSED}),
+    # The end of input says nothing about our direction: our close_notify can
+    # still follow (RFC 9846 section 6.1 asks for it).
+    Event.TRUNCATED: Moves(
+        receiving={
+            Receiving.HANDSHAKING: Receiving.TRUNCATED,
+            Receiving.OPEN: Receiving.TRUNCATED,
+        },
+    ),
+    Event.SENDING_LOST: Moves(
+        sending={
+            Sending.HANDSHAKING: Sending.LOST,
+            Sending.OPEN: Sending.LOST,
+            Sending.ENCRYPTED: Sending.LOST,
+        },
+    ),
+    # A peer may answer and close while we still send: EPIPE ends our direction
+    # and leaves its answer to be read.
+    Event.SENDING_RESET: Moves(
+        sending={
+            Sending.HANDSHAKING: Sending.RESET,
+            Sending.OPEN: Sending.RESET,
+            Sending.ENCRYPTED: Sending.RESET,
+        },
+    ),
+    Event.RECEIVING_RESET: Moves(
+        receiving={
+            Receiving.HANDSHAKING: Receiving.RESET,
+            Receiving.OPEN: Receiving.RESET,
+        },
+    ),
+    # RFC 9846 section 6.2: a fatal error ends both directions at once. A
+    # close_notify that is encrypted already still leaves, ahead of the alert.
+    Event.FAILED: Moves(
+        sending={
+            Sending.HANDSHAKING: Sending.FAILED,
+            Sending.OPEN: Sending.FAILED,
+        },
+        receiving={
+            Receiving.HANDSHAKING: Receiving.FAILED,
+            Receiving.OPEN: Receiving.FAILED,
+        },
+    ),
+    Event.GIVEN_UP: Moves(life={Life.LIVE: Life.GIVEN_UP}),
+    Event.RESUMED: Moves(life={Life.GIVEN_UP: Life.LIVE}),
+    Event.CLOSED: Moves(
+        life={Life.LIVE: Life.CLOSED, Life.GIVEN_UP: Life.ABANDONED},
+    ),
+}
+
+# The first row that fits wins; None fits every state.
+OUTCOMES: Final[
+    tuple[tuple[Sending | None, Receiving | None, Life | None, ShutdownOutcome], ...]
+] = (
+    (Sending.CLOSED, Receiving.CLOSED, None, ShutdownOutcome.COMPLETE),
+    (None, Receiving.FAILED, None, ShutdownOutcome.FAILED),
+    (Sending.FAILED, None, None, ShutdownOutcome.FAILED),
+    (None, Receiving.TRUNCATED, None, ShutdownOutcome.TRUNCATED),
+    (None, Receiving.RESET, None, ShutdownOutcome.RESET),
+    (Sending.RESET, None, None, ShutdownOutcome.RESET),
+    (Sending.LOST, None, None, ShutdownOutcome.ABORTED),
+    (None, None, Life.GIVEN_UP, ShutdownOutcome.ABORTED),
+    (None, None, Life.ABANDONED, ShutdownOutcome.ABORTED),
+    (Sending.CLOSED, None, None, ShutdownOutcome.SENT),
+    (None, None, Life.CLOSED, ShutdownOutcome.ABORTED),
+    (None, None, None, ShutdownOutcome.OPEN),
+)
+
+
+class IllegalMoveError(RuntimeError):
+    """An event came where no machine has a row for it: a bug of ours."""
+
+
+class ConnectionState:
+    """The three machines of one connection.
+
+    Args:
+      on_move: Called with each event, after the machines have moved.
+    """
+
+    __slots__ = ("_on_move", "first", "handshaken", "life", "receiving", "sending")
+
+    def __init__(self, on_move: Callable[[Event], None]) -> None:
+        self.sending: Sending = Sending.HANDSHAKING
+        self.receiving: Receiving = Receiving.HANDSHAKING
+        self.life: Life = Life.LIVE
+        self.handshaken = False
+        self.first: Literal["local", "peer"] | None = None
+        self._on_move = on_move
+
+    def can(self, event: Event) -> bool:
+        """Whether *event* would move a machine now."""
+        moves = MOVES[event]
+        return (
+            self.sending in moves.sending
+            or self.receiving in moves.receiving
+            or self.life in moves.life
+        )
+
+    def move(self, event: Event) -> None:
+        """Move each machine that has a row for *event*.
+
+        Raises:
+          IllegalMoveError: none has one. Nothing has moved then.
+        """
+        moves = MOVES[event]
+        if not self.can(event):
+            raise IllegalMoveError(
+                f"{event} in {self.sending}, {self.receiving}, {self.life}"
+            )
+        self.sending = moves.sending.get(self.sending, self.sending)
+        self.receiving = moves.receiving.get(self.receiving, self.receiving)
+        self.life = moves.life.get(self.life, self.life)
+        if event is Event.HANDSHAKE_DONE:
+            self.handshaken = True
+        elif event is Event.CLOSE_NOTIFY_SENT:
+            self.first = self.first or "local"
+        elif event is Event.CLOSE_NOTIFY_RECEIVED:
+            self.first = self.first or "peer"
+        self._on_move(event)
+
+    @property
+    def closed(self) -> bool:
+        """Whether this side has closed the connection."""
+        return self.life is Life.CLOSED or self.life is Life.ABANDONED
+
+    @property
+    def outcome(self) -> ShutdownOutcome:
+        """What became of the connection, as far as it is known."""
+        return next(
+            outcome
+            for sending, receiving, life, outcome in OUTCOMES
+            if (sending is None or sending is self.sending)
+            and (receiving is None or receiving is self.receiving)
+            and (life is None or life is self.life)
+        )

@@ -1,0 +1,175 @@
+"""Between a TLS session and the caller's transport."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._state import ConnectionState, Event, Sending
+from ._trace import TraceKind
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+# At once from the transport. It bounds what a hostile peer makes us decrypt.
+RECEIVE_SIZE = 2**16
+HEADER_SIZE = 5  # RFC 9846 section 5.1: type, version, length
+
+
+class RecordBoundary:
+    """Follows the headers of TLS records through a stream of bytes."""
+
+    __slots__ = ("_header", "_skip")
+
+    def __init__(self) -> None:
+        self._header = b""  # of the next record, if only a part of it came
+        self._skip = 0  # bytes until the next header
+
+    @property
+    def inside(self) -> bool:
+        """Whether the bytes so far end inside a record."""
+        return bool(self._header or self._skip)
+
+    def feed(self, data: bytes | bytearray) -> None:
+        """Go on by *data*."""
+        if self._header:
+            data = self._header + data
+        position = self._skip
+        end = len(data)
+        while position + HEADER_SIZE <= end:
+            position += HEADER_SIZE + (data[position + 3] << 8 | data[position + 4])
+        self._header = bytes(data[position:])
+        self._skip = max(position - end, 0)
+
+
+class _Turn:
+    """A lock that costs no trip through the scheduler when it is free."""
+
+    __slots__ = ("_over",)
+
+    def __init__(self) -> None:
+        self._over: trio.Event | None = None
+
+    async def __aenter__(self) -> None:
+        while self._over is not None:
+            await self._over.wait()
+        self._over = trio.Event()
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._over is not None
+        self._over.set()
+        self._over = None
+
+
+class Wire(trio.abc.Stream):
+    """The transport, as the session sees it.
+
+    A failure of the transport is told to the *state*, one direction at a time,
+    and not raised: the other direction may still have something to say.
+
+    Args:
+      transport: The caller's stream.
+      state: Learns what left, what broke, and in which direction.
+      trace: Called with a kind and a number of bytes.
+    """
+
+    __slots__ = (
+        "_boundary",
+        "_state",
+        "_trace",
+        "_turn",
+        "_was_reset",
+        "error",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        transport: trio.abc.Stream,
+        state: ConnectionState,
+        trace: Callable[[TraceKind, int], None],
+    ) -> None:
+        self.transport = transport
+        self.error: trio.BrokenResourceError | None = None
+        self._state = state
+        self._trace = trace
+        self._boundary = RecordBoundary()
+        self._turn = _Turn()
+        self._was_reset = False
+
+    @property
+    def mid_record(self) -> bool:
+        """Whether what was received so far ends inside a record."""
+        return self._boundary.inside
+
+    async def flush(self, output: ssl.MemoryBIO) -> None:
+        """Send all that is in *output*, in order, one task at a time.
+
+        Cancellation:
+          Nothing is lost while it waits for its turn. Later, part of a record
+          may have left: nothing can be sent any more.
+        """
+        async with self._turn:
+            if not output.pending:
+                await trio.lowlevel.checkpoint()
+            while output.pending:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                await self.send_all(output.read())
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send ciphertext."""
+        sending = self._state.sending
+        if sending is Sending.LOST or sending is Sending.RESET:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self.transport.send_all(data)
+        except trio.BrokenResourceError as exc:
+            self.error = exc
+            self._was_reset = _is_reset(exc)
+            if self._state.can(Event.SENDING_RESET):
+                self._state.move(Event.SENDING_RESET)
+            return
+        except BaseException:
+            if self._state.can(Event.SENDING_LOST):
+                self._state.move(Event.SENDING_LOST)
+            raise
+        self._trace(TraceKind.BYTES_SENT, len(data))
+        if sending is Sending.ENCRYPTED:
+            self._state.move(Event.CLOSE_NOTIFY_SENT)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As the transport does, in turn with `flush`."""
+        async with self._turn:
+            await self.transport.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive ciphertext; ``b""`` at the end and after a reset."""
+        try:
+            data = await self.transport.receive_some(RECEIVE_SIZE)
+        except trio.BrokenResourceError as exc:
+            self.error = exc
+            self._was_reset = True
+            data = b""
+        if data:
+            self._boundary.feed(data)
+            self._trace(TraceKind.BYTES_RECEIVED, len(data))
+        elif not self._was_reset:
+            self._trace(TraceKind.FIN_RECEIVED, 0)
+        elif self._state.can(Event.RECEIVING_RESET):
+            self._state.move(Event.RECEIVING_RESET)
+        return data
+
+    async def aclose(self) -> None:
+        """Close the transport, which wakes a task that is parked on it."""
+        await self.transport.aclose()
+
+
+def _is_reset(error: trio.BrokenResourceError) -> bool:
+    # Linux tells ECONNRESET once, to whichever call comes first, and then lets
+    # receiving end as if a FIN had come. After a real FIN it says EPIPE.
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno == errno.ECONNRESET
