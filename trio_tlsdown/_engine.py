@@ -75,29 +75,9 @@ class Engine:
         """
         if ciphertext:
             self._incoming.write(ciphertext)
-            self.decrypt()
+            self._decrypt()
         elif self._state.receiving is Receiving.OPEN:
             self._state.move(Event.TRUNCATED)
-
-    def decrypt(self) -> None:
-        """Decrypt all that has arrived."""
-        # What follows the peer's close_notify is not for us: RFC 9846
-        # section 6.1.
-        while self._incoming.pending and self._state.receiving is Receiving.OPEN:
-            try:
-                chunk = self.ssl_object.read(MAX_RECORD)
-            except ssl.SSLWantReadError:
-                return
-            except ssl.SSLZeroReturnError:
-                chunk = b""  # how the peer's alert shows once ours was sent
-            except ssl.SSLError as exc:
-                self._fail(exc)
-                return
-            if chunk:
-                self._plaintext.append(chunk)
-                self.unread += len(chunk)
-            else:
-                self._state.move(Event.CLOSE_NOTIFY_RECEIVED)
 
     def take(self, max_bytes: int) -> bytes:
         """Up to *max_bytes* of what was decrypted; ``b""`` if there is nothing."""
@@ -139,13 +119,13 @@ class Engine:
 
     def encrypt_close_notify(self) -> None:
         """Make our close_notify due, unless it is already, or too late."""
-        # SSL_shutdown reads, and eats what it reads: application data would be
-        # lost and every later read fail. So it must find none.
-        self.decrypt()
         if self._state.sending is not Sending.OPEN:
             return
         try:
-            # A return does not mean that the peer's alert was received.
+            # SSL_shutdown reads, and eats what it reads: application data would
+            # be lost and every later read fail. It finds none, because feed()
+            # has decrypted all there was, and keeps a part of a record. So a
+            # return does not mean that the peer's alert was received, either.
             self.ssl_object.unwrap()
         except ssl.SSLWantReadError:
             pass
@@ -184,7 +164,7 @@ class Engine:
             # its last bytes. They wait for the next output of any kind:
             # https://github.com/python-trio/trio/issues/819
             self._tickets = self.output.read()
-        self.decrypt()  # data may have come along with the peer's last flight
+        self._decrypt()  # data may have come along with the peer's last flight
 
     @property
     def server_side(self) -> bool:
@@ -196,6 +176,25 @@ class Engine:
         return self.ssl_object.version()
 
     # Parts:
+
+    def _decrypt(self) -> None:
+        # What follows the peer's close_notify is not for us: RFC 9846
+        # section 6.1.
+        while self._incoming.pending and self._state.receiving is Receiving.OPEN:
+            try:
+                chunk = self.ssl_object.read(MAX_RECORD)
+            except ssl.SSLWantReadError:
+                return
+            except ssl.SSLZeroReturnError:
+                chunk = b""  # how the peer's alert shows once ours was sent
+            except ssl.SSLError as exc:
+                self._fail(exc)
+                return
+            if chunk:
+                self._plaintext.append(chunk)
+                self.unread += len(chunk)
+            else:
+                self._state.move(Event.CLOSE_NOTIFY_RECEIVED)
 
     def _fail(self, error: ssl.SSLError) -> None:
         # OpenSSL remembers only that something failed, and says EOF from then

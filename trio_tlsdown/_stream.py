@@ -268,9 +268,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 # TLS 1.2: the peer renegotiates, and has to be heard first.
                 await self._flush()
                 if self._state.receiving is not Receiving.OPEN:
-                    raise self._error() or trio.BrokenResourceError(
-                        "the peer closed in the middle of a renegotiation"
-                    ) from None
+                    self._state.move(Event.SENDING_LOST)
+                    return
                 await self._fill()
             else:
                 await self._flush()
@@ -381,9 +380,10 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 try:
                     await self._ensure_handshake()
                 except TruncatedError:
-                    if self._https_compatible:
-                        return b""
-                    raise
+                    if not self._https_compatible:
+                        raise
+                    await trio.lowlevel.checkpoint()
+                    return b""
             if self._engine.unread or self._state.receiving is not Receiving.OPEN:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 await trio.lowlevel.cancel_shielded_checkpoint()
@@ -404,7 +404,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             return
         self._filling = trio.Event()
         try:
-            self._engine.feed(await self._wire.receive_some())
+            ciphertext = await self._wire.receive_some()
+            self._check_open()
+            self._engine.feed(ciphertext)
         finally:
             self._filling.set()
             self._filling = None
@@ -561,8 +563,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             try:
                 await self._closing.wait()
             except trio.Cancelled:
-                if not self._closing.is_set():
-                    await trio.aclose_forcefully(self._wire)
+                await self._close_transport(forcefully=True)
                 raise
             return
         self._closing = trio.Event()
@@ -576,13 +577,17 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         failure: trio.BrokenResourceError | None = None
         said_goodbye = False
         try:
+            await trio.lowlevel.checkpoint_if_cancelled()
             if self._can_say_goodbye():
-                with self._deadline():
-                    try:
+                said_goodbye = self._send_close_notify_nowait()
+                if not said_goodbye:
+                    with self._deadline():
                         await self._send_close_notify()
                         said_goodbye = True
-                    except trio.BrokenResourceError as exc:
-                        failure = exc  # of the handshake that this started
+        except trio.BrokenResourceError as exc:
+            failure = exc  # of the handshake that this started
+        except trio.ClosedResourceError:
+            pass  # another task was faster
         except BaseException:
             await self._close_transport(forcefully=True)
             raise
@@ -602,12 +607,18 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             return self._handshake is None
         return True
 
+    def _send_close_notify_nowait(self) -> bool:
+        if not self._state.handshaken:
+            return False
+        self._engine.encrypt_close_notify()
+        return self._wire.flush_nowait(self._engine.output)
+
     async def _close_transport(self, *, forcefully: bool) -> None:
-        if self._handshake is not None and not self._handshake.is_set():
-            self._state.move(Event.FAILED)
-        if self._state.handshaken:
-            self._engine.decrypt()  # so that all of it is counted
-        self._state.move(Event.CLOSED)
+        if not self._state.closed:
+            handshaking = self._handshake is not None and not self._handshake.is_set()
+            if handshaking and self._state.can(Event.FAILED):
+                self._state.move(Event.FAILED)
+            self._state.move(Event.CLOSED)
         if forcefully:
             await trio.aclose_forcefully(self._wire)
         else:

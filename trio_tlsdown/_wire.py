@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
 import trio
@@ -52,6 +53,10 @@ class _Turn:
 
     def __init__(self) -> None:
         self._over: trio.Event | None = None
+
+    @property
+    def taken(self) -> bool:
+        return self._over is not None
 
     async def __aenter__(self) -> None:
         while self._over is not None:
@@ -119,10 +124,35 @@ class Wire(trio.abc.Stream):
                 await trio.lowlevel.checkpoint_if_cancelled()
                 await self.send_all(output.read())
 
+    def flush_nowait(self, output: ssl.MemoryBIO) -> bool:
+        """Send what is in *output* if that is possible without waiting.
+
+        A deadline costs more than all else that closing does, and an alert that
+        the kernel takes at once needs none.
+
+        Returns:
+          Whether nothing is left to send. What could not go stays in *output*.
+        """
+        sending = self._state.sending
+        if not output.pending or not _can_send(sending):
+            return True
+        if self._turn.taken or not isinstance(self.transport, trio.SocketStream):
+            return False
+        data = output.read()
+        try:
+            size = os.write(self.transport.socket.fileno(), data)
+        except OSError:
+            size = 0  # flush() will meet it again, and wait, or tell
+        output.write(data[size:])
+        if size < len(data):
+            return False
+        self._has_sent(size, sending)
+        return True
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send ciphertext."""
         sending = self._state.sending
-        if sending is Sending.LOST or sending is Sending.RESET:
+        if not _can_send(sending):
             await trio.lowlevel.checkpoint()
             return
         try:
@@ -132,12 +162,15 @@ class Wire(trio.abc.Stream):
             self._was_reset = _is_reset(exc)
             if self._state.can(Event.SENDING_RESET):
                 self._state.move(Event.SENDING_RESET)
-            return
         except BaseException:
             if self._state.can(Event.SENDING_LOST):
                 self._state.move(Event.SENDING_LOST)
             raise
-        self._trace(TraceKind.BYTES_SENT, len(data))
+        else:
+            self._has_sent(len(data), sending)
+
+    def _has_sent(self, size: int, sending: Sending) -> None:
+        self._trace(TraceKind.BYTES_SENT, size)
         if sending is Sending.ENCRYPTED:
             self._state.move(Event.CLOSE_NOTIFY_SENT)
 
@@ -166,6 +199,10 @@ class Wire(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close the transport, which wakes a task that is parked on it."""
         await self.transport.aclose()
+
+
+def _can_send(sending: Sending) -> bool:
+    return sending is not Sending.LOST and sending is not Sending.RESET
 
 
 def _is_reset(error: trio.BrokenResourceError) -> bool:
