@@ -1,0 +1,326 @@
+"""The engine alone: bytes in, bytes out, no I/O.
+
+Each test keeps a fact about OpenSSL that the engine rests on. The naive way is
+shown to fail where it is short to show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Callable
+from itertools import pairwise
+
+import attrs
+import pytest
+from hypothesis import given, strategies as st
+
+from trio_tlsdown import ShutdownOutcome
+from trio_tlsdown._engine import MAX_RECORD, Engine, EngineContext
+from trio_tlsdown._state import ConnectionState, Receiving, Sending
+
+from .support import NAME, VERSIONS, client_context, server_context
+
+
+@attrs.frozen
+class Session:
+    """An engine and, opposite, OpenSSL as it comes."""
+
+    engine: Engine
+    state: ConnectionState
+    peer: ssl.SSLObject
+    to_peer: ssl.MemoryBIO
+    from_peer: ssl.MemoryBIO
+
+    def say(self, data: bytes) -> bytes:
+        """What the peer sends when it writes *data*."""
+        self.peer.write(data)
+        return self.from_peer.read()
+
+    def say_goodbye(self) -> bytes:
+        """The peer's close_notify."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.peer.unwrap()
+        return self.from_peer.read()
+
+    def hear(self) -> bytes:
+        """Let the peer read all that is due."""
+        self.to_peer.write(self.engine.output.read())
+        heard = b""
+        while True:
+            try:
+                data = self.peer.read(2**16)
+            except ssl.SSLWantReadError:
+                return heard
+            except ssl.SSLZeroReturnError:
+                data = b""
+            if not data:
+                return heard + b"|"  # close_notify
+            heard += data
+
+
+def step(handshake: Callable[[], None]) -> bool:
+    try:
+        handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
+
+
+def session(
+    version: str, *, server_side: bool = False, ignore_eof: bool = False
+) -> Session:
+    client, server = client_context(version), server_context(version)
+    ours, theirs = (server, client) if server_side else (client, server)
+    if ignore_eof:
+        ours.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+    state = ConnectionState(lambda event: None)
+    incoming, output = ssl.MemoryBIO(), ssl.MemoryBIO()
+    engine = EngineContext(ours, state).wrap_bio(
+        incoming,
+        output,
+        server_side=server_side,
+        server_hostname=None if server_side else NAME,
+    )
+    to_peer, from_peer = ssl.MemoryBIO(), ssl.MemoryBIO()
+    peer = theirs.wrap_bio(
+        to_peer,
+        from_peer,
+        server_side=not server_side,
+        server_hostname=NAME if server_side else None,
+    )
+    done = False
+    while not done:
+        done = step(engine.do_handshake) if not state.handshaken else True
+        to_peer.write(output.read())
+        done = step(peer.do_handshake) and done
+        if not state.handshaken:
+            incoming.write(from_peer.read())
+    made = Session(engine, state, peer, to_peer, from_peer)
+    tickets = from_peer.read()
+    if tickets:
+        engine.feed(tickets)
+    return made
+
+
+@pytest.fixture(params=list(VERSIONS))
+def version(request: pytest.FixtureRequest) -> str:
+    assert isinstance(request.param, str)
+    return request.param
+
+
+sides = pytest.mark.parametrize("server_side", [False, True])
+
+
+# Our close_notify:
+
+
+@sides
+def test_half_close_sends_an_alert_and_leaves_receiving_alone(
+    version: str, *, server_side: bool
+) -> None:
+    made = session(version, server_side=server_side)
+    made.engine.encrypt_close_notify()
+    assert made.state.sending is Sending.ENCRYPTED
+    assert made.hear() == b"|"
+    made.engine.feed(made.say(b"still here"))
+    assert made.engine.take(100) == b"still here"
+    made.engine.feed(made.say_goodbye())
+    assert made.state.receiving is Receiving.CLOSED
+
+
+def test_openssl_alone_loses_the_session_when_it_shuts_down_with_data_pending(
+    version: str,
+) -> None:
+    """Why feed() decrypts everything at once: SSL_shutdown reads by itself."""
+    made = session(version)
+    naive = made.engine.ssl_object
+    incoming = made.say(b"precious")
+    made.engine._incoming.write(incoming)
+    with pytest.raises(ssl.SSLError, match="APPLICATION_DATA_AFTER_CLOSE_NOTIFY"):
+        naive.unwrap()
+    with pytest.raises(ssl.SSLError):
+        naive.read(100)
+
+
+@given(data=st.data(), version=st.sampled_from(sorted(VERSIONS)))
+def test_half_close_is_lossless_wherever_the_ciphertext_is_cut(
+    data: st.DataObject, version: str
+) -> None:
+    made = session(version)
+    messages = data.draw(
+        st.lists(st.binary(min_size=1, max_size=300), max_size=6), label="messages"
+    )
+    ciphertext = b"".join(made.say(message) for message in messages)
+    ciphertext += made.say_goodbye()
+    half_close_at = data.draw(
+        st.integers(0, len(ciphertext)), label="bytes that arrive before send_eof()"
+    )
+    cuts = data.draw(st.sets(st.integers(1, len(ciphertext) - 1)), label="cuts")
+    edges = sorted({0, half_close_at, len(ciphertext), *cuts})
+
+    received = b""
+    for start, end in pairwise(edges):
+        if start == half_close_at:
+            made.engine.encrypt_close_notify()
+        made.engine.feed(ciphertext[start:end])
+        received += made.engine.take(data.draw(st.integers(1, 400), label="read"))
+    if half_close_at == len(ciphertext):
+        made.engine.encrypt_close_notify()
+    received += made.engine.take(2**20)
+
+    assert received == b"".join(messages)
+    assert made.engine.error is None
+    assert made.state.receiving is Receiving.CLOSED
+    assert made.hear() == b"|"
+
+
+def test_a_second_half_close_adds_nothing(version: str) -> None:
+    made = session(version)
+    made.engine.encrypt_close_notify()
+    size = made.engine.output.pending
+    made.engine.encrypt_close_notify()
+    assert made.engine.output.pending == size
+
+
+def test_our_close_notify_can_answer_the_peers(version: str) -> None:
+    made = session(version)
+    made.engine.feed(made.say_goodbye())
+    made.engine.encrypt_close_notify()
+    assert made.hear() == b"|"
+    assert made.state.first == "peer"
+
+
+# Receiving:
+
+
+def test_one_feed_decrypts_every_record_that_is_there(version: str) -> None:
+    made = session(version)
+    made.engine.feed(b"".join(made.say(bytes([n]) * MAX_RECORD) for n in range(4)))
+    assert made.engine.unread == 4 * MAX_RECORD
+    assert made.engine.take(10) == bytes(10)
+    assert made.engine.take(MAX_RECORD) == bytes(MAX_RECORD - 10) + b"\1" * 10
+    assert made.engine.unread == 3 * MAX_RECORD - 10
+    assert len(made.engine.take(2**20)) == 3 * MAX_RECORD - 10
+    assert made.engine.take(1) == b""
+
+
+def test_an_error_behind_good_records_costs_none_of_them_and_stays(
+    version: str,
+) -> None:
+    """OpenSSL would say EOF from the second read on: a bad MAC looked truncated."""
+    made = session(version)
+    good, bad = made.say(b"good"), bytearray(made.say(b"evil"))
+    bad[-1] ^= 1
+    made.engine.feed(good + bad + made.say(b"unreachable"))
+    assert made.engine.take(100) == b"good"
+    assert made.engine.error is not None
+    assert made.engine.error.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+    made.engine.feed(b"")
+    assert made.state.outcome is ShutdownOutcome.FAILED
+    made.to_peer.write(made.engine.output.read())
+    with pytest.raises(ssl.SSLError, match="ALERT_BAD_RECORD_MAC"):
+        made.peer.read(100)
+
+
+@pytest.mark.parametrize("ignore_eof", [False, True])
+@pytest.mark.parametrize("keep", [0, 3, 20])
+def test_the_end_of_the_transport_is_a_truncation_and_leaves_sending_alone(
+    version: str, *, ignore_eof: bool, keep: int
+) -> None:
+    made = session(version, ignore_eof=ignore_eof)
+    made.engine.feed(made.say(b"all I had"))
+    if keep:
+        made.engine.feed(made.say(b"and more")[:keep])
+    made.engine.feed(b"")
+    assert made.engine.take(100) == b"all I had"
+    assert made.state.receiving is Receiving.TRUNCATED
+    assert made.state.sending is Sending.OPEN
+    made.engine.encrypt(b"can you hear me?")
+    made.engine.encrypt_close_notify()
+    assert made.hear() == b"can you hear me?|"
+
+
+@pytest.mark.skipif(
+    not hasattr(ssl, "OP_IGNORE_UNEXPECTED_EOF"), reason="OpenSSL before 3.0"
+)
+def test_openssl_alone_takes_a_truncation_for_the_end_if_the_context_says_so(
+    version: str,
+) -> None:
+    """Why the engine never tells OpenSSL of the end."""
+    made = session(version, ignore_eof=True)
+    made.engine._incoming.write_eof()
+    assert made.engine.ssl_object.read(100) == b""
+
+
+def test_what_follows_the_peers_close_notify_is_not_decrypted(version: str) -> None:
+    made = session(version)
+    made.engine.feed(made.say(b"last") + made.say_goodbye() + b"220 clear text")
+    assert made.engine.take(100) == b"last"
+    assert made.state.receiving is Receiving.CLOSED
+    assert made.engine.trailing() == b"220 clear text"
+
+
+def test_the_end_after_the_peers_close_notify_is_no_truncation(version: str) -> None:
+    made = session(version)
+    made.engine.feed(made.say_goodbye())
+    made.engine.feed(b"")
+    assert made.state.receiving is Receiving.CLOSED
+
+
+# Opening:
+
+
+def test_a_tls13_server_holds_its_tickets_back_until_it_has_to_say_something() -> None:
+    made = session("TLSv1.3", server_side=True)
+    assert not made.engine.output.pending
+    made.engine.encrypt(b"hello")
+    assert made.hear() == b"hello"
+    assert made.peer.session is not None
+    assert made.peer.session.has_ticket
+
+
+def test_tickets_go_ahead_of_a_close_notify() -> None:
+    """Behind it, or without them, the client could not decrypt it."""
+    made = session("TLSv1.3", server_side=True)
+    made.engine.encrypt_close_notify()
+    assert made.hear() == b"|"
+
+
+def test_tickets_go_ahead_of_a_fatal_alert() -> None:
+    made = session("TLSv1.3", server_side=True)
+    bad = bytearray(made.say(b"evil"))
+    bad[-1] ^= 1
+    made.engine.feed(bad)
+    made.to_peer.write(made.engine.output.read())
+    with pytest.raises(ssl.SSLError, match="ALERT_BAD_RECORD_MAC"):
+        made.peer.read(100)
+
+
+def test_data_that_came_along_with_the_last_flight_are_there_at_once() -> None:
+    client, server = client_context("TLSv1.3"), server_context("TLSv1.3")
+    state = ConnectionState(lambda event: None)
+    incoming, output = ssl.MemoryBIO(), ssl.MemoryBIO()
+    engine = EngineContext(server, state).wrap_bio(
+        incoming, output, server_side=True, server_hostname=None
+    )
+    to_peer, from_peer = ssl.MemoryBIO(), ssl.MemoryBIO()
+    peer = client.wrap_bio(to_peer, from_peer, server_hostname=NAME)
+    assert not step(peer.do_handshake)
+    incoming.write(from_peer.read())
+    assert not step(engine.do_handshake)
+    to_peer.write(output.read())
+    assert step(peer.do_handshake)
+    peer.write(b"early bird")
+    incoming.write(from_peer.read())
+    assert step(engine.do_handshake)
+    assert engine.take(100) == b"early bird"
+
+
+def test_the_users_context_is_not_changed(version: str) -> None:
+    context = client_context(version)
+    before = (context.options, context.verify_mode, context.check_hostname)
+    EngineContext(context, ConnectionState(lambda event: None)).wrap_bio(
+        ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=False, server_hostname=NAME
+    )
+    assert (context.options, context.verify_mode, context.check_hostname) == before

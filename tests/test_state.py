@@ -1,0 +1,164 @@
+"""The tables, without a byte of TLS."""
+
+import itertools
+
+import pytest
+
+from trio_tlsdown import ShutdownOutcome
+from trio_tlsdown._state import (
+    MOVES,
+    OUTCOMES,
+    ConnectionState,
+    Event,
+    IllegalMoveError,
+    Life,
+    Receiving,
+    Sending,
+)
+
+
+def after(*events: Event) -> ConnectionState:
+    state = ConnectionState(lambda event: None)
+    for event in events:
+        state.move(event)
+    return state
+
+
+OPENED = (Event.HANDSHAKE_DONE,)
+SENT = (*OPENED, Event.CLOSE_NOTIFY_ENCRYPTED, Event.CLOSE_NOTIFY_SENT)
+RECEIVED = (*OPENED, Event.CLOSE_NOTIFY_RECEIVED)
+
+# DESIGN: what each history is called. A name that stands is final.
+HISTORIES = {
+    "nothing": ((), ShutdownOutcome.OPEN),
+    "a handshake": (OPENED, ShutdownOutcome.OPEN),
+    "ours only encrypted": (SENT[:2], ShutdownOutcome.OPEN),
+    "ours sent": (SENT, ShutdownOutcome.SENT),
+    "ours sent, closed": ((*SENT, Event.CLOSED), ShutdownOutcome.SENT),
+    "theirs came": (RECEIVED, ShutdownOutcome.OPEN),
+    "theirs came, closed": ((*RECEIVED, Event.CLOSED), ShutdownOutcome.ABORTED),
+    "both": ((*SENT, Event.CLOSE_NOTIFY_RECEIVED), ShutdownOutcome.COMPLETE),
+    "both, other order": ((*RECEIVED, *SENT[1:]), ShutdownOutcome.COMPLETE),
+    "both, closed": (
+        (*SENT, Event.CLOSE_NOTIFY_RECEIVED, Event.CLOSED),
+        ShutdownOutcome.COMPLETE,
+    ),
+    "closed at once": ((*OPENED, Event.CLOSED), ShutdownOutcome.ABORTED),
+    "closed before a handshake": ((Event.CLOSED,), ShutdownOutcome.ABORTED),
+    "given up": ((*OPENED, Event.GIVEN_UP), ShutdownOutcome.ABORTED),
+    "given up after ours": ((*SENT, Event.GIVEN_UP), ShutdownOutcome.ABORTED),
+    "given up, closed": (
+        (*SENT, Event.GIVEN_UP, Event.CLOSED),
+        ShutdownOutcome.ABORTED,
+    ),
+    "given up, resumed": (
+        (*SENT, Event.GIVEN_UP, Event.RESUMED),
+        ShutdownOutcome.SENT,
+    ),
+    "given up, theirs came": (
+        (*SENT, Event.GIVEN_UP, Event.CLOSE_NOTIFY_RECEIVED),
+        ShutdownOutcome.COMPLETE,
+    ),
+    "half a record left": ((*OPENED, Event.SENDING_LOST), ShutdownOutcome.ABORTED),
+    "truncated": ((*OPENED, Event.TRUNCATED), ShutdownOutcome.TRUNCATED),
+    "truncated, ours sent": ((*SENT, Event.TRUNCATED), ShutdownOutcome.TRUNCATED),
+    "truncated, then reset": (
+        (*OPENED, Event.TRUNCATED, Event.SENDING_RESET),
+        ShutdownOutcome.TRUNCATED,
+    ),
+    "truncated in the handshake": ((Event.TRUNCATED,), ShutdownOutcome.TRUNCATED),
+    "reset": ((*OPENED, Event.RECEIVING_RESET), ShutdownOutcome.RESET),
+    "theirs came, ours did not go": (
+        (*RECEIVED, Event.SENDING_RESET),
+        ShutdownOutcome.RESET,
+    ),
+    "reset, closed": (
+        (*OPENED, Event.SENDING_RESET, Event.CLOSED),
+        ShutdownOutcome.RESET,
+    ),
+    "failed": ((*OPENED, Event.FAILED), ShutdownOutcome.FAILED),
+    "failed after ours": ((*SENT, Event.FAILED), ShutdownOutcome.FAILED),
+    "failed in the handshake": ((Event.FAILED,), ShutdownOutcome.FAILED),
+    "failed, closed": ((*OPENED, Event.FAILED, Event.CLOSED), ShutdownOutcome.FAILED),
+}
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_each_history_has_its_outcome(name: str) -> None:
+    events, outcome = HISTORIES[name]
+    assert after(*events).outcome is outcome
+
+
+def test_every_outcome_has_a_history() -> None:
+    assert {outcome for _, outcome in HISTORIES.values()} == set(ShutdownOutcome)
+
+
+def test_every_joint_state_has_an_outcome() -> None:
+    state = ConnectionState(lambda event: None)
+    for state.sending, state.receiving, state.life in itertools.product(
+        Sending, Receiving, Life
+    ):
+        assert state.outcome in ShutdownOutcome
+
+
+def test_every_row_of_the_table_is_reached() -> None:
+    """A row that never wins is a mistake in the order."""
+    winners = set()
+    for sending, receiving, life in itertools.product(Sending, Receiving, Life):
+        for row in OUTCOMES:
+            if (
+                row[0] in {None, sending}
+                and row[1] in {None, receiving}
+                and row[2] in {None, life}
+            ):
+                winners.add(row)
+                break
+    assert winners == set(OUTCOMES)
+
+
+@pytest.mark.parametrize("event", Event)
+def test_every_event_has_moves(event: Event) -> None:
+    moves = MOVES[event]
+    assert moves.sending or moves.receiving or moves.life
+
+
+@pytest.mark.parametrize("event", Event)
+def test_a_closed_connection_refuses_what_cannot_happen_and_changes_nothing(
+    event: Event,
+) -> None:
+    state = after(*SENT, Event.CLOSE_NOTIFY_RECEIVED, Event.CLOSED)
+    assert not state.can(event)
+    with pytest.raises(IllegalMoveError, match=event.name):
+        state.move(event)
+    assert (state.sending, state.receiving, state.life) == (
+        Sending.CLOSED,
+        Receiving.CLOSED,
+        Life.CLOSED,
+    )
+    assert state.outcome is ShutdownOutcome.COMPLETE
+
+
+def test_final_outcomes_stand_whatever_happens_next() -> None:
+    for events, outcome in HISTORIES.values():
+        if not outcome.final:
+            continue
+        for event in Event:
+            state = after(*events)
+            if state.can(event):
+                state.move(event)
+                if (outcome, event) != (ShutdownOutcome.RESET, Event.TRUNCATED):
+                    assert state.outcome in {outcome, ShutdownOutcome.FAILED}
+
+
+def test_whose_alert_came_first_is_remembered() -> None:
+    assert after().first is None
+    assert after(*SENT[:2]).first is None
+    assert after(*SENT, Event.CLOSE_NOTIFY_RECEIVED).first == "local"
+    assert after(*RECEIVED, *SENT[1:]).first == "peer"
+
+
+def test_each_move_is_told_after_it_was_made() -> None:
+    told: list[tuple[Event, Sending]] = []
+    state = ConnectionState(lambda event: told.append((event, state.sending)))
+    state.move(Event.HANDSHAKE_DONE)
+    assert told == [(Event.HANDSHAKE_DONE, Sending.OPEN)]
