@@ -247,20 +247,19 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 if not octets:
                     await trio.lowlevel.checkpoint()
                     return
-                for start in range(0, len(octets), SLICE):
-                    try:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                try:
+                    for start in range(0, len(octets), SLICE):
                         await self._send_slice(octets[start : start + SLICE])
-                    except BaseException:
-                        more = start + SLICE < len(octets)
-                        if more and self._state.can(Event.SENDING_LOST):
-                            # Else a close_notify could make half of the data
-                            # look like the whole.
-                            self._state.move(Event.SENDING_LOST)
-                        raise
-                    self._check_can_send()
+                        self._check_can_send()
+                except BaseException:
+                    if len(octets) > SLICE and self._state.can(Event.SENDING_LOST):
+                        # A part of the data may have left: a close_notify behind
+                        # it would make it look like the whole.
+                        self._state.move(Event.SENDING_LOST)
+                    raise
 
     async def _send_slice(self, data: memoryview) -> None:
-        await trio.lowlevel.checkpoint_if_cancelled()
         while True:
             try:
                 self._engine.encrypt(data)

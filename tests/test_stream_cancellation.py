@@ -1,0 +1,318 @@
+"""What a cancellation leaves behind, wherever it strikes.
+
+`cancelled_at` runs a call again and again, cancelled at its 1st, 2nd, ... step,
+until it gets through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from trio_tlsdown import ShutdownOutcome, TLSStream
+
+from .support import Maker, memory_transports
+
+
+class CancelAt(trio.abc.Instrument):
+    """Cancels a scope when one task is about to take its nth step."""
+
+    def __init__(self, step: int, scope: trio.CancelScope) -> None:
+        self._left = step
+        self._scope = scope
+        self._task = trio.lowlevel.current_task()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self._left -= 1
+            if self._left == 0:
+                self._scope.cancel()
+
+
+async def cancelled_at(step: int, call: Callable[[], Awaitable[object]]) -> bool:
+    """Whether *call* was cancelled; step 0 is before it begins."""
+    with trio.CancelScope() as scope:
+        if step == 0:
+            scope.cancel()
+        instrument = CancelAt(step, scope)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            await call()
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+    return scope.cancelled_caught
+
+
+async def each_step(
+    attempt: Callable[[int], Awaitable[bool]], at_least: int
+) -> None:
+    """Run *attempt* with each step, until it says that nothing was cancelled."""
+    step = 0
+    while await attempt(step):
+        step += 1
+        assert step < 100, "it never gets through"
+    assert step >= at_least, "there was nothing to cancel"
+
+
+class Steps(trio.abc.Stream):
+    """A transport that takes steps before and after it passes something on."""
+
+    def __init__(self, inner: trio.abc.Stream) -> None:
+        self.inner = inner
+        self.slow = False
+
+    async def _step(self) -> None:
+        if self.slow:
+            for _ in range(3):
+                await trio.lowlevel.checkpoint()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._step()
+        await self.inner.send_all(data)
+        if self.slow:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._step()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        await self._step()
+        return await self.inner.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+@attrs.frozen
+class Stepped:
+    stream: TLSStream[Steps]
+    peer: TLSStream[Any]
+
+
+@asynccontextmanager
+async def stepped(tls: Maker) -> AsyncIterator[Stepped]:
+    ours, theirs = await memory_transports()
+    steps = Steps(ours)
+    stream, peer = tls.wrap((steps, theirs))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.do_handshake)
+        nursery.start_soon(peer.do_handshake)
+    steps.slow = True
+    yield Stepped(stream, peer)
+    steps.slow = False
+    await trio.aclose_forcefully(stream)
+    await trio.aclose_forcefully(peer)
+
+
+async def peer_saw_close_notify(peer: TLSStream[Any]) -> bool:
+    """What has arrived at the peer by now."""
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+
+            async def read() -> None:
+                try:
+                    async for _ in peer:
+                        pass
+                except trio.BrokenResourceError:
+                    pass
+
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+    return peer.report.close_notify_received
+
+
+ENDINGS: dict[str, Callable[[TLSStream[Any]], Awaitable[object]]] = {
+    "send_eof": lambda stream: stream.send_eof(allow_tls12=True),
+    "shutdown": lambda stream: stream.shutdown(wait=False),
+    "aclose": lambda stream: stream.aclose(),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("lock_is_held", [False, True])
+async def test_a_close_notify_is_reported_sent_only_if_the_peer_gets_it(
+    tls: Maker, ending: str, *, lock_is_held: bool
+) -> None:
+    """Cancelled at every point, also while another task has its turn to send."""
+
+    async def attempt(step: int) -> bool:
+        async with stepped(tls) as pair:
+            async with trio.open_nursery() as nursery:
+                if lock_is_held:
+                    nursery.start_soon(
+                        pair.stream._wire.wait_send_all_might_not_block
+                    )
+                    await trio.lowlevel.checkpoint()
+                cancelled = await cancelled_at(
+                    step, lambda: ENDINGS[ending](pair.stream)
+                )
+                nursery.cancel_scope.cancel()
+            saw = await peer_saw_close_notify(pair.peer)
+            assert pair.stream.report.close_notify_sent is saw
+            assert saw or cancelled
+            return cancelled
+
+    await each_step(attempt, at_least=3)
+
+
+async def test_a_second_half_close_does_not_pretend(tls: Maker) -> None:
+    """Either it sends what the first could not, or it says that this is broken."""
+    outcomes = set()
+
+    async def attempt(step: int) -> bool:
+        async with stepped(tls) as pair:
+            stream = pair.stream
+            cancelled = await cancelled_at(
+                step, lambda: stream.send_eof(allow_tls12=True)
+            )
+            try:
+                await stream.send_eof(allow_tls12=True)
+            except trio.BrokenResourceError:
+                outcomes.add("broken")
+                assert not await peer_saw_close_notify(pair.peer)
+                assert stream.report.outcome is ShutdownOutcome.ABORTED
+                with pytest.raises(trio.BrokenResourceError):
+                    await stream.send_all(b"x")
+                assert not (await stream.shutdown()).close_notify_sent
+            else:
+                outcomes.add("sent")
+                assert await peer_saw_close_notify(pair.peer)
+            return cancelled
+
+    await each_step(attempt, at_least=3)
+    assert outcomes == {"broken", "sent"}
+
+
+async def test_a_cancelled_receive_loses_nothing(tls: Maker) -> None:
+    async def attempt(step: int) -> bool:
+        async with stepped(tls) as pair:
+            received = bytearray()
+
+            async def receive() -> None:
+                received.extend(await pair.stream.receive_some(7))
+
+            await pair.peer.send_all(b"every byte ")
+            cancelled = await cancelled_at(step, receive)
+            await pair.peer.send_all(b"counts")
+            while len(received) < len(b"every byte counts"):
+                await receive()
+            assert received == b"every byte counts"
+            return cancelled
+
+    await each_step(attempt, at_least=3)
+
+
+async def test_a_cancelled_shutdown_is_aborted_and_can_go_on(tls: Maker) -> None:
+    async def attempt(step: int) -> bool:
+        async with stepped(tls) as pair:
+            await pair.peer.send_all(b"for later")
+            await pair.peer.shutdown(wait=False)
+            cancelled = await cancelled_at(step, pair.stream.shutdown)
+            if cancelled:
+                before = pair.stream.report
+                assert before.outcome is ShutdownOutcome.ABORTED
+                assert before.secure is before.close_notify_sent
+            report = await pair.stream.shutdown()
+            received = b""
+            async for chunk in pair.stream:
+                received += chunk
+            assert received == b"for later"
+            if report.close_notify_sent:
+                assert pair.stream.report.outcome is ShutdownOutcome.COMPLETE
+            else:
+                assert pair.stream.report.outcome is ShutdownOutcome.ABORTED
+            return cancelled
+
+    await each_step(attempt, at_least=6)
+
+
+async def test_a_cancelled_send_never_looks_whole(tls: Maker) -> None:
+    """What the peer reads before a clean end is all or nothing."""
+    data = b"x" * 600_000  # more than one slice
+
+    async def attempt(step: int) -> bool:
+        async with stepped(tls) as pair:
+            cancelled = await cancelled_at(step, lambda: pair.stream.send_all(data))
+            await pair.stream.shutdown(wait=False)
+            await pair.stream.aclose()
+            received = b""
+            try:
+                async for chunk in pair.peer:
+                    received += chunk
+            except trio.BrokenResourceError:
+                assert cancelled
+            else:
+                assert received in {b"", data}
+            return cancelled
+
+    await each_step(attempt, at_least=9)
+
+
+async def test_receiving_goes_on_after_a_send_was_cut(tls: Maker) -> None:
+    a, b = await tls.pair("lockstep")
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(0) as scope:
+            await a.send_all(b"")
+        with trio.CancelScope() as scope:
+            nursery.start_soon(lambda: _cancel_when_blocked(scope))
+            await a.send_all(b"x" * 100)
+        assert scope.cancelled_caught
+        with pytest.raises(trio.BrokenResourceError, match="cancelled half-way"):
+            await a.send_all(b"x")
+        nursery.start_soon(b.send_all, b"still to be had")
+        assert await a.receive_some() == b"still to be had"
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def _cancel_when_blocked(scope: trio.CancelScope) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    scope.cancel()
+
+
+async def test_a_cancelled_handshake_breaks_the_stream_for_all_who_wait(
+    tls: Maker,
+) -> None:
+    a, b = tls.wrap(trio.testing.memory_stream_pair())
+
+    async def wait() -> None:
+        with pytest.raises(trio.BrokenResourceError, match="cut short"):
+            await a.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as cancelled:
+                cancelled.start_soon(a.do_handshake)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(wait)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+    assert a.report.outcome is ShutdownOutcome.ABORTED
+    with pytest.raises(trio.BrokenResourceError):
+        await a.send_all(b"x")
+    await a.aclose()
+    await trio.aclose_forcefully(b)
+
+
+async def test_a_cancelled_aclose_has_closed(tls: Maker) -> None:
+    async def attempt(step: int) -> bool:
+        async with stepped(tls) as pair:
+            cancelled = await cancelled_at(step, pair.stream.aclose)
+            with pytest.raises(trio.ClosedResourceError):
+                await pair.stream.receive_some()
+            with pytest.raises(trio.ClosedResourceError):
+                await pair.stream.transport_stream.inner.receive_some()
+            assert pair.stream.report.outcome in {
+                ShutdownOutcome.SENT,
+                ShutdownOutcome.ABORTED,
+            }
+            return cancelled
+
+    await each_step(attempt, at_least=3)

@@ -1,0 +1,545 @@
+"""shutdown(), send_eof() and unwrap() while data are still on their way."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings, strategies as st
+
+from trio_tlsdown import (
+    HalfCloseUnsupportedError,
+    ShutdownOutcome,
+    ShutdownPolicy,
+    ShutdownReport,
+    TLSFailedError,
+    TLSStream,
+    TransportBrokenError,
+    TruncatedError,
+    UnreadDataError,
+)
+
+from .support import VERSIONS, Maker
+
+MockClock = trio.testing.MockClock
+
+
+async def read_all(stream: TLSStream[Any], into: bytearray) -> None:
+    async for chunk in stream:
+        into += chunk
+
+
+# Half-close:
+
+
+async def test_after_a_half_close_the_peer_says_what_it_has_to_say(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair()
+    await a.send_all(b"question")
+    await a.send_eof(allow_tls12=True)
+    assert a.report.outcome is ShutdownOutcome.SENT
+    assert await b.receive_some() == b"question"
+    assert await b.receive_some() == b""
+    await b.send_all(b"answer")
+    assert await a.receive_some() == b"answer"
+    await b.send_eof(allow_tls12=True)
+    assert await a.receive_some() == b""
+    for party in (a, b):
+        assert party.report.outcome is ShutdownOutcome.COMPLETE
+        await party.aclose()
+        assert party.report.outcome is ShutdownOutcome.COMPLETE
+
+
+async def test_half_close_again_does_nothing(tls: Maker) -> None:
+    a, b = await tls.pair()
+    await a.send_eof(allow_tls12=True)
+    with trio.testing.assert_checkpoints():
+        await a.send_eof()  # sent already: no complaint about TLS 1.2 either
+    async with tls.client_and_bare_server() as (c, peer):
+        await c.send_eof(allow_tls12=True)
+        await c.send_eof(allow_tls12=True)
+        await c.shutdown(wait=False)
+        await c.aclose()
+        alert = await peer.transport.receive_some()
+        assert len(alert) < 40
+        assert await peer.transport.receive_some() == b""
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_nothing_can_be_sent_after_a_half_close(tls: Maker) -> None:
+    a, b = await tls.pair()
+    await a.send_eof(allow_tls12=True)
+    for send in (a.send_all, lambda data: a.wait_send_all_might_not_block()):
+        with pytest.raises(trio.ClosedResourceError, match="close_notify was sent"):
+            await send(b"x")
+    with pytest.raises(trio.ClosedResourceError):
+        await a.send_all(b"")
+    await b.aclose()
+    await a.aclose()
+
+
+async def test_tls12_refuses_to_half_close_unless_it_is_told_to(
+    tls12: Maker,
+) -> None:
+    a, b = await tls12.pair()
+    with pytest.raises(HalfCloseUnsupportedError, match="allow_tls12") as caught:
+        await a.send_eof()
+    assert caught.value.version == "TLSv1.2"
+    assert isinstance(caught.value, RuntimeError)
+    assert a.report.outcome is ShutdownOutcome.OPEN
+    await a.send_all(b"nothing has changed")
+    assert await b.receive_some() == b"nothing has changed"
+    await a.send_eof(allow_tls12=True)
+    assert await b.receive_some() == b""
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), version=st.sampled_from(sorted(VERSIONS)))
+async def test_half_close_is_lossless_for_a_reader_in_another_task(
+    data: st.DataObject, version: str
+) -> None:
+    async with Maker(version).client_and_bare_server() as (a, peer):
+        messages = data.draw(st.lists(st.binary(min_size=1, max_size=100), max_size=5))
+        ciphertext = b"".join(map(peer.encrypt, messages)) + peer.close_notify()
+        cuts = data.draw(st.sets(st.integers(1, len(ciphertext) - 1)))
+        edges = sorted({0, len(ciphertext), *cuts})
+        half_close_before = data.draw(st.integers(0, len(edges) - 2))
+        received = bytearray()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_all, a, received)
+            await trio.testing.wait_all_tasks_blocked()
+            for number, start in enumerate(edges[:-1]):
+                if number == half_close_before:
+                    await a.send_eof(allow_tls12=True)
+                await peer.send(ciphertext[start : edges[number + 1]])
+                await trio.testing.wait_all_tasks_blocked()
+        assert received == b"".join(messages)
+        assert a.report.outcome is ShutdownOutcome.COMPLETE
+        assert a.report.discarded == 0
+
+
+# Shutdown with data on the way:
+
+
+async def test_what_the_peer_still_sends_is_kept_for_a_later_reader(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair()
+    reports: list[ShutdownReport] = []
+
+    async def shut_down() -> None:
+        reports.append(await a.shutdown())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shut_down)
+        for _ in range(10):
+            await b.send_all(b"x" * 1000)
+        await b.shutdown()
+    assert reports[0].outcome is ShutdownOutcome.COMPLETE
+    assert reports[0].discarded == 10_000
+    received = bytearray()
+    await read_all(a, received)
+    assert len(received) == 10_000
+    assert a.report.discarded == 0
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_bytes_that_nobody_reads_are_counted(tls: Maker) -> None:
+    a, b = await tls.pair()
+    await b.send_all(b"0123456789")
+    await b.shutdown(wait=False)
+    assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
+    assert await a.receive_some(4) == b"0123"
+    await a.aclose()
+    assert a.report.discarded == 6
+    await b.aclose()
+
+
+async def test_a_peer_that_never_stops_costs_max_unread_and_no_more(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    limit = 100_000
+    a, b = await tls.pair(client={"policy": ShutdownPolicy(max_unread=limit)})
+
+    async def flood() -> None:
+        while True:
+            await b.send_all(b"x" * 5000)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flood)
+        report = await a.shutdown()
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() == 0
+    assert report.outcome is ShutdownOutcome.ABORTED
+    assert report.close_notify_sent
+    assert report.secure
+    assert limit < report.discarded <= limit + 2**16
+    await trio.aclose_forcefully(a)
+    assert a.report.outcome is ShutdownOutcome.ABORTED
+    await trio.aclose_forcefully(b)
+
+
+async def test_max_unread_0_still_completes_with_a_peer_that_is_silent(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair(client={"policy": ShutdownPolicy(max_unread=0)})
+    await b.shutdown(wait=False)
+    assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_a_peer_that_never_answers_costs_the_timeout(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    a, b = await tls.pair(client={"policy": ShutdownPolicy(timeout=4)})
+    report = await a.shutdown()
+    assert trio.current_time() == 4
+    assert report.outcome is ShutdownOutcome.ABORTED
+    assert report.secure
+    assert report.elapsed == 4
+    assert report.error is None
+    # It is not over: another call takes the exchange up.
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(b.shutdown)
+        assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_a_parked_reader_gets_every_byte(tls: Maker) -> None:
+    a, b = await tls.pair()
+    received = bytearray()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_all, a, received)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(a.shutdown)
+        for _ in range(5):
+            await b.send_all(b"tail ")
+            await trio.testing.wait_all_tasks_blocked()
+        await b.shutdown()
+    assert received == b"tail " * 5
+    assert a.report.outcome is ShutdownOutcome.COMPLETE
+    assert a.report.discarded == 0
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_a_reader_may_come_while_shutdown_waits(tls: Maker) -> None:
+    a, b = await tls.pair()
+    received = bytearray()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.shutdown)
+        await trio.testing.wait_all_tasks_blocked()
+        await b.send_all(b"before")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(read_all, a, received)
+        await trio.testing.wait_all_tasks_blocked()
+        assert received == b"before"
+        await b.send_all(b", after")
+        await b.shutdown()
+    assert received == b"before, after"
+    assert a.report.outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_a_reader_may_give_up_half_way(tls: Maker) -> None:
+    a, b = await tls.pair()
+    received = bytearray()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.shutdown)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as readers:
+                readers.start_soon(read_all, a, received)
+                await trio.testing.wait_all_tasks_blocked()
+                await b.send_all(b"read")
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        await b.send_all(b"unread")
+        await b.shutdown()
+    assert received == b"read"
+    assert a.report.discarded == len(b"unread")
+    assert a.report.outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+    await b.aclose()
+
+
+# What may happen, in any order; whether everything settles behind it.
+STEPS = st.tuples(
+    st.sampled_from(["send", "send", "read", "read", "give up", "shut down"]),
+    st.integers(1, 4000),
+    st.booleans(),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps=st.lists(STEPS, max_size=14), version=st.sampled_from(sorted(VERSIONS)))
+async def test_every_byte_is_read_or_counted_never_both_never_neither(
+    steps: list[tuple[str, int, bool]], version: str
+) -> None:
+    """Whatever readers come, read, give up, or do not come at all."""
+    a, b = await Maker(version).pair()
+    sent = read = 0
+    reading = False
+
+    async def receive(size: int) -> None:
+        nonlocal read, reading
+        read += len(await a.receive_some(size))
+        reading = False
+
+    async with trio.open_nursery() as nursery:
+        for what, size, settles in steps:
+            if what == "send":
+                sent += size
+                await b.send_all(b"x" * size)
+            elif what == "shut down":
+                nursery.start_soon(a.shutdown)
+            elif not reading:
+                reading = True
+                with trio.CancelScope() as scope:
+                    if what == "give up":
+                        async with trio.open_nursery() as reader:
+                            reader.start_soon(receive, size)
+                            await trio.testing.wait_all_tasks_blocked()
+                            scope.cancel()
+                        reading = False
+                    else:
+                        nursery.start_soon(receive, size)
+            if settles:
+                await trio.testing.wait_all_tasks_blocked()
+        await b.shutdown(wait=False)
+        await a.shutdown()
+    await a.aclose()
+    assert read + a.report.discarded == sent
+    assert a.report.outcome is ShutdownOutcome.COMPLETE
+    await b.aclose()
+
+
+async def test_a_slow_reader_has_the_time_that_the_policy_allows(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    """max_unread is for streams that nobody reads any more."""
+    policy = ShutdownPolicy(max_unread=1000, timeout=20)
+    a, b = await tls.pair(client={"policy": policy})
+    received = bytearray()
+
+    async def read_slowly() -> None:
+        while chunk := await a.receive_some(500):
+            received.extend(chunk)
+            await trio.sleep(0.1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.shutdown)
+        nursery.start_soon(read_slowly)
+        for _ in range(20):
+            await b.send_all(b"x" * 1000)
+        await b.shutdown()
+    assert len(received) == 20_000
+    assert a.report.outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+    await b.aclose()
+
+
+# Several tasks:
+
+
+async def test_concurrent_shutdowns_share_one_result(tls: Maker) -> None:
+    a, b = await tls.pair()
+    reports: list[ShutdownReport] = []
+
+    async def shut_down(*, wait: bool) -> None:
+        reports.append(await a.shutdown(wait=wait))
+
+    async with trio.open_nursery() as nursery:
+        for wait in (True, True, False):
+            nursery.start_soon(partial(shut_down, wait=wait))
+            await trio.testing.wait_all_tasks_blocked()
+        await b.shutdown()
+    assert len(reports) == 3
+    assert reports[0] is reports[1] is reports[2]
+    assert reports[0].outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_a_shutdown_that_waits_goes_on_where_one_that_did_not_stopped(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    a, b = await tls.pair("lockstep")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: a.shutdown(wait=False))
+        nursery.start_soon(a.shutdown)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await b.receive_some() == b""
+        await b.shutdown()
+    assert a.report.outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_a_shutdown_takes_over_from_one_that_was_cancelled(tls: Maker) -> None:
+    a, b = await tls.pair()
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as cancelled:
+                cancelled.start_soon(a.shutdown)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(a.shutdown)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        await b.shutdown()
+    assert a.report.outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_shutdown_tells_when_another_task_closes(tls: Maker) -> None:
+    a, b = await tls.pair()
+    reports: list[ShutdownReport] = []
+
+    async def shut_down() -> None:
+        reports.append(await a.shutdown())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shut_down)
+        await trio.testing.wait_all_tasks_blocked()
+        await a.aclose()
+    assert reports[0].outcome is ShutdownOutcome.SENT
+    await b.aclose()
+
+
+async def test_somebody_who_closes_the_transport_under_us_is_told_on(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair()
+    await a.transport_stream.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await a.shutdown()
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_shutdown_while_another_task_sends_is_misuse_and_changes_nothing(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    a, b = await tls.pair("lockstep")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.send_all, b"x" * 100)
+        await trio.testing.wait_all_tasks_blocked()
+        before = a.report
+        for end in (a.shutdown, a.send_eof, a.unwrap):
+            with pytest.raises(trio.BusyResourceError, match="another task"):
+                await end()
+        assert a.report == before
+        assert await b.receive_some() == b"x" * 100
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_the_peers_end_is_looked_for_although_our_alert_could_not_leave(
+    tls: Maker,
+) -> None:
+    async with tls.client_and_bare_server() as (a, peer):
+        await peer.send(peer.encrypt(b"bye") + peer.close_notify())
+        await peer.transport.aclose()
+        report = await a.shutdown()
+        assert report.outcome is ShutdownOutcome.RESET
+        assert not report.close_notify_sent
+        assert report.peer_data_complete
+        assert await a.receive_some() == b"bye"
+
+
+async def test_shutdown_before_the_handshake_does_it_first(tls: Maker) -> None:
+    a, b = tls.wrap(trio.testing.memory_stream_pair())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.shutdown)
+        await b.shutdown()
+    assert a.report.outcome is ShutdownOutcome.COMPLETE
+    assert b.report.outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_shutdown_reports_a_handshake_that_fails(tls: Maker) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    a, _ = tls.wrap((ours, theirs))
+    await theirs.send_all(b"220 we speak clear text here\r\n")
+    report = await a.shutdown()
+    assert report.outcome is ShutdownOutcome.FAILED
+    assert isinstance(report.error, TLSFailedError)
+    assert report.error.during_handshake
+    await a.aclose()
+
+
+# Unwrap:
+
+
+async def test_unwrap_gives_back_what_came_behind_the_close_notify(
+    tls: Maker,
+) -> None:
+    async with tls.client_and_bare_server() as (a, peer):
+        transport = a.transport_stream
+        await peer.send(peer.close_notify() + b"220 clear text")
+        bare, trailing = await a.unwrap()
+        assert bare is transport
+        assert trailing == b"220 clear text"
+        assert a.transport_stream is None
+        assert a.report.outcome is ShutdownOutcome.COMPLETE
+        with pytest.raises(trio.ClosedResourceError):
+            await a.receive_some()
+        await a.aclose()  # the transport is not ours any more
+        await bare.send_all(b"still open")
+
+
+async def test_unwrap_does_not_lose_unread_data(tls: Maker) -> None:
+    async with tls.client_and_bare_server() as (a, peer):
+        await peer.send(peer.encrypt(b"unread") + peer.close_notify())
+        assert await a.receive_some(2) == b"un"
+        with pytest.raises(UnreadDataError, match="4 bytes") as caught:
+            await a.unwrap()
+        assert caught.value.unread == 4
+        assert not a.report.close_notify_sent  # nothing was done
+        assert await a.receive_some() == b"read"
+        assert await a.receive_some() == b""
+        await a.unwrap()
+
+
+async def test_unwrap_does_not_lose_data_that_come_meanwhile(tls: Maker) -> None:
+    async with tls.client_and_bare_server() as (a, peer):
+        await peer.send(peer.encrypt(b"late") + peer.close_notify())
+        with pytest.raises(UnreadDataError):
+            await a.unwrap()
+        assert await a.receive_some() == b"late"
+        await a.unwrap()
+
+
+async def test_unwrap_raises_what_ended_the_connection_instead(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    async with tls.client_and_bare_server() as (a, peer):
+        await peer.transport.aclose()
+        with pytest.raises(TruncatedError):
+            await a.unwrap()
+    async with tls.client_and_bare_server() as (a, peer):
+        with pytest.raises(trio.BrokenResourceError, match="did not answer"):
+            await a.unwrap()
+        assert a.report.outcome is ShutdownOutcome.ABORTED
+        await peer.send(peer.close_notify())
+        await a.unwrap()  # it can be taken up again
+    async with tls.client_and_bare_server() as (a, peer):
+        await peer.send(peer.close_notify())
+        await peer.transport.aclose()
+        with pytest.raises(TransportBrokenError):
+            await a.unwrap()
+
+
