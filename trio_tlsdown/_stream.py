@@ -113,6 +113,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         _check_type("policy", policy, ShutdownPolicy)
         if server_hostname is not None:
             _check_type("server_hostname", server_hostname, str | bytes)
+        elif not server_side and ssl_context.check_hostname:
+            # OpenSSL would check nothing then, and say nothing.
+            raise ValueError("the context checks host names: give server_hostname")
         if trace is not None and not callable(trace):
             raise TypeError(f"trace must be callable, not {trace!r}")
 

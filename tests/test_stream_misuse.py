@@ -1,0 +1,132 @@
+"""Bad input: a clear error of the right class, before anything changed."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from trio_tlsdown import ShutdownOutcome, TLSListener, TLSStream
+
+from .support import NAME, Maker, client_context, memory_transports, server_context
+
+
+async def test_a_transport_has_to_be_a_stream() -> None:
+    a, b = socket.socketpair()
+    with a, b, pytest.raises(TypeError, match="transport_stream must be a Stream"):
+        TLSStream(a, client_context(), server_hostname=NAME)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("context", [None, ssl, "context", ssl.SSLObject])
+async def test_a_context_has_to_be_one(context: Any) -> None:
+    transport, _ = await memory_transports()
+    with pytest.raises(TypeError, match="ssl_context must be a SSLContext"):
+        TLSStream(transport, context, server_hostname=NAME)
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        with pytest.raises(TypeError, match="ssl_context must be a SSLContext"):
+            TLSListener(listener, context)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("policy", 5.0), ("policy", None), ("server_hostname", 7), ("trace", "log.txt")],
+)
+async def test_options_of_the_wrong_type_are_refused(name: str, value: Any) -> None:
+    transport, _ = await memory_transports()
+    options = {"server_hostname": NAME, name: value}
+    with pytest.raises(TypeError, match=name):
+        TLSStream(transport, client_context(), **options)
+
+
+async def test_a_listener_has_to_be_one() -> None:
+    with pytest.raises(TypeError, match="transport_listener must be a Listener"):
+        TLSListener(object(), server_context())  # type: ignore[arg-type]
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        with pytest.raises(TypeError, match="policy must be a ShutdownPolicy"):
+            TLSListener(listener, server_context(), policy=3)  # type: ignore[arg-type]
+
+
+async def test_a_client_that_checks_names_needs_one() -> None:
+    transport, _ = await memory_transports()
+    with pytest.raises(ValueError, match="server_hostname"):
+        TLSStream(transport, client_context())
+
+
+@pytest.mark.parametrize("data", ["text", 5, None, [1]])
+async def test_what_is_not_bytes_is_not_sent(tls: Maker, data: Any) -> None:
+    a, b = await tls.pair()
+    with pytest.raises(TypeError):
+        await a.send_all(data)
+    await a.send_all(b"still fine")
+    assert await b.receive_some() == b"still fine"
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_a_receive_of_nothing_is_refused(tls: Maker) -> None:
+    a, b = await tls.pair()
+    for size in (0, -1):
+        with pytest.raises(ValueError, match="max_bytes must be >= 1"):
+            await a.receive_some(size)
+    with pytest.raises(TypeError):
+        await a.receive_some(1.5)  # type: ignore[arg-type]
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_after_closing_everything_says_closed(tls: Maker) -> None:
+    a, b = await tls.pair()
+    await a.aclose()
+    report = a.report
+    for use in (
+        a.do_handshake,
+        lambda: a.send_all(b"x"),
+        lambda: a.send_all(b""),
+        a.wait_send_all_might_not_block,
+        a.send_eof,
+        a.receive_some,
+        a.shutdown,
+        a.unwrap,
+    ):
+        with pytest.raises(trio.ClosedResourceError, match="was closed"):
+            await use()
+    assert a.report == report
+    await b.aclose()
+
+
+async def test_two_tasks_in_one_direction_are_one_too_many(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    a, b = await tls.pair("lockstep")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.send_all, b"x" * 100)
+        nursery.start_soon(a.receive_some)
+        await trio.testing.wait_all_tasks_blocked()
+        for use in (
+            lambda: a.send_all(b"y"),
+            a.wait_send_all_might_not_block,
+            a.receive_some,
+        ):
+            with pytest.raises(trio.BusyResourceError, match="another task is"):
+                await use()
+        nursery.cancel_scope.cancel()
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_what_is_read_only_cannot_be_set(tls: Maker) -> None:
+    a, b = await tls.pair()
+    for name in ("server_side", "server_hostname", "https_compatible", "report"):
+        with pytest.raises(AttributeError):
+            setattr(a, name, None)
+    with pytest.raises(AttributeError):
+        a.no_such_thing  # type: ignore[attr-defined]  # noqa: B018
+    assert a.report.outcome is ShutdownOutcome.OPEN
+    await a.aclose()
+    await b.aclose()

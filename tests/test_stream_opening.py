@@ -1,0 +1,504 @@
+"""Handshakes: that fail, that resume, that are special."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+import truststore
+
+from trio_tlsdown import (
+    ShutdownOutcome,
+    ShutdownPolicy,
+    TLSFailedError,
+    TLSStream,
+    TraceEvent,
+    TraceKind,
+    TransportBrokenError,
+    TruncatedError,
+)
+
+from .support import (
+    CA,
+    CERT,
+    NAME,
+    BarePeer,
+    Maker,
+    client_context,
+    memory_transports,
+    server_context,
+    tcp_transports,
+)
+
+MockClock = trio.testing.MockClock
+
+
+async def shake_hands(a: TLSStream[Any], b: TLSStream[Any]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.do_handshake)
+        nursery.start_soon(b.do_handshake)
+
+
+# That fail:
+
+
+async def test_a_refused_certificate_is_told_to_both_sides(tls: Maker) -> None:
+    ours, theirs = await memory_transports()
+    suspicious = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it trusts nobody
+    suspicious.maximum_version = client_context(tls.version).maximum_version
+    a = TLSStream(ours, suspicious, server_hostname=NAME)
+    b = TLSStream(theirs, server_context(tls.version), server_side=True)
+
+    async def refused() -> None:
+        # On TLS 1.3 the server hears of it behind its own handshake.
+        with pytest.raises(TLSFailedError) as caught:
+            await b.receive_some()
+        assert "UNKNOWN_CA" in str(caught.value.reason)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(refused)
+        with pytest.raises(TLSFailedError, match="certificate verification") as caught:
+            await a.do_handshake()
+    assert caught.value.reason == "CERTIFICATE_VERIFY_FAILED"
+    assert caught.value.during_handshake
+    assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+    assert a.report.outcome is ShutdownOutcome.FAILED
+    assert b.report.outcome is ShutdownOutcome.FAILED
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_the_wrong_host_name_is_refused(tls: Maker) -> None:
+    ours, theirs = await memory_transports()
+    a = TLSStream(ours, client_context(tls.version), server_hostname="other.example")
+    b = TLSStream(theirs, server_context(tls.version), server_side=True)
+    async with trio.open_nursery() as nursery:
+
+        async def refused() -> None:
+            with pytest.raises(TLSFailedError):
+                await b.receive_some()
+
+        nursery.start_soon(refused)
+        with pytest.raises(TLSFailedError, match=r"other\.example"):
+            await a.send_all(b"secret")
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_tasks_that_wait_for_a_handshake_that_fails_learn_its_cause(
+    tls: Maker,
+) -> None:
+    ours, theirs = await memory_transports()
+    a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
+    causes = []
+
+    async def wait(method: Any, *args: object) -> None:
+        with pytest.raises(TLSFailedError) as caught:
+            await method(*args)
+        causes.append(caught.value.__cause__)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait, a.do_handshake)
+        nursery.start_soon(wait, a.do_handshake)
+        nursery.start_soon(wait, a.send_all, b"x")
+        nursery.start_soon(wait, a.receive_some)
+        await trio.testing.wait_all_tasks_blocked()
+        await theirs.send_all(b"\x15\x03\x03\x00\x02\x02\x28")  # handshake_failure
+    assert len(causes) == 4
+    assert len(set(causes)) == 1
+    await trio.aclose_forcefully(a)
+
+
+@pytest.mark.parametrize(
+    "says", [b"220 smtp.example ESMTP\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"]
+)
+async def test_a_server_that_speaks_no_tls_is_named_so(
+    tls: Maker, says: bytes
+) -> None:
+    ours, theirs = await memory_transports()
+    await theirs.send_all(says)
+    a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
+    with pytest.raises(TLSFailedError, match="does not seem to speak TLS") as caught:
+        await a.do_handshake()
+    assert caught.value.during_handshake
+    with pytest.raises(TLSFailedError):
+        await a.do_handshake()
+    await a.aclose()
+    assert a.report.outcome is ShutdownOutcome.FAILED
+
+
+async def test_a_client_that_speaks_no_tls_is_named_so(tls: Maker) -> None:
+    ours, theirs = await memory_transports()
+    await theirs.send_all(b"GET / HTTP/1.1\r\n\r\n")
+    a = TLSStream(ours, server_context(tls.version), server_side=True)
+    with pytest.raises(TLSFailedError, match="does not seem to speak TLS") as caught:
+        await a.receive_some()
+    assert caught.value.reason == "HTTP_REQUEST"
+    await trio.aclose_forcefully(a)
+
+
+@pytest.mark.parametrize("said_before", [b"", b"\x16\x03"])
+async def test_an_end_within_the_handshake_is_a_truncation(
+    tls: Maker, said_before: bytes
+) -> None:
+    ours, theirs = await memory_transports()
+    await theirs.send_all(said_before)
+    await theirs.aclose()
+    a = TLSStream(ours, server_context(tls.version), server_side=True)
+    with pytest.raises(TruncatedError) as caught:
+        await a.do_handshake()
+    assert caught.value.mid_record is bool(said_before)
+    assert a.report.outcome is ShutdownOutcome.TRUNCATED
+    b = TLSStream(
+        ours, server_context(tls.version), server_side=True, https_compatible=True
+    )
+    with trio.testing.assert_checkpoints():
+        assert await b.receive_some() == b""
+    assert await b.receive_some() == b""
+    assert b.report.outcome is ShutdownOutcome.TRUNCATED
+    await a.aclose()
+
+
+async def test_a_close_notify_instead_of_a_handshake_is_a_truncation(
+    tls: Maker,
+) -> None:
+    """It is not authenticated: anybody could have sent it."""
+    ours, theirs = await memory_transports()
+    await theirs.send_all(b"\x15\x03\x03\x00\x02\x01\x00")
+    a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
+    with pytest.raises(TruncatedError):
+        await a.do_handshake()
+    assert not a.report.close_notify_received
+    await a.aclose()
+
+
+async def test_a_transport_that_fails_within_the_handshake(tls: Maker) -> None:
+    ours, theirs = await memory_transports()
+    a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
+    await theirs.aclose()
+    with pytest.raises(TransportBrokenError):
+        await a.do_handshake()
+    assert a.report.outcome is ShutdownOutcome.RESET
+    await a.aclose()
+
+
+async def test_a_reset_within_the_handshake(tls: Maker) -> None:
+    ours, theirs = await tcp_transports()
+    a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
+    async with trio.open_nursery() as nursery:
+
+        async def reset() -> None:
+            with pytest.raises(TransportBrokenError):
+                await a.do_handshake()
+
+        nursery.start_soon(reset)
+        await theirs.receive_some(1)  # the rest stays unread: RST
+        await theirs.aclose()
+    assert a.report.outcome is ShutdownOutcome.RESET
+    await a.aclose()
+
+
+async def test_aclose_raises_the_failure_of_the_handshake_it_began(
+    tls: Maker,
+) -> None:
+    ours, theirs = await memory_transports()
+    await theirs.send_all(b"220 clear text\r\n")
+    a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
+    with pytest.raises(TLSFailedError):
+        await a.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await ours.receive_some()
+    await a.aclose()
+
+
+async def test_aclose_bounds_the_handshake_it_began(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    ours, _ = await memory_transports()
+    policy = ShutdownPolicy(timeout=3)
+    context = client_context(tls.version)
+    a = TLSStream(ours, context, server_hostname=NAME, policy=policy)
+    await a.aclose()
+    assert trio.current_time() == 3
+    assert a.report.outcome is ShutdownOutcome.ABORTED
+
+
+@pytest.mark.parametrize("transport", ["memory", "tcp"])
+async def test_aclose_aborts_a_handshake_of_another_task(
+    tls: Maker, transport: str
+) -> None:
+    make = {"memory": memory_transports, "tcp": tcp_transports}[transport]
+    ours, theirs = await make()
+    a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
+
+    async def woken() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await a.do_handshake()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(woken)
+        nursery.start_soon(woken)
+        await trio.testing.wait_all_tasks_blocked()
+        await a.aclose()
+    assert a.report.outcome is ShutdownOutcome.FAILED
+    assert isinstance(a.report.error, TLSFailedError)
+    assert "closed by another task" in str(a.report.error)
+    await theirs.aclose()
+
+
+# That are special:
+
+
+async def test_a_session_can_be_resumed(tls: Maker) -> None:
+    context, server = client_context(tls.version), server_context(tls.version)
+    session: ssl.SSLSession | None = None
+    for resumed in (False, True):
+        ours, theirs = await memory_transports()
+        a = TLSStream(ours, context, server_hostname=NAME)
+        b = TLSStream(theirs, server, server_side=True)
+        if session is not None:
+            a.session = session
+        await shake_hands(a, b)
+        assert a.session_reused is resumed
+        await b.send_all(b"x")
+        assert await a.receive_some() == b"x"
+        session = a.session
+        assert session is not None
+        assert session.has_ticket
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.shutdown)
+            nursery.start_soon(b.shutdown)
+        await a.aclose()
+        await b.aclose()
+
+
+async def test_an_sni_callback_gets_an_sslobject_and_may_change_the_context(
+    tls: Maker,
+) -> None:
+    first, second = server_context(tls.version), server_context(tls.version)
+    seen: list[tuple[type, str | None]] = []
+
+    def choose(
+        session: ssl.SSLObject, name: str | None, context: ssl.SSLContext
+    ) -> None:
+        seen.append((type(session), name))
+        session.context = second
+
+    first.sni_callback = choose
+    ours, theirs = await memory_transports()
+    a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
+    b = TLSStream(theirs, first, server_side=True)
+    await shake_hands(a, b)
+    assert seen == [(ssl.SSLObject, NAME)]
+    assert b.context is second
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_client_certificates_are_asked_for_and_seen(tls: Maker) -> None:
+    context, server = client_context(tls.version), server_context(tls.version)
+    CA.configure_trust(server)
+    server.verify_mode = ssl.CERT_REQUIRED
+    CERT.configure_cert(context)
+    ours, theirs = await memory_transports()
+    a = TLSStream(ours, context, server_hostname=NAME)
+    b = TLSStream(theirs, server, server_side=True)
+    await shake_hands(a, b)
+    certificate = b.getpeercert()
+    assert certificate is not None
+    assert ("DNS", NAME) in certificate["subjectAltName"]
+    assert isinstance(b.getpeercert(binary_form=True), bytes)
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_a_missing_client_certificate_is_told_to_the_client(
+    tls: Maker,
+) -> None:
+    server = server_context(tls.version)
+    CA.configure_trust(server)
+    server.verify_mode = ssl.CERT_REQUIRED
+    ours, theirs = await memory_transports()
+    a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
+    b = TLSStream(theirs, server, server_side=True)
+
+    async def refused() -> None:
+        with pytest.raises(TLSFailedError) as caught:
+            await a.receive_some()
+        assert caught.value.reason is not None
+        assert "ALERT" in caught.value.reason
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(refused)
+        with pytest.raises(TLSFailedError) as caught:
+            await b.do_handshake()
+    assert caught.value.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_truststore_context_verifies(
+    tls: Maker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, trusted: bool
+) -> None:
+    if trusted:
+        authority = tmp_path / "ca.pem"
+        CA.cert_pem.write_to_path(str(authority))
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.maximum_version = client_context(tls.version).maximum_version
+    ours, theirs = await memory_transports()
+    a = TLSStream(ours, context, server_hostname=NAME)
+    peer = BarePeer(theirs, server_context(tls.version), server_side=True)
+
+    async def answer() -> None:
+        try:
+            await peer.handshake()
+        except ssl.SSLError:
+            assert not trusted
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        if not trusted:
+            with pytest.raises(TLSFailedError, match="certificate verification"):
+                await a.do_handshake()
+            return
+        await a.do_handshake()
+    await peer.send(peer.encrypt(b"trusted") + peer.close_notify())
+    assert await a.receive_some() == b"trusted"
+    assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+
+
+async def test_tls_inside_tls(tls: Maker) -> None:
+    outer_a, outer_b = await tls.pair()
+    a, b = tls.wrap((outer_a, outer_b))
+    await shake_hands(a, b)
+    await a.send_all(b"twice secret")
+    assert await b.receive_some() == b"twice secret"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.shutdown)
+        assert await b.receive_some() == b""
+        await b.shutdown()
+    assert a.report.outcome is ShutdownOutcome.COMPLETE
+    assert outer_a.report.outcome is ShutdownOutcome.OPEN
+    await a.aclose()
+    assert outer_a.report.outcome is ShutdownOutcome.SENT
+    assert await outer_b.receive_some() == b""
+    await b.aclose()
+
+
+async def test_the_users_context_is_used_as_it_is(tls: Maker) -> None:
+    context = client_context(tls.version)
+    before = context.options
+    ours, _ = await memory_transports()
+    a = TLSStream(ours, context, server_hostname=NAME)
+    assert a.context is context
+    assert context.options == before
+
+
+async def test_the_facts_of_a_session_are_typed_properties(tls: Maker) -> None:
+    a, b = tls.wrap(await memory_transports())
+    for ask in (
+        lambda: a.session_reused,
+        a.getpeercert,
+        a.selected_alpn_protocol,
+        a.selected_npn_protocol,
+        a.cipher,
+        a.shared_ciphers,
+        a.compression,
+        a.get_channel_binding,
+        a.version,
+    ):
+        with pytest.raises(trio.NeedHandshakeError, match="do_handshake"):
+            ask()
+    await shake_hands(a, b)
+    assert a.version() == tls.version
+    assert a.selected_alpn_protocol() is None
+    cipher = a.cipher()
+    assert cipher is not None
+    assert b.shared_ciphers()
+    assert a.compression() is None
+    assert a.get_channel_binding() == b.get_channel_binding()
+    assert (a.server_side, b.server_side) == (False, True)
+    assert (a.server_hostname, b.server_hostname) == (NAME, None)
+    await b.send_all(b"12345")
+    await a.receive_some(2)
+    assert a.pending() == 3
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+# The trace:
+
+
+async def test_the_trace_tells_what_happened_in_order(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    events: list[TraceEvent] = []
+    a, b = await tls.pair(client={"trace": events.append})
+    opening = [event.kind for event in events]
+    assert opening.count(TraceKind.HANDSHAKE_DONE) == 1
+    assert TraceKind.BYTES_SENT in opening
+    assert {event.side for event in events} == {"client"}
+    events.clear()
+
+    await trio.sleep(10)
+    started = trio.current_time()
+    await a.shutdown(wait=False)
+    await b.receive_some()
+    await trio.aclose_forcefully(b)
+    with pytest.raises(TruncatedError):
+        await a.receive_some()
+    await a.aclose()
+    assert [event.kind for event in events] == [
+        TraceKind.BYTES_SENT,
+        TraceKind.CLOSE_NOTIFY_SENT,
+        TraceKind.FIN_RECEIVED,
+        TraceKind.TRANSPORT_CLOSED,
+    ]
+    assert {event.time for event in events} == {started}
+    assert events[0].size > 0
+    assert events[1].size == 0
+
+
+async def test_the_trace_tells_of_resets_failures_and_giving_up(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    events: list[TraceEvent] = []
+    async with tls.server_and_bare_client(trace=events.append) as (a, peer):
+        await a.shutdown()
+        assert events[-1].kind is TraceKind.CANCELLED
+        bad = bytearray(peer.encrypt(b"evil"))
+        bad[-1] ^= 1
+        await peer.send(bytes(bad))
+        await a.shutdown()
+    kinds = [event.kind for event in events]
+    assert TraceKind.TLS_FAILED in kinds
+    assert kinds[-1] is TraceKind.TRANSPORT_CLOSED
+    assert {event.side for event in events} == {"server"}
+
+    events.clear()
+    async with tls.client_and_bare_server(trace=events.append) as (a, peer):
+        await peer.transport.aclose()
+        with pytest.raises(TransportBrokenError):
+            await a.send_all(b"x")
+    assert TraceKind.RESET_RECEIVED in [event.kind for event in events]
+
+
+# Odds and ends:
+
+
+def test_importing_costs_nothing_but_trio_and_attrs() -> None:
+    code = (
+        "import sys, trio_tlsdown; "
+        "sys.exit(any(name in sys.modules for name in "
+        "('trustme', 'pytest', 'click', 'rich', 'cryptography')))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,69 @@
+"""Record boundaries, and turns to send."""
+
+from __future__ import annotations
+
+import socket
+from itertools import pairwise
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, strategies as st
+
+from trio_tlsdown import ShutdownOutcome
+from trio_tlsdown._wire import RecordBoundary
+
+from .support import Maker
+
+
+def record(size: int) -> bytes:
+    return b"\x17\x03\x03" + size.to_bytes(2, "big") + bytes(size)
+
+
+@given(
+    sizes=st.lists(st.integers(0, 40), max_size=6),
+    cuts=st.sets(st.integers(0, 300)),
+)
+def test_a_boundary_is_a_boundary_however_the_bytes_are_cut(
+    sizes: list[int], cuts: set[int]
+) -> None:
+    data = b"".join(map(record, sizes))
+    ends = {0}
+    for size in sizes:
+        ends.add(max(ends) + 5 + size)
+    boundary = RecordBoundary()
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    for start, end in pairwise(edges):
+        boundary.feed(data[start:end])
+        assert boundary.inside is (end not in ends)
+    assert not boundary.inside
+
+
+async def test_a_close_notify_that_the_kernel_cannot_take_waits_for_it(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    """aclose() sends without waiting if it can; a full socket is bounded."""
+    autojump_clock.autojump_threshold = 0.05
+    a, b = await tls.pair("tcp")
+    transport = a.transport_stream
+    transport.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    with trio.move_on_after(1):
+        while True:
+            await transport.send_all(bytes(2**16))
+    before = trio.current_time()
+    await a.aclose()
+    assert trio.current_time() - before == pytest.approx(5, abs=0.1)
+    assert a.report.outcome is ShutdownOutcome.ABORTED
+    assert not a.report.close_notify_sent
+    await trio.aclose_forcefully(b)
+
+
+async def test_aclose_of_a_reset_connection_is_quiet(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    b.transport_stream.socket.setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+    )
+    await trio.aclose_forcefully(b)
+    await a.aclose()
+    assert a.report.outcome is ShutdownOutcome.RESET
+    assert not a.report.close_notify_sent
