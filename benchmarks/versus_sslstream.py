@@ -18,7 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import trio
 import trustme
@@ -36,7 +36,7 @@ Workload: TypeAlias = Callable[["Maker"], Awaitable[tuple[float, float]]]
 class Stopwatch:
     """Wall and CPU seconds of this process, while entered."""
 
-    def __enter__(self) -> Stopwatch:
+    def __enter__(self) -> Self:
         self._start = (time.perf_counter(), time.process_time())
         return self
 
@@ -69,9 +69,7 @@ def serve(listener: socket.socket, context: ssl.SSLContext) -> None:
 class Maker:
     """Makes connections of one implementation to the peer."""
 
-    def __init__(
-        self, kind: type[Stream], context: ssl.SSLContext, port: int
-    ) -> None:
+    def __init__(self, kind: type[Stream], context: ssl.SSLContext, port: int) -> None:
         self._kind = kind
         self._context = context
         self._port = port

@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import attrs
@@ -22,9 +22,7 @@ CERT = CA.issue_cert(NAME)
 
 VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 
-Transports: TypeAlias = Callable[
-    [], Awaitable[tuple[trio.abc.Stream, trio.abc.Stream]]
-]
+Transports: TypeAlias = Callable[[], Awaitable[tuple[trio.abc.Stream, trio.abc.Stream]]]
 
 
 def client_context(version: str | None = None) -> ssl.SSLContext:
@@ -72,9 +70,7 @@ def reset(stream: TLSStream[Any]) -> None:
     """Make the kernel send RST instead of FIN when this TCP stream closes."""
     transport = stream.transport_stream
     assert isinstance(transport, trio.SocketStream)
-    transport.setsockopt(
-        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-    )
+    transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @attrs.frozen
@@ -200,10 +196,8 @@ class BarePeer:
 
     def close_notify(self) -> bytes:
         assert not self.incoming.pending, "SSL_shutdown would eat it"
-        try:
+        with suppress(ssl.SSLWantReadError):
             self.tls.unwrap()
-        except ssl.SSLWantReadError:
-            pass
         return self.outgoing.read()
 
     async def send(self, ciphertext: bytes) -> None:

@@ -49,9 +49,7 @@ async def cancelled_at(step: int, call: Callable[[], Awaitable[object]]) -> bool
     return scope.cancelled_caught
 
 
-async def each_step(
-    attempt: Callable[[int], Awaitable[bool]], at_least: int
-) -> None:
+async def each_step(attempt: Callable[[int], Awaitable[bool]], at_least: int) -> None:
     """Run *attempt* with each step, until it says that nothing was cancelled."""
     step = 0
     while await attempt(step):
@@ -146,9 +144,7 @@ async def test_a_close_notify_is_reported_sent_only_if_the_peer_gets_it(
         async with stepped(tls) as pair:
             async with trio.open_nursery() as nursery:
                 if lock_is_held:
-                    nursery.start_soon(
-                        pair.stream._wire.wait_send_all_might_not_block
-                    )
+                    nursery.start_soon(pair.stream._wire.wait_send_all_might_not_block)
                     await trio.lowlevel.checkpoint()
                 cancelled = await cancelled_at(
                     step, lambda: ENDINGS[ending](pair.stream)

@@ -12,7 +12,6 @@ from trio_tlsdown import TLSListener, TLSStream
 
 from .support import NAME, Maker, client_context, server_context
 
-
 # On a lockstep transport nothing can leave that nobody takes: there a goodbye
 # costs its whole timeout, in mock time.
 

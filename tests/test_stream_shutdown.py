@@ -541,5 +541,3 @@ async def test_unwrap_raises_what_ended_the_connection_instead(
         await peer.transport.aclose()
         with pytest.raises(TransportBrokenError):
             await a.unwrap()
-
-

@@ -1,5 +1,8 @@
-"""A TLS stream for Trio that can half-close, close without losing data, and
-tell you how the connection ended."""
+"""TLS for Trio that ends well.
+
+A TLS stream that can half-close, close without losing data, and tell you how the
+connection ended.
+"""
 
 from ._errors import (
     HalfCloseUnsupportedError as HalfCloseUnsupportedError,

@@ -86,7 +86,8 @@ class SessionFacts:
     def selected_npn_protocol(self) -> str | None:
         """None: NPN is gone from today's OpenSSL, and ALPN has its place."""
         name = "selected_npn_protocol()"
-        return self._after_handshake(name).selected_npn_protocol()
+        self._after_handshake(name)
+        return None
 
     def cipher(self) -> tuple[str, str, int] | None:
         """Name of the cipher, version that defines it, number of secret bits."""

@@ -63,9 +63,7 @@ class ShutdownOutcome(enum.Enum):
 
 def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(
-            f"{attribute.name} must be a number of seconds, not {value!r}"
-        )
+        raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
     if math.isnan(value) or value < 0:
         raise ValueError(f"{attribute.name} must be >= 0 seconds, not {value!r}")
 

@@ -210,6 +210,16 @@ class ConnectionState:
         self._on_move(event)
 
     @property
+    def close_notify_sent(self) -> bool:
+        """Whether ours left."""
+        return self.sending is Sending.CLOSED
+
+    @property
+    def close_notify_received(self) -> bool:
+        """Whether the peer's arrived."""
+        return self.receiving is Receiving.CLOSED
+
+    @property
     def closed(self) -> bool:
         """Whether this side has closed the connection."""
         return self.life is Life.CLOSED or self.life is Life.ABANDONED

@@ -169,8 +169,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             )
         return ShutdownReport(
             outcome=self._state.outcome,
-            close_notify_sent=self._state.sending is Sending.CLOSED,
-            close_notify_received=self._state.receiving is Receiving.CLOSED,
+            close_notify_sent=self._state.close_notify_sent,
+            close_notify_received=self._state.close_notify_received,
             first=self._state.first,
             discarded=self._engine.unread,
             elapsed=elapsed,
@@ -317,10 +317,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           TLSFailedError: the session failed.
         """
         self._check_open()
-        if self._state.sending is Sending.CLOSED:
+        if self._state.close_notify_sent:
             await trio.lowlevel.checkpoint()
             return
-        self._send_guard.check()
         with self._send_guard:
             await self._ensure_handshake()
             version = self.version()
@@ -329,7 +328,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             self._begin_ending()
             self._engine.encrypt_close_notify()
             await self._flush()
-        if self._state.sending is not Sending.CLOSED:
+        if not self._state.close_notify_sent:
             self._check_can_send()
 
     async def _send_close_notify(self) -> None:
@@ -459,7 +458,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             if running.report is not None and (running.waits or not wait):
                 return running.report
             self._check_open()
-        if self._state.sending is not Sending.CLOSED:
+        if not self._state.close_notify_sent:
             self._send_guard.check()
         exchange = self._exchange = _Exchange(wait)
         try:
@@ -699,7 +698,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     def _trace(self, kind: TraceKind, size: int) -> None:
         if self._trace_callback is not None:
-            side = "server" if self.server_side else "client"
+            side: Final = "server" if self.server_side else "client"
             self._trace_callback(TraceEvent(trio.current_time(), side, kind, size))
 
 
