@@ -144,7 +144,9 @@ async def test_a_close_notify_is_reported_sent_only_if_the_peer_gets_it(
         async with stepped(tls) as pair:
             async with trio.open_nursery() as nursery:
                 if lock_is_held:
-                    nursery.start_soon(pair.stream._wire.wait_send_all_might_not_block)
+                    nursery.start_soon(
+                        pair.stream._connection.wire.wait_send_all_might_not_block
+                    )
                     await trio.lowlevel.checkpoint()
                 cancelled = await cancelled_at(
                     step, lambda: ENDINGS[ending](pair.stream)

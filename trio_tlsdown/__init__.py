@@ -12,11 +12,12 @@ from ._errors import (
     TruncatedError as TruncatedError,
     UnreadDataError as UnreadDataError,
 )
+from ._listener import TLSListener as TLSListener
 from ._shutdown import (
     ShutdownOutcome as ShutdownOutcome,
     ShutdownPolicy as ShutdownPolicy,
     ShutdownReport as ShutdownReport,
 )
-from ._stream import TLSListener as TLSListener, TLSStream as TLSStream
+from ._stream import TLSStream as TLSStream
 from ._trace import TraceEvent as TraceEvent, TraceKind as TraceKind
 from ._version import __version__ as __version__

@@ -10,8 +10,7 @@ import trio
 if TYPE_CHECKING:
     from typing import Any
 
-    from ._engine import Engine
-    from ._state import ConnectionState
+    from ._connection import Connection
 
 
 class SessionFacts:
@@ -21,32 +20,31 @@ class SessionFacts:
     these raise `trio.NeedHandshakeError`, as `trio.SSLStream` does.
     """
 
-    _engine: Engine
-    _state: ConnectionState
+    _connection: Connection
 
     def _after_handshake(self, name: str) -> ssl.SSLObject:
-        if not self._state.handshaken:
+        if not self._connection.state.handshaken:
             raise trio.NeedHandshakeError(f"call do_handshake() before {name}")
-        return self._engine.ssl_object
+        return self._connection.engine.ssl_object
 
     @property
     def context(self) -> ssl.SSLContext:
         """The context in use. An SNI callback may set another one."""
-        return self._engine.ssl_object.context
+        return self._connection.engine.ssl_object.context
 
     @context.setter
     def context(self, context: ssl.SSLContext) -> None:
-        self._engine.ssl_object.context = context
+        self._connection.engine.ssl_object.context = context
 
     @property
     def server_side(self) -> bool:
         """Whether this is the server's end."""
-        return self._engine.ssl_object.server_side
+        return self._connection.engine.ssl_object.server_side
 
     @property
     def server_hostname(self) -> str | None:
         """The name the client asks for, as it goes out (IDNA encoded)."""
-        return self._engine.ssl_object.server_hostname
+        return self._connection.engine.ssl_object.server_hostname
 
     @property
     def session(self) -> ssl.SSLSession | None:
@@ -55,11 +53,11 @@ class SessionFacts:
         On TLS 1.3 it is complete once something was received after the
         handshake.
         """
-        return self._engine.ssl_object.session
+        return self._connection.engine.ssl_object.session
 
     @session.setter
     def session(self, session: ssl.SSLSession) -> None:
-        self._engine.ssl_object.session = session
+        self._connection.engine.ssl_object.session = session
 
     @property
     def session_reused(self) -> bool | None:
@@ -112,4 +110,4 @@ class SessionFacts:
 
     def pending(self) -> int:
         """How many bytes of plaintext `receive_some` would return at once."""
-        return self._engine.unread
+        return self._connection.engine.unread

@@ -1,60 +1,30 @@
-"""Trio streams over engine and wire."""
+"""The stream."""
 
 from __future__ import annotations
 
 import operator
 import ssl
 import sys
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
+from typing import TYPE_CHECKING, Generic, TypeVar, cast, final
 
 import attrs
 import trio
 
+from ._check import check_type
 from ._conflict import ConflictDetector
-from ._engine import Engine, EngineContext
-from ._errors import (
-    HalfCloseUnsupportedError,
-    TLSFailedError,
-    TransportBrokenError,
-    TruncatedError,
-    UnreadDataError,
-)
+from ._connection import Connection
+from ._errors import HalfCloseUnsupportedError, TruncatedError, UnreadDataError
 from ._facts import SessionFacts
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
-from ._state import ConnectionState, Event, Receiving, Sending
-from ._trace import TraceEvent, TraceKind
-from ._wire import Wire
+from ._state import Event, Receiving, Sending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from types import TracebackType
 
+    from ._trace import TraceEvent
+
 T_Stream = TypeVar("T_Stream", bound=trio.abc.Stream)
-
-# Bytes of plaintext that one trip to the transport encrypts, so that a big
-# send_all needs little memory beside the data itself.
-SLICE: Final = 2**18
-
-TRACED: Final[Mapping[Event, TraceKind]] = {
-    Event.HANDSHAKE_DONE: TraceKind.HANDSHAKE_DONE,
-    Event.CLOSE_NOTIFY_SENT: TraceKind.CLOSE_NOTIFY_SENT,
-    Event.CLOSE_NOTIFY_RECEIVED: TraceKind.CLOSE_NOTIFY_RECEIVED,
-    Event.SENDING_RESET: TraceKind.RESET_RECEIVED,
-    Event.RECEIVING_RESET: TraceKind.RESET_RECEIVED,
-    Event.FAILED: TraceKind.TLS_FAILED,
-    Event.GIVEN_UP: TraceKind.CANCELLED,
-    Event.CLOSED: TraceKind.TRANSPORT_CLOSED,
-}
-# How an ending begins, if not by a call of ours.
-BEGINNINGS: Final = frozenset(
-    {
-        Event.CLOSE_NOTIFY_RECEIVED,
-        Event.TRUNCATED,
-        Event.SENDING_RESET,
-        Event.RECEIVING_RESET,
-        Event.FAILED,
-    }
-)
 
 
 @attrs.define(eq=False)
@@ -108,11 +78,11 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         policy: ShutdownPolicy = ShutdownPolicy(),
         trace: Callable[[TraceEvent], object] | None = None,
     ) -> None:
-        _check_type("transport_stream", transport_stream, trio.abc.Stream)
-        _check_type("ssl_context", ssl_context, ssl.SSLContext)
-        _check_type("policy", policy, ShutdownPolicy)
+        check_type("transport_stream", transport_stream, trio.abc.Stream)
+        check_type("ssl_context", ssl_context, ssl.SSLContext)
+        check_type("policy", policy, ShutdownPolicy)
         if server_hostname is not None:
-            _check_type("server_hostname", server_hostname, str | bytes)
+            check_type("server_hostname", server_hostname, str | bytes)
         elif not server_side and ssl_context.check_hostname:
             # OpenSSL would check nothing then, and say nothing.
             raise ValueError("the context checks host names: give server_hostname")
@@ -122,26 +92,19 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         self._transport_stream: T_Stream | None = transport_stream
         self._https_compatible = https_compatible
         self._policy = policy
-        self._trace_callback = trace
-        self._ending_began: float | None = None
-        self._ending_over: float | None = None
-
-        self._state = ConnectionState(self._moved)
-        self._wire = Wire(transport_stream, self._state, self._trace)
-        adapter = EngineContext(ssl_context, self._state)
-        self._ssl_stream = trio.SSLStream(
-            self._wire,
-            cast("ssl.SSLContext", adapter),
+        self._connection = Connection(
+            transport_stream,
+            ssl_context,
             server_hostname=server_hostname,
             server_side=server_side,
+            policy=policy,
+            trace=trace,
         )
-        self._engine: Engine = adapter.engine
+        self._state = self._connection.state
+        self._engine = self._connection.engine
 
         self._send_guard = ConflictDetector("sending data on")
         self._receive_guard = ConflictDetector("receiving data on")
-        self._handshake: trio.Event | None = None
-        self._handshake_error: Exception | None = None
-        self._filling: trio.Event | None = None
         self._taken: trio.Event | None = None
         self._receive_calls = 0
         self._exchange: _Exchange | None = None
@@ -161,21 +124,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     @property
     def report(self) -> ShutdownReport:
         """How the connection ended, or stands now. Never None."""
-        elapsed = 0.0
-        if self._ending_began is not None:
-            over = self._ending_over
-            elapsed = (trio.current_time() if over is None else over) - (
-                self._ending_began
-            )
-        return ShutdownReport(
-            outcome=self._state.outcome,
-            close_notify_sent=self._state.close_notify_sent,
-            close_notify_received=self._state.close_notify_received,
-            first=self._state.first,
-            discarded=self._engine.unread,
-            elapsed=elapsed,
-            error=self._error(),
-        )
+        return self._connection.report()
 
     # Opening:
 
@@ -193,37 +142,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           TruncatedError: the peer's transport ended first.
           TransportBrokenError: the transport failed.
         """
-        self._check_open()
-        await self._ensure_handshake()
+        self._connection.check_open()
+        await self._connection.ensure_handshake()
         await trio.lowlevel.checkpoint()
-
-    async def _ensure_handshake(self) -> None:
-        if self._state.handshaken:
-            return
-        if self._handshake is not None:
-            await self._handshake.wait()
-        else:
-            self._handshake = trio.Event()
-            try:
-                await self._ssl_stream.do_handshake()
-                if self._engine.error is not None:
-                    await self._flush()
-            except BaseException as exc:
-                if isinstance(exc, Exception):
-                    self._handshake_error = exc
-                if self._state.can(Event.SENDING_LOST):
-                    self._state.move(Event.SENDING_LOST)
-                raise
-            finally:
-                # SSLStream would leave the tasks that wait hanging.
-                self._handshake.set()
-        if not self._state.handshaken:
-            self._check_open()
-            error = self._error()
-            if error is None:
-                error = trio.BrokenResourceError("the handshake was cut short")
-                error.__cause__ = self._handshake_error
-            raise error
 
     # Sending:
 
@@ -244,38 +165,13 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         """
         with memoryview(data) as view, view.cast("B") as octets:
             with self._send_guard:
-                self._check_open()
-                await self._ensure_handshake()
-                self._check_can_send()
+                self._connection.check_open()
+                await self._connection.ensure_handshake()
+                self._connection.check_can_send()
                 if not octets:
                     await trio.lowlevel.checkpoint()
                     return
-                await trio.lowlevel.checkpoint_if_cancelled()
-                try:
-                    for start in range(0, len(octets), SLICE):
-                        await self._send_slice(octets[start : start + SLICE])
-                        self._check_can_send()
-                except BaseException:
-                    if len(octets) > SLICE and self._state.can(Event.SENDING_LOST):
-                        # A part of the data may have left: a close_notify behind
-                        # it would make it look like the whole.
-                        self._state.move(Event.SENDING_LOST)
-                    raise
-
-    async def _send_slice(self, data: memoryview) -> None:
-        while True:
-            try:
-                self._engine.encrypt(data)
-            except ssl.SSLWantReadError:
-                # TLS 1.2: the peer renegotiates, and has to be heard first.
-                await self._flush()
-                if self._state.receiving is not Receiving.OPEN:
-                    self._state.move(Event.SENDING_LOST)
-                    return
-                await self._fill()
-            else:
-                await self._flush()
-                return
+                await self._connection.send(octets)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the transport might take data.
@@ -288,10 +184,10 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           trio.ClosedResourceError: this side has closed, or half-closed.
         """
         with self._send_guard:
-            self._check_open()
+            self._connection.check_open()
             if self._state.sending is not Sending.HANDSHAKING:
-                self._check_can_send()
-            await self._wire.wait_send_all_might_not_block()
+                self._connection.check_can_send()
+            await self._connection.wire.wait_send_all_might_not_block()
 
     async def send_eof(self, *, allow_tls12: bool = False) -> None:
         """Half-close: send our close_notify, and nothing else.
@@ -316,37 +212,24 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           TransportBrokenError: the transport failed.
           TLSFailedError: the session failed.
         """
-        self._check_open()
+        self._connection.check_open()
         if self._state.close_notify_sent:
             await trio.lowlevel.checkpoint()
             return
         with self._send_guard:
-            await self._ensure_handshake()
+            await self._connection.ensure_handshake()
             version = self.version()
             if not allow_tls12 and version != "TLSv1.3":
                 raise HalfCloseUnsupportedError(version)
-            self._begin_ending()
-            self._engine.encrypt_close_notify()
-            await self._flush()
+            self._connection.begin_ending()
+            await self._connection.send_close_notify()
         if not self._state.close_notify_sent:
-            self._check_can_send()
+            self._connection.check_can_send()
 
     async def _send_close_notify(self) -> None:
         with self._send_guard:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if not self._state.handshaken:
-                await self._ensure_handshake()
-            self._engine.encrypt_close_notify()
-            await self._flush()
-
-    async def _flush(self) -> None:
-        if self._engine.error is None:
-            await self._wire.flush(self._engine.output)
-        else:
-            # The alert. A peer that takes nothing in must not keep us from
-            # saying what went wrong.
-            with self._deadline():
-                await self._wire.flush(self._engine.output)
+            await self._connection.ensure_handshake()
+            await self._connection.send_close_notify()
 
     # Receiving:
 
@@ -375,11 +258,11 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if most < 1:
             raise ValueError("max_bytes must be >= 1")
         with self._receive_guard:
-            self._check_open()
+            self._connection.check_open()
             self._receive_calls += 1
             if not self._state.handshaken:
                 try:
-                    await self._ensure_handshake()
+                    await self._connection.ensure_handshake()
                 except TruncatedError:
                     if not self._https_compatible:
                         raise
@@ -388,42 +271,26 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             if self._engine.unread or self._state.receiving is not Receiving.OPEN:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 await trio.lowlevel.cancel_shielded_checkpoint()
-                self._check_open()
+                self._connection.check_open()
             while not self._engine.unread:
                 if self._state.receiving is not Receiving.OPEN:
                     return self._end_of_input()
-                await self._fill()
+                await self._connection.fill()
             if self._taken is not None:
                 self._taken.set()
             # From here on nothing awaits: what is taken is delivered.
             return self._engine.take(most)
-
-    async def _fill(self) -> None:
-        """Have one task receive; the others wait for what it brings."""
-        if self._filling is not None:
-            await self._filling.wait()
-            return
-        self._filling = trio.Event()
-        try:
-            ciphertext = await self._wire.receive_some()
-            self._check_open()
-            self._engine.feed(ciphertext)
-        finally:
-            self._filling.set()
-            self._filling = None
-        if self._engine.output.pending:  # an answer of the TLS layer, or an alert
-            await self._flush()
 
     def _end_of_input(self) -> bytes:
         match self._state.receiving:
             case Receiving.CLOSED:
                 return b""
             case Receiving.TRUNCATED:
-                if self._https_compatible and not self._wire.mid_record:
+                if self._https_compatible and not self._connection.wire.mid_record:
                     return b""
-                raise TruncatedError(mid_record=self._wire.mid_record)
+                raise TruncatedError(mid_record=self._connection.wire.mid_record)
             case _:
-                error = self._error()
+                error = self._connection.error()
                 assert error is not None
                 raise error
 
@@ -452,12 +319,12 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           trio.BusyResourceError: another task is sending.
           trio.ClosedResourceError: this side has closed.
         """
-        self._check_open()
+        self._connection.check_open()
         while (running := self._exchange) is not None:
             await running.over.wait()
             if running.report is not None and (running.waits or not wait):
                 return running.report
-            self._check_open()
+            self._connection.check_open()
         if not self._state.close_notify_sent:
             self._send_guard.check()
         exchange = self._exchange = _Exchange(wait)
@@ -471,16 +338,16 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     async def _shutdown(self, *, wait: bool) -> ShutdownReport:
         if self._state.can(Event.RESUMED):
             self._state.move(Event.RESUMED)
-        self._begin_ending()
+        self._connection.begin_ending()
         try:
-            with self._deadline() as scope:
+            with self._connection.deadline() as scope:
                 await self._send_close_notify()
                 if wait:
                     await self._wait_for_close_notify()
             if scope.cancelled_caught:
-                self._give_up()
+                self._connection.give_up()
         except trio.Cancelled:
-            self._give_up()
+            self._connection.give_up()
             raise
         except trio.BrokenResourceError:
             pass  # the report has it
@@ -498,13 +365,13 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             and self._state.sending is not Sending.LOST
         ):
             if self._engine.unread <= self._policy.max_unread:
-                await self._fill()
+                await self._connection.fill()
             elif self._receive_guard.busy or self._receive_calls != calls_before:
                 # There is a reader: it has the time that the policy allows.
                 self._taken = trio.Event()
                 await self._taken.wait()
             else:
-                self._give_up()
+                self._connection.give_up()
                 return
 
     async def unwrap(self) -> tuple[T_Stream, bytes]:
@@ -526,10 +393,10 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           trio.BusyResourceError: another task is sending.
           trio.ClosedResourceError: this side has closed.
         """
-        self._check_open()
+        self._connection.check_open()
         self._check_nothing_unread()
         report = await self.shutdown()
-        self._check_open()
+        self._connection.check_open()
         if report.outcome is not ShutdownOutcome.COMPLETE:
             raise report.error or trio.BrokenResourceError(
                 "the peer did not answer our close_notify in time, or still sends: "
@@ -564,7 +431,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             try:
                 await self._closing.wait()
             except trio.Cancelled:
-                await self._close_transport(forcefully=True)
+                await self._connection.close(forcefully=True)
                 raise
             return
         self._closing = trio.Event()
@@ -574,15 +441,16 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             self._closing.set()
 
     async def _close(self) -> None:
-        self._begin_ending()
+        self._connection.begin_ending()
         failure: trio.BrokenResourceError | None = None
         said_goodbye = False
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
             if self._can_say_goodbye():
-                said_goodbye = self._send_close_notify_nowait()
+                if self._state.handshaken:
+                    said_goodbye = self._connection.send_close_notify_nowait()
                 if not said_goodbye:
-                    with self._deadline():
+                    with self._connection.deadline():
                         await self._send_close_notify()
                         said_goodbye = True
         except trio.BrokenResourceError as exc:
@@ -590,10 +458,10 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         except trio.ClosedResourceError:
             pass  # another task was faster
         except BaseException:
-            await self._close_transport(forcefully=True)
+            await self._connection.close(forcefully=True)
             raise
         graceful = said_goodbye or self._https_compatible
-        await self._close_transport(forcefully=not graceful)
+        await self._connection.close(forcefully=not graceful)
         if failure is not None:
             raise failure
 
@@ -605,25 +473,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             return False
         if not self._state.handshaken:
             # A handshake of another task will be aborted; a failed one is over.
-            return self._handshake is None
+            return not self._connection.handshake_has_begun
         return True
-
-    def _send_close_notify_nowait(self) -> bool:
-        if not self._state.handshaken:
-            return False
-        self._engine.encrypt_close_notify()
-        return self._wire.flush_nowait(self._engine.output)
-
-    async def _close_transport(self, *, forcefully: bool) -> None:
-        if not self._state.closed:
-            handshaking = self._handshake is not None and not self._handshake.is_set()
-            if handshaking and self._state.can(Event.FAILED):
-                self._state.move(Event.FAILED)
-            self._state.move(Event.CLOSED)
-        if forcefully:
-            await trio.aclose_forcefully(self._wire)
-        else:
-            await self._wire.aclose()
 
     async def __aexit__(
         self,
@@ -639,119 +490,6 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     # Parts:
 
-    def _check_open(self) -> None:
-        if self._state.closed:
-            raise trio.ClosedResourceError("this TLSStream was closed")
-
-    def _check_can_send(self) -> None:
-        match self._state.sending:
-            case Sending.OPEN:
-                return
-            case Sending.ENCRYPTED | Sending.CLOSED:
-                raise trio.ClosedResourceError(
-                    "close_notify was sent: nothing can follow it"
-                )
-            case _:
-                self._check_open()
-                raise self._error() or trio.BrokenResourceError(
-                    "an earlier send was cancelled half-way: nothing can follow it"
-                )
-
     def _check_nothing_unread(self) -> None:
         if self._engine.unread:
             raise UnreadDataError(self._engine.unread)
-
-    def _error(self) -> trio.BrokenResourceError | None:
-        """What broke the connection, made anew for each who is told."""
-        match self._state.outcome:
-            case ShutdownOutcome.TRUNCATED:
-                return TruncatedError(mid_record=self._wire.mid_record)
-            case ShutdownOutcome.RESET:
-                assert self._wire.error is not None
-                return TransportBrokenError(self._wire.error)
-            case ShutdownOutcome.FAILED:
-                return TLSFailedError(
-                    self._engine.error, during_handshake=not self._state.handshaken
-                )
-            case _:
-                return None
-
-    def _give_up(self) -> None:
-        if not self._state.outcome.final and self._state.can(Event.GIVEN_UP):
-            self._state.move(Event.GIVEN_UP)
-
-    def _deadline(self) -> trio.CancelScope:
-        # What move_on_after() makes, without its cost: each close needs one.
-        return trio.CancelScope(deadline=trio.current_time() + self._policy.timeout)
-
-    def _begin_ending(self) -> None:
-        if self._ending_began is None:
-            self._ending_began = trio.current_time()
-
-    def _moved(self, event: Event) -> None:
-        if self._trace_callback is not None and event in TRACED:
-            self._trace(TRACED[event], 0)
-        if event in BEGINNINGS:
-            self._begin_ending()
-        elif event is Event.CLOSED:
-            self._ending_over = trio.current_time()
-
-    def _trace(self, kind: TraceKind, size: int) -> None:
-        if self._trace_callback is not None:
-            side: Final = "server" if self.server_side else "client"
-            self._trace_callback(TraceEvent(trio.current_time(), side, kind, size))
-
-
-@final
-class TLSListener(trio.abc.Listener[TLSStream[T_Stream]]):
-    """Wraps what another listener accepts in server-side `TLSStream`.
-
-    Takes the place of `trio.SSLListener`. The handshake is not done in
-    `accept`, but by the stream's first use.
-
-    Args:
-      transport_listener: Where connections come from.
-      ssl_context: The server's context.
-      https_compatible: As for `TLSStream`. Default: False.
-      policy: As for `TLSStream`.
-    """
-
-    def __init__(
-        self,
-        transport_listener: trio.abc.Listener[T_Stream],
-        ssl_context: ssl.SSLContext,
-        *,
-        https_compatible: bool = False,
-        policy: ShutdownPolicy = ShutdownPolicy(),
-    ) -> None:
-        _check_type("transport_listener", transport_listener, trio.abc.Listener)
-        _check_type("ssl_context", ssl_context, ssl.SSLContext)
-        _check_type("policy", policy, ShutdownPolicy)
-        self.transport_listener = transport_listener
-        self._ssl_context = ssl_context
-        self._https_compatible = https_compatible
-        self._policy = policy
-
-    async def accept(self) -> TLSStream[T_Stream]:
-        """Accept a connection.
-
-        Cancellation:
-          Nothing is lost.
-        """
-        return TLSStream(
-            await self.transport_listener.accept(),
-            self._ssl_context,
-            server_side=True,
-            https_compatible=self._https_compatible,
-            policy=self._policy,
-        )
-
-    async def aclose(self) -> None:
-        """Close the transport listener; accepted streams stay open."""
-        await self.transport_listener.aclose()
-
-
-def _check_type(name: str, value: object, expected: type | object) -> None:
-    if not isinstance(value, expected):  # type: ignore[arg-type]
-        wanted = getattr(expected, "__name__", str(expected))
-        raise TypeError(f"{name} must be a {wanted}, not {value!r}")

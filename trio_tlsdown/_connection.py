@@ -1,0 +1,305 @@
+"""One TLS session over one transport: how its bytes move, and how it stands.
+
+This is the part of a `TLSStream` that knows no methods of a stream: no task
+conflicts, no waiting for the peer's goodbye, no promises to callers.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Final, cast
+
+import trio
+
+from ._engine import EngineContext
+from ._errors import TLSFailedError, TransportBrokenError, TruncatedError
+from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
+from ._state import ConnectionState, Event, Receiving, Sending
+from ._trace import TraceEvent, TraceKind
+from ._wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# Bytes of plaintext that one trip to the transport encrypts, so that a big
+# send_all needs little memory beside the data itself.
+SLICE: Final = 2**18
+
+TRACED: Final[Mapping[Event, TraceKind]] = {
+    Event.HANDSHAKE_DONE: TraceKind.HANDSHAKE_DONE,
+    Event.CLOSE_NOTIFY_SENT: TraceKind.CLOSE_NOTIFY_SENT,
+    Event.CLOSE_NOTIFY_RECEIVED: TraceKind.CLOSE_NOTIFY_RECEIVED,
+    Event.SENDING_RESET: TraceKind.RESET_RECEIVED,
+    Event.RECEIVING_RESET: TraceKind.RESET_RECEIVED,
+    Event.FAILED: TraceKind.TLS_FAILED,
+    Event.GIVEN_UP: TraceKind.CANCELLED,
+    Event.CLOSED: TraceKind.TRANSPORT_CLOSED,
+}
+
+# How an ending begins, if not by a call of ours.
+BEGINNINGS: Final = frozenset(
+    {
+        Event.CLOSE_NOTIFY_RECEIVED,
+        Event.TRUNCATED,
+        Event.SENDING_RESET,
+        Event.RECEIVING_RESET,
+        Event.FAILED,
+    }
+)
+
+
+class Connection:
+    """Engine, wire and state of one connection.
+
+    Args:
+      transport: The caller's stream.
+      context: The caller's context.
+      server_hostname: As for `TLSStream`.
+      server_side: As for `TLSStream`.
+      policy: What an ending may cost.
+      trace: Called with each `TraceEvent`.
+    """
+
+    __slots__ = (
+        "_ending_began",
+        "_ending_over",
+        "_filling",
+        "_handshake",
+        "_handshake_error",
+        "_policy",
+        "_ssl_stream",
+        "_trace_callback",
+        "engine",
+        "state",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        transport: trio.abc.Stream,
+        context: ssl.SSLContext,
+        *,
+        server_hostname: str | bytes | None,
+        server_side: bool,
+        policy: ShutdownPolicy,
+        trace: Callable[[TraceEvent], object] | None,
+    ) -> None:
+        self._policy = policy
+        self._trace_callback = trace
+        self._ending_began: float | None = None
+        self._ending_over: float | None = None
+        self._handshake: trio.Event | None = None
+        self._handshake_error: Exception | None = None
+        self._filling: trio.Event | None = None
+        self.state = ConnectionState(self._moved)
+        self.wire = Wire(transport, self.state, self._trace)
+        adapter = EngineContext(context, self.state)
+        self._ssl_stream = trio.SSLStream(
+            self.wire,
+            cast("ssl.SSLContext", adapter),
+            server_hostname=server_hostname,
+            server_side=server_side,
+        )
+        self.engine = adapter.engine
+
+    # Opening:
+
+    @property
+    def handshake_has_begun(self) -> bool:
+        """Whether a handshake was tried; it may be running, over, or failed."""
+        return self._handshake is not None
+
+    async def ensure_handshake(self) -> None:
+        """Shake hands, or wait for the task that does."""
+        if self.state.handshaken:
+            return
+        if self._handshake is not None:
+            await self._handshake.wait()
+        else:
+            self._handshake = trio.Event()
+            try:
+                await self._ssl_stream.do_handshake()
+                if self.engine.error is not None:
+                    await self.flush()
+            except BaseException as exc:
+                if isinstance(exc, Exception):
+                    self._handshake_error = exc
+                if self.state.can(Event.SENDING_LOST):
+                    self.state.move(Event.SENDING_LOST)
+                raise
+            finally:
+                # SSLStream would leave the tasks that wait hanging.
+                self._handshake.set()
+        if not self.state.handshaken:
+            self.check_open()
+            error = self.error()
+            if error is None:
+                error = trio.BrokenResourceError("the handshake was cut short")
+                error.__cause__ = self._handshake_error
+            raise error
+
+    # Sending:
+
+    async def send(self, data: memoryview) -> None:
+        """Encrypt and send *data*, slice by slice."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            for start in range(0, len(data), SLICE):
+                await self._send_slice(data[start : start + SLICE])
+                self.check_can_send()
+        except BaseException:
+            if len(data) > SLICE and self.state.can(Event.SENDING_LOST):
+                # A part of the data may have left: a close_notify behind it
+                # would make it look like the whole.
+                self.state.move(Event.SENDING_LOST)
+            raise
+
+    async def _send_slice(self, data: memoryview) -> None:
+        while True:
+            try:
+                self.engine.encrypt(data)
+            except ssl.SSLWantReadError:
+                # TLS 1.2: the peer renegotiates, and has to be heard first.
+                await self.flush()
+                if self.state.receiving is not Receiving.OPEN:
+                    self.state.move(Event.SENDING_LOST)
+                    return
+                await self.fill()
+            else:
+                await self.flush()
+                return
+
+    async def send_close_notify(self) -> None:
+        """Send our close_notify, and all that is due before it."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self.engine.encrypt_close_notify()
+        await self.flush()
+
+    def send_close_notify_nowait(self) -> bool:
+        """The same if it needs no waiting; else say False."""
+        self.engine.encrypt_close_notify()
+        return self.wire.flush_nowait(self.engine.output)
+
+    async def flush(self) -> None:
+        """Send what is due."""
+        if self.engine.error is None:
+            await self.wire.flush(self.engine.output)
+        else:
+            # The alert. A peer that takes nothing in must not keep us from
+            # saying what went wrong.
+            with self.deadline():
+                await self.wire.flush(self.engine.output)
+
+    def check_can_send(self) -> None:
+        """Raise what keeps us from sending, if anything does."""
+        match self.state.sending:
+            case Sending.OPEN:
+                return
+            case Sending.ENCRYPTED | Sending.CLOSED:
+                raise trio.ClosedResourceError(
+                    "close_notify was sent: nothing can follow it"
+                )
+            case _:
+                self.check_open()
+                raise self.error() or trio.BrokenResourceError(
+                    "an earlier send was cancelled half-way: nothing can follow it"
+                )
+
+    # Receiving:
+
+    async def fill(self) -> None:
+        """Receive once: one task does, the others wait for what it brings."""
+        if self._filling is not None:
+            await self._filling.wait()
+            return
+        self._filling = trio.Event()
+        try:
+            ciphertext = await self.wire.receive_some()
+            self.check_open()
+            self.engine.feed(ciphertext)
+        finally:
+            self._filling.set()
+            self._filling = None
+        if self.engine.output.pending:  # an answer of the TLS layer, or an alert
+            await self.flush()
+
+    # Ending:
+
+    def deadline(self) -> trio.CancelScope:
+        """A scope as long as the policy lets an exchange take."""
+        # What move_on_after() makes, at half its cost.
+        return trio.CancelScope(deadline=trio.current_time() + self._policy.timeout)
+
+    def begin_ending(self) -> None:
+        """Note the time of the first sign of an ending."""
+        if self._ending_began is None:
+            self._ending_began = trio.current_time()
+
+    def give_up(self) -> None:
+        """An exchange of close_notify will not go on for now."""
+        if not self.state.outcome.final and self.state.can(Event.GIVEN_UP):
+            self.state.move(Event.GIVEN_UP)
+
+    async def close(self, *, forcefully: bool) -> None:
+        """Close the transport."""
+        if not self.state.closed:
+            handshaking = self._handshake is not None and not self._handshake.is_set()
+            if handshaking and self.state.can(Event.FAILED):
+                self.state.move(Event.FAILED)
+            self.state.move(Event.CLOSED)
+        if forcefully:
+            await trio.aclose_forcefully(self.wire)
+        else:
+            await self.wire.aclose()
+
+    def check_open(self) -> None:
+        """Raise `trio.ClosedResourceError` if this side has closed."""
+        if self.state.closed:
+            raise trio.ClosedResourceError("this TLSStream was closed")
+
+    # What is told of it:
+
+    def report(self) -> ShutdownReport:
+        """How it stands now."""
+        elapsed = 0.0
+        if self._ending_began is not None:
+            over = self._ending_over
+            until = trio.current_time() if over is None else over
+            elapsed = until - self._ending_began
+        return ShutdownReport(
+            outcome=self.state.outcome,
+            close_notify_sent=self.state.close_notify_sent,
+            close_notify_received=self.state.close_notify_received,
+            first=self.state.first,
+            discarded=self.engine.unread,
+            elapsed=elapsed,
+            error=self.error(),
+        )
+
+    def error(self) -> trio.BrokenResourceError | None:
+        """What broke the connection, made anew for each who is told."""
+        match self.state.outcome:
+            case ShutdownOutcome.TRUNCATED:
+                return TruncatedError(mid_record=self.wire.mid_record)
+            case ShutdownOutcome.RESET:
+                assert self.wire.error is not None
+                return TransportBrokenError(self.wire.error)
+            case ShutdownOutcome.FAILED:
+                return TLSFailedError(
+                    self.engine.error, during_handshake=not self.state.handshaken
+                )
+            case _:
+                return None
+
+    def _moved(self, event: Event) -> None:
+        if self._trace_callback is not None and event in TRACED:
+            self._trace(TRACED[event], 0)
+        if event in BEGINNINGS:
+            self.begin_ending()
+        elif event is Event.CLOSED:
+            self._ending_over = trio.current_time()
+
+    def _trace(self, kind: TraceKind, size: int) -> None:
+        if self._trace_callback is not None:
+            side: Final = "server" if self.engine.server_side else "client"
+            self._trace_callback(TraceEvent(trio.current_time(), side, kind, size))
