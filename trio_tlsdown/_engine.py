@@ -26,6 +26,9 @@ from ._state import ConnectionState, Event, Receiving, Sending
 # size leaves no decrypted bytes inside OpenSSL.
 MAX_RECORD: Final = 2**14
 
+# Smaller pieces of plaintext are put together while they wait.
+MIN_CHUNK: Final = 2**12
+
 
 class Engine:
     """One TLS session.
@@ -191,10 +194,16 @@ class Engine:
                 self._fail(exc)
                 return
             if chunk:
-                self._plaintext.append(chunk)
-                self.unread += len(chunk)
+                self._keep(chunk)
             else:
                 self._state.move(Event.CLOSE_NOTIFY_RECEIVED)
+
+    def _keep(self, chunk: bytes) -> None:
+        self.unread += len(chunk)
+        # A peer that sends one byte a record must not cost an object a byte.
+        if self._plaintext and len(self._plaintext[-1]) + len(chunk) <= MIN_CHUNK:
+            chunk = bytes(self._plaintext.pop()) + chunk
+        self._plaintext.append(chunk)
 
     def _fail(self, error: ssl.SSLError) -> None:
         # OpenSSL remembers only that something failed, and says EOF from then

@@ -143,8 +143,10 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           TransportBrokenError: the transport failed.
         """
         self._connection.check_open()
-        await self._connection.ensure_handshake()
-        await trio.lowlevel.checkpoint()
+        if self._state.handshaken:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._connection.ensure_handshake()
 
     # Sending:
 
@@ -399,8 +401,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         self._connection.check_open()
         if report.outcome is not ShutdownOutcome.COMPLETE:
             raise report.error or trio.BrokenResourceError(
-                "the peer did not answer our close_notify in time, or still sends: "
-                f"{report}"
+                "the two close_notify alerts did not cross within the limits of the "
+                f"policy: {report.outcome.value}"
             )
         self._check_nothing_unread()
         self._state.move(Event.CLOSED)

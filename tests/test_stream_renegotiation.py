@@ -1,0 +1,130 @@
+"""TLS 1.2 lets the peer start a new handshake at any time.
+
+Only pyOpenSSL can be made to. Trio's own suite renegotiates at random on top of
+this; here are the endings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from OpenSSL import SSL
+
+from trio_tlsdown import ShutdownOutcome, TLSFailedError, TLSStream
+
+from .support import CERT, NAME, client_context, memory_transports
+
+
+class RenegotiatingServer:
+    """pyOpenSSL with its ciphertext in our hands."""
+
+    def __init__(self, transport: trio.abc.Stream) -> None:
+        context = SSL.Context(SSL.TLS_SERVER_METHOD)
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        CERT.configure_cert(context)
+        self.transport = transport
+        self.tls = SSL.Connection(context, None)
+        self.tls.set_accept_state()
+
+    async def handshake(self) -> None:
+        while True:
+            try:
+                self.tls.do_handshake()
+            except SSL.WantReadError:
+                await self.flush()
+                self.tls.bio_write(bytes(await self.transport.receive_some()))
+            else:
+                await self.flush()
+                return
+
+    async def flush(self) -> None:
+        try:
+            await self.transport.send_all(self.tls.bio_read(2**16))
+        except SSL.WantReadError:
+            pass
+
+    async def ask_for_a_new_handshake(self) -> None:
+        self.tls.renegotiate()
+        self.tls.do_handshake()
+        await self.flush()
+
+    async def receive(self) -> bytes:
+        """The next data; a handshake that comes before them is done."""
+        while True:
+            try:
+                return self.tls.recv(100)
+            except SSL.WantReadError:
+                await self.flush()
+                self.tls.bio_write(bytes(await self.transport.receive_some()))
+
+
+@asynccontextmanager
+async def asked_to_renegotiate() -> AsyncIterator[
+    tuple[TLSStream[Any], RenegotiatingServer]
+]:
+    """A client that has read the server's wish for a new handshake."""
+    ours, theirs = await memory_transports()
+    client = TLSStream(ours, client_context("TLSv1.2"), server_hostname=NAME)
+    server = RenegotiatingServer(theirs)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.do_handshake)
+        nursery.start_soon(server.handshake)
+    await server.ask_for_a_new_handshake()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.receive_some)
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+    yield client, server
+    await trio.aclose_forcefully(client)
+
+
+async def test_data_can_be_sent_while_the_peer_renegotiates() -> None:
+    async with asked_to_renegotiate() as (client, server):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_all, b"on and on")
+            assert await server.receive() == b"on and on"
+        assert server.tls.total_renegotiations() == 1
+
+
+async def test_a_close_notify_cannot_be_sent_in_the_middle_of_it() -> None:
+    """OpenSSL refuses; we say so, and do not pretend."""
+    async with asked_to_renegotiate() as (client, _):
+        report = await client.shutdown()
+        assert report.outcome is ShutdownOutcome.FAILED
+        assert not report.close_notify_sent
+        assert isinstance(report.error, TLSFailedError)
+        assert report.error.reason == "SHUTDOWN_WHILE_IN_INIT"
+
+
+async def test_a_peer_that_vanishes_in_the_middle_of_it_wakes_the_sender() -> None:
+    async with asked_to_renegotiate() as (client, server):
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                with pytest.raises(trio.BrokenResourceError):
+                    await client.send_all(b"never")
+
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked()
+            await server.transport.aclose()
+        assert client.report.outcome is ShutdownOutcome.TRUNCATED
+
+
+async def test_a_peer_that_breaks_tls_in_the_middle_of_it_fails_the_sender() -> None:
+    async with asked_to_renegotiate() as (client, server):
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                with pytest.raises(TLSFailedError):
+                    await client.send_all(b"never")
+
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked()
+            await server.transport.send_all(b"\x16\x03\x03\x00\x01\x00")
+        assert client.report.outcome is ShutdownOutcome.FAILED
