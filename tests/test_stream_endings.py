@@ -487,6 +487,17 @@ async def test_a_fatal_alert_is_given_up_when_the_peer_takes_nothing_in(
     await trio.aclose_forcefully(a)
 
 
+async def test_a_fatal_alert_that_nobody_can_get_is_dropped(tls: Maker) -> None:
+    async with tls.client_and_bare_server() as (a, peer):
+        bad = bytearray(peer.encrypt(b"evil"))
+        bad[-1] ^= 1
+        await peer.send(bytes(bad))
+        await peer.transport.aclose()
+        with pytest.raises(TLSFailedError):
+            await a.receive_some()
+        assert a.report.outcome is ShutdownOutcome.FAILED
+
+
 def test_a_report_can_be_had_at_any_time() -> None:
     async def main() -> ShutdownReport:
         transport, _ = trio.testing.memory_stream_pair()

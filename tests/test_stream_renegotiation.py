@@ -7,7 +7,7 @@ this; here are the endings.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -43,10 +43,8 @@ class RenegotiatingServer:
                 return
 
     async def flush(self) -> None:
-        try:
+        with suppress(SSL.WantReadError):
             await self.transport.send_all(self.tls.bio_read(2**16))
-        except SSL.WantReadError:
-            pass
 
     async def ask_for_a_new_handshake(self) -> None:
         self.tls.renegotiate()

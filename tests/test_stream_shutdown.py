@@ -342,6 +342,7 @@ async def test_a_slow_reader_has_the_time_that_the_policy_allows(
         nursery.start_soon(read_slowly)
         for _ in range(20):
             await b.send_all(b"x" * 1000)
+            await trio.sleep(0.05)
         await b.shutdown()
     assert len(received) == 20_000
     assert a.report.outcome is ShutdownOutcome.COMPLETE

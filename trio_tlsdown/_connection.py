@@ -124,8 +124,7 @@ class Connection:
             except BaseException as exc:
                 if isinstance(exc, Exception):
                     self._handshake_error = exc
-                if self.state.can(Event.SENDING_LOST):
-                    self.state.move(Event.SENDING_LOST)
+                self.state.note(Event.SENDING_LOST)
                 raise
             finally:
                 # SSLStream would leave the tasks that wait hanging.
@@ -148,10 +147,10 @@ class Connection:
                 await self._send_slice(data[start : start + SLICE])
                 self.check_can_send()
         except BaseException:
-            if len(data) > SLICE and self.state.can(Event.SENDING_LOST):
+            if len(data) > SLICE:
                 # A part of the data may have left: a close_notify behind it
                 # would make it look like the whole.
-                self.state.move(Event.SENDING_LOST)
+                self.state.note(Event.SENDING_LOST)
             raise
 
     async def _send_slice(self, data: memoryview) -> None:
@@ -162,7 +161,7 @@ class Connection:
                 # TLS 1.2: the peer renegotiates, and has to be heard first.
                 await self.flush()
                 if self.state.receiving is not Receiving.OPEN:
-                    self.state.move(Event.SENDING_LOST)
+                    self.state.note(Event.SENDING_LOST)
                     return
                 await self.fill()
             else:
@@ -235,17 +234,12 @@ class Connection:
         if self._ending_began is None:
             self._ending_began = trio.current_time()
 
-    def give_up(self) -> None:
-        """An exchange of close_notify will not go on for now."""
-        if not self.state.outcome.final and self.state.can(Event.GIVEN_UP):
-            self.state.move(Event.GIVEN_UP)
-
     async def close(self, *, forcefully: bool) -> None:
         """Close the transport."""
         if not self.state.closed:
             handshaking = self._handshake is not None and not self._handshake.is_set()
-            if handshaking and self.state.can(Event.FAILED):
-                self.state.move(Event.FAILED)
+            if handshaking:
+                self.state.note(Event.FAILED)
             self.state.move(Event.CLOSED)
         if forcefully:
             await trio.aclose_forcefully(self.wire)

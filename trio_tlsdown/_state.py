@@ -209,6 +209,11 @@ class ConnectionState:
             self.first = self.first or "peer"
         self._on_move(event)
 
+    def note(self, event: Event) -> None:
+        """Move if *event* can still change something; else it comes too late."""
+        if self.can(event):
+            self.move(event)
+
     @property
     def close_notify_sent(self) -> bool:
         """Whether ours left."""

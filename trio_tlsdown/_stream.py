@@ -338,8 +338,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             exchange.over.set()
 
     async def _shutdown(self, *, wait: bool) -> ShutdownReport:
-        if self._state.can(Event.RESUMED):
-            self._state.move(Event.RESUMED)
+        self._state.note(Event.RESUMED)
         self._connection.begin_ending()
         try:
             with self._connection.deadline() as scope:
@@ -347,9 +346,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 if wait:
                     await self._wait_for_close_notify()
             if scope.cancelled_caught:
-                self._connection.give_up()
+                self._state.note(Event.GIVEN_UP)
         except trio.Cancelled:
-            self._connection.give_up()
+            self._state.note(Event.GIVEN_UP)
             raise
         except trio.BrokenResourceError:
             pass  # the report has it
@@ -373,7 +372,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 self._taken = trio.Event()
                 await self._taken.wait()
             else:
-                self._connection.give_up()
+                self._state.note(Event.GIVEN_UP)
                 return
 
     async def unwrap(self) -> tuple[T_Stream, bytes]:

@@ -160,11 +160,9 @@ class Wire(trio.abc.Stream):
         except trio.BrokenResourceError as exc:
             self.error = exc
             self._was_reset = _is_reset(exc)
-            if self._state.can(Event.SENDING_RESET):
-                self._state.move(Event.SENDING_RESET)
+            self._state.note(Event.SENDING_RESET)
         except BaseException:
-            if self._state.can(Event.SENDING_LOST):
-                self._state.move(Event.SENDING_LOST)
+            self._state.note(Event.SENDING_LOST)
             raise
         else:
             self._has_sent(len(data), sending)
@@ -192,8 +190,8 @@ class Wire(trio.abc.Stream):
             self._trace(TraceKind.BYTES_RECEIVED, len(data))
         elif not self._was_reset:
             self._trace(TraceKind.FIN_RECEIVED, 0)
-        elif self._state.can(Event.RECEIVING_RESET):
-            self._state.move(Event.RECEIVING_RESET)
+        else:
+            self._state.note(Event.RECEIVING_RESET)
         return data
 
     async def aclose(self) -> None:
