@@ -210,13 +210,11 @@ class BarePeer:
 
     def feed(self, ciphertext: bytes | bytearray) -> None:
         self.incoming.write(ciphertext)
-        while not self.saw_close_notify and self.error is None:
+        while not self.saw_close_notify:
             try:
                 data = self.tls.read(2**16)
             except ssl.SSLWantReadError:
                 return
-            except ssl.SSLZeroReturnError:
-                data = b""
             except ssl.SSLError as exc:
                 self.error = exc
                 return

@@ -7,7 +7,7 @@ until it gets through.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import attrs
@@ -125,11 +125,8 @@ async def peer_saw_close_notify(peer: TLSStream[Any]) -> bool:
         async with trio.open_nursery() as nursery:
 
             async def read() -> None:
-                try:
-                    async for _ in peer:
-                        pass
-                except trio.BrokenResourceError:
-                    pass
+                with suppress(trio.BrokenResourceError):
+                    await peer.receive_some()
 
             nursery.start_soon(read)
             await trio.testing.wait_all_tasks_blocked()

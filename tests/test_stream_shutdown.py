@@ -338,16 +338,34 @@ async def test_a_slow_reader_has_the_time_that_the_policy_allows(
             await trio.sleep(0.1)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(a.shutdown)
         nursery.start_soon(read_slowly)
-        for _ in range(20):
+        await b.send_all(b"x" * 1000)
+        await trio.testing.wait_all_tasks_blocked()  # it is busy with what it got
+
+        async def shut_down() -> None:
+            assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
+
+        nursery.start_soon(shut_down)
+        for _ in range(19):
             await b.send_all(b"x" * 1000)
             await trio.sleep(0.05)
         await b.shutdown()
     assert len(received) == 20_000
-    assert a.report.outcome is ShutdownOutcome.COMPLETE
     await a.aclose()
     await b.aclose()
+
+
+async def test_a_reader_that_has_ended_does_not_make_shutdown_wait(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    a, b = await tls.pair(client={"policy": ShutdownPolicy(max_unread=10)})
+    await b.send_all(b"x" * 100)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.receive_some, 1)
+    assert (await a.shutdown()).outcome is ShutdownOutcome.ABORTED
+    assert trio.current_time() == 0
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
 
 
 # Several tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import ssl
 import sys
@@ -106,7 +107,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         self._send_guard = ConflictDetector("sending data on")
         self._receive_guard = ConflictDetector("receiving data on")
         self._taken: trio.Event | None = None
-        self._receive_calls = 0
+        self._reader: trio.lowlevel.Task | None = None
         self._exchange: _Exchange | None = None
         self._closing: trio.Event | None = None
 
@@ -261,7 +262,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             raise ValueError("max_bytes must be >= 1")
         with self._receive_guard:
             self._connection.check_open()
-            self._receive_calls += 1
+            self._reader = trio.lowlevel.current_task()
             if not self._state.handshaken:
                 try:
                     await self._connection.ensure_handshake()
@@ -303,8 +304,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
         Sends ours, then waits for the peer's, all within ``policy.timeout``.
         What the peer still sends can be received by any task meanwhile or
-        afterwards; while nobody does, up to ``policy.max_unread`` bytes are
-        kept. Any number of tasks may call it together: they share the result.
+        afterwards. Up to ``policy.max_unread`` bytes are kept for that; then
+        shutdown gives up, unless another task that has been receiving still
+        runs: then it waits for that. Any number of tasks may call it together: they share the result.
 
         Args:
           wait: Wait for the peer's close_notify. Default: True.
@@ -358,7 +360,6 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         return self.report
 
     async def _wait_for_close_notify(self) -> None:
-        calls_before = self._receive_calls
         # Also when our alert could not be sent: how the input ends tells whether
         # the peer cut the connection, or had said goodbye before it went.
         while (
@@ -367,13 +368,22 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         ):
             if self._engine.unread <= self._policy.max_unread:
                 await self._connection.fill()
-            elif self._receive_guard.busy or self._receive_calls != calls_before:
-                # There is a reader: it has the time that the policy allows.
+            elif self._has_reader():
+                # It has the time that the policy allows.
                 self._taken = trio.Event()
                 await self._taken.wait()
             else:
                 self._state.note(Event.GIVEN_UP)
                 return
+
+    def _has_reader(self) -> bool:
+        # Another task that has been receiving, and still runs, may just be busy
+        # with what it got.
+        return (
+            self._reader is not None
+            and self._reader is not trio.lowlevel.current_task()
+            and inspect.getcoroutinestate(self._reader.coro) != inspect.CORO_CLOSED
+        )
 
     async def unwrap(self) -> tuple[T_Stream, bytes]:
         """Shut TLS down and hand the bare transport back.
