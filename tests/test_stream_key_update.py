@@ -1,0 +1,78 @@
+"""TLS 1.3 lets the peer ask for new keys at any time; the ssl module cannot.
+
+tlslite-ng can. It plays the client, blocking, in a thread.
+"""
+
+from __future__ import annotations
+
+import socket
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+
+from trio_tlsdown import ShutdownOutcome, TLSStream
+
+from .support import server_context
+
+with warnings.catch_warnings(action="ignore"):  # asyncore, on Python 3.11
+    from tlslite.api import TLSConnection
+    from tlslite.constants import KeyUpdateMessageType
+
+
+async def served(
+    client: Callable[[Any], bytes],
+) -> tuple[TLSStream[trio.SocketStream], Callable[[], Any]]:
+    """A server stream, and the call that runs *client* opposite to it."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(10)
+
+    def run() -> bytes:
+        with theirs:
+            connection = TLSConnection(theirs)
+            connection.handshakeClientCert()
+            return client(connection)
+
+    transport = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    stream = TLSStream(transport, server_context("TLSv1.3"), server_side=True)
+    return stream, lambda: trio.to_thread.run_sync(run)
+
+
+def ask_for_new_keys(connection: Any) -> None:
+    for _ in connection.send_keyupdate_request(KeyUpdateMessageType.update_requested):
+        pass
+
+
+@pytest.mark.parametrize("half_closed", [False, True])
+async def test_a_key_update_is_answered_and_costs_nothing(*, half_closed: bool) -> None:
+    def client(connection: Any) -> bytes:
+        connection.write(b"old keys, ")
+        ask_for_new_keys(connection)
+        connection.write(b"new keys")
+        answer = b"" if half_closed else bytes(connection.read(max=100, min=6))
+        connection.close()
+        return answer
+
+    stream, run = await served(client)
+    answers: list[bytes] = []
+
+    async def keep_answer() -> None:
+        answers.append(await run())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_answer)
+        await stream.do_handshake()
+        if half_closed:
+            await stream.send_eof()
+        received = b""
+        while len(received) < len(b"old keys, new keys"):
+            received += await stream.receive_some()
+        assert received == b"old keys, new keys"
+        if not half_closed:
+            await stream.send_all(b"answer")  # under keys of its own, new as well
+        report = await stream.shutdown()
+    assert answers == [b"" if half_closed else b"answer"]
+    assert report.outcome is ShutdownOutcome.COMPLETE
+    await stream.aclose()
