@@ -1,0 +1,108 @@
+"""Other programs as peers: started, awaited, heard, and gone when the test is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from subprocess import PIPE
+from typing import NoReturn
+
+import attrs
+import pytest
+import trio
+
+# Far more than anything here needs, on a machine however busy.
+PATIENCE = 20  # seconds
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test; where all peers are promised to be there, fail it."""
+    if os.environ.get("TLSDOWN_REQUIRE_PEERS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def require(program: str) -> str:
+    """The path of a program that not every machine has."""
+    path = shutil.which(program)
+    if path is None:
+        unavailable(f"{program} is not installed")
+    return path
+
+
+@attrs.define(eq=False)
+class Program:
+    """A program that runs, or ran, and what it has said."""
+
+    process: trio.Process
+    output: bytearray = attrs.field(factory=bytearray)
+    log: bytearray = attrs.field(factory=bytearray)
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    _heard: trio.Event = attrs.field(factory=trio.Event)
+
+    async def says(self, *patterns: str) -> None:
+        """Wait until all *patterns* have come on its standard error."""
+        while not all(re.search(p.encode(), self.log) for p in patterns):
+            assert not self.ended.is_set(), self.log.decode()
+            await self._heard.wait()
+
+    async def type(self, keys: bytes) -> None:
+        """Give it something on its standard input."""
+        assert self.process.stdin is not None
+        await self.process.stdin.send_all(keys)
+
+    async def type_eof(self) -> None:
+        """End its standard input."""
+        assert self.process.stdin is not None
+        await self.process.stdin.aclose()
+
+    async def listen(self) -> None:
+        """Keep what it says until it has ended."""
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._collect, self.process.stdout, self.output)
+            nursery.start_soon(self._collect, self.process.stderr, self.log)
+        await self.process.wait()
+        self.ended.set()
+        self._tell()
+
+    async def _collect(self, pipe: trio.abc.ReceiveStream, into: bytearray) -> None:
+        async for chunk in pipe:
+            into += chunk
+            self._tell()
+
+    def _tell(self) -> None:
+        self._heard.set()
+        self._heard = trio.Event()
+
+
+@asynccontextmanager
+async def running(*command: str) -> AsyncIterator[Program]:
+    """Start a program. When the block is left it ends, if need be by force."""
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            program = Program(
+                await nursery.start(
+                    partial(
+                        trio.run_process,
+                        command,
+                        stdin=PIPE,
+                        stdout=PIPE,
+                        stderr=PIPE,
+                        check=False,
+                        deliver_cancel=_kill,
+                    )
+                )
+            )
+            nursery.start_soon(program.listen)
+            yield program
+            nursery.cancel_scope.cancel()
+
+
+async def _kill(process: trio.Process) -> None:
+    process.kill()  # the one signal that reaches a stopped process
