@@ -23,7 +23,7 @@ with warnings.catch_warnings(action="ignore"):  # asyncore, on Python 3.11
 
 
 async def served(
-    client: Callable[[Any], bytes],
+    client: Callable[[Any, socket.socket], bytes],
 ) -> tuple[TLSStream[trio.SocketStream], Callable[[], Any]]:
     """A server stream, and the call that runs *client* opposite to it."""
     ours, theirs = socket.socketpair()
@@ -33,7 +33,7 @@ async def served(
         with theirs:
             connection = TLSConnection(theirs)
             connection.handshakeClientCert()
-            return client(connection)
+            return client(connection, theirs)
 
     transport = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     stream = TLSStream(transport, server_context("TLSv1.3"), server_side=True)
@@ -47,9 +47,10 @@ def ask_for_new_keys(connection: Any) -> None:
 
 @pytest.mark.parametrize("half_closed", [False, True])
 async def test_a_key_update_is_answered_and_costs_nothing(*, half_closed: bool) -> None:
-    def client(connection: Any) -> bytes:
+    def client(connection: Any, bare: socket.socket) -> bytes:
         if half_closed:
-            assert connection.read(max=1, min=1) == b""
+            # tlslite-ng would close if it read the close_notify: only look.
+            bare.recv(1, socket.MSG_PEEK)
         connection.write(b"old keys, ")
         ask_for_new_keys(connection)
         connection.write(b"new keys")

@@ -1,0 +1,127 @@
+"""`openssl s_server` and `openssl s_client` as peers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import attrs
+import trio
+
+from tests.support import CA, CERT, NAME, client_context, server_context
+from trio_tlsdown import TLSStream
+
+from .programs import Program, running
+
+Name: TypeAlias = Literal["s_server", "s_client"]
+
+# What -msg prints of an alert, such as
+# "<<< TLS 1.3, Alert [length 0002], warning close_notify".
+ALERT = re.compile(
+    rb"^(<<<|>>>) TLS 1\.[23], Alert \[length 0002\], \w+ (\w+)", re.MULTILINE
+)
+
+
+def alerts(program: Program) -> list[str]:
+    """The alerts that it sent (``>>>``) and received (``<<<``), in order."""
+    return [f"{way} {what}".replace("b'", "") for way, what in []] or [
+        f"{way.decode()} {what.decode()}" for way, what in ALERT.findall(program.log)
+    ]
+
+
+@attrs.frozen
+class OpenSSL:
+    """Starts ``openssl`` as a peer.
+
+    Attributes:
+      path: Of the program.
+      folder: For the PEM files that it needs.
+    """
+
+    path: str
+    folder: Path
+
+    @asynccontextmanager
+    async def peer(
+        self, name: Name, version: str, *options: str
+    ) -> AsyncIterator[tuple[TLSStream[trio.SocketStream], Program]]:
+        """A TLSStream and the program, when both have finished the handshake."""
+        start = self._s_server if name == "s_server" else self._s_client
+        flags = (
+            {"TLSv1.2": "-tls1_2", "TLSv1.3": "-tls1_3"}[version],
+            # Apart from the data, which go to standard output.
+            *("-msg", "-msgfile", "/dev/stderr"),
+            *options,
+        )
+        async with start(version, flags) as (stream, program), stream:
+            await stream.do_handshake()
+            await program.says("<<< .* Finished", ">>> .* Finished")
+            yield stream, program
+
+    @asynccontextmanager
+    async def _s_server(
+        self, version: str, flags: tuple[str, ...]
+    ) -> AsyncIterator[tuple[TLSStream[trio.SocketStream], Program]]:
+        pem = self.folder / "server.pem"
+        CERT.private_key_and_cert_chain_pem.write_to_path(pem)
+        with socket.socket() as reserved:
+            # Nobody else gets this port from the kernel, and the program, which
+            # sets SO_REUSEADDR too, can bind to it.
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reserved.bind(("127.0.0.1", 0))
+            port = reserved.getsockname()[1]
+            async with running(
+                *(self.path, "s_server", "-accept", f"127.0.0.1:{port}"),
+                *("-naccept", "1", "-cert", str(pem), *flags),
+            ) as program:
+                transport = await _connect(port, program)
+                yield (
+                    TLSStream(transport, client_context(version), server_hostname=NAME),
+                    program,
+                )
+
+    @asynccontextmanager
+    async def _s_client(
+        self, version: str, flags: tuple[str, ...]
+    ) -> AsyncIterator[tuple[TLSStream[trio.SocketStream], Program]]:
+        pem = self.folder / "ca.pem"
+        CA.cert_pem.write_to_path(pem)
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listener.socket.getsockname()[1]
+        async with (
+            listener,
+            running(
+                *(self.path, "s_client", "-connect", f"127.0.0.1:{port}"),
+                *("-CAfile", str(pem), "-verify_return_error"),
+                *("-servername", NAME, "-verify_hostname", NAME, *flags),
+            ) as program,
+        ):
+            transport = await listener.accept()
+            yield (
+                TLSStream(transport, server_context(version), server_side=True),
+                program,
+            )
+
+
+async def _connect(port: int, program: Program) -> trio.SocketStream:
+    # s_server tells its port only when it is not -quiet, so: knock.
+    while True:
+        try:
+            return await trio.open_tcp_stream("127.0.0.1", port)
+        except OSError:
+            assert not program.ended.is_set(), program.log.decode()
+            await trio.sleep(0.002)
+
+
+def stop(program: Program) -> None:
+    """Suspend it, and return when it does nothing any more."""
+    program.process.send_signal(signal.SIGSTOP)
+    os.waitid(
+        os.P_PID, program.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT
+    )
