@@ -17,46 +17,7 @@ import trio.testing
 
 from trio_tlsdown import ShutdownOutcome, TLSStream
 
-from .support import Maker
-
-
-class CancelAt(trio.abc.Instrument):
-    """Cancels a scope when one task is about to take its nth step."""
-
-    def __init__(self, step: int, scope: trio.CancelScope) -> None:
-        self._left = step
-        self._scope = scope
-        self._task = trio.lowlevel.current_task()
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task:
-            self._left -= 1
-            if self._left == 0:
-                self._scope.cancel()
-
-
-async def cancelled_at(step: int, call: Callable[[], Awaitable[object]]) -> bool:
-    """Whether *call* was cancelled; step 0 is before it begins."""
-    with trio.CancelScope() as scope:
-        if step == 0:
-            scope.cancel()
-        instrument = CancelAt(step, scope)
-        trio.lowlevel.add_instrument(instrument)
-        try:
-            await call()
-        finally:
-            trio.lowlevel.remove_instrument(instrument)
-    return scope.cancelled_caught
-
-
-async def each_step(attempt: Callable[[int], Awaitable[bool]], at_least: int) -> None:
-    """Run *attempt* with each step, until it says that nothing was cancelled."""
-    step = 0
-    while await attempt(step):
-        step += 1
-        assert step < 100, "it never gets through"
-    assert step >= at_least, "there was nothing to cancel"
-
+from .support import Maker, cancel_when_blocked, cancelled_at, each_step
 
 MemoryTransport: TypeAlias = trio.StapledStream[
     trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream
@@ -90,7 +51,10 @@ class Steps(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         await self._step()
-        return await self.inner.receive_some(max_bytes)
+        data = await self.inner.receive_some(max_bytes)
+        if self.stuck:
+            await self.unstick.wait()
+        return data
 
     async def aclose(self) -> None:
         # No checkpoint, as Trio's rules would have it: who relies on one?
@@ -267,7 +231,7 @@ async def test_receiving_goes_on_after_a_send_was_cut(tls: Maker) -> None:
         with trio.move_on_after(0) as scope:
             await a.send_all(b"")
         with trio.CancelScope() as scope:
-            nursery.start_soon(lambda: _cancel_when_blocked(scope))
+            nursery.start_soon(cancel_when_blocked, scope)
             await a.send_all(b"x" * 100)
         assert scope.cancelled_caught
         with pytest.raises(trio.BrokenResourceError, match="cancelled half-way"):
@@ -276,11 +240,6 @@ async def test_receiving_goes_on_after_a_send_was_cut(tls: Maker) -> None:
         assert await a.receive_some() == b"still to be had"
     await trio.aclose_forcefully(a)
     await trio.aclose_forcefully(b)
-
-
-async def _cancel_when_blocked(scope: trio.CancelScope) -> None:
-    await trio.testing.wait_all_tasks_blocked()
-    scope.cancel()
 
 
 async def test_a_cancelled_handshake_breaks_the_stream_for_all_who_wait(
@@ -322,6 +281,22 @@ async def test_a_cancelled_aclose_has_closed(tls: Maker) -> None:
             return cancelled
 
     await each_step(attempt, at_least=3)
+
+
+async def test_what_arrives_while_we_close_is_not_taken_in(tls: Maker) -> None:
+    async with stepped(tls) as pair, trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await pair.stream.receive_some()
+
+        pair.stream.transport_stream.stuck = True
+        await pair.peer.send_all(b"too late")
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.aclose_forcefully(pair.stream)
+        pair.stream.transport_stream.unstick.set()
+    assert pair.stream.report.discarded == 0
 
 
 async def test_a_second_aclose_that_is_cancelled_ends_the_first(tls: Maker) -> None:

@@ -17,7 +17,15 @@ from OpenSSL import SSL
 
 from trio_tlsdown import ShutdownOutcome, TLSFailedError, TLSStream
 
-from .support import CERT, NAME, client_context, memory_transports
+from .support import (
+    CERT,
+    NAME,
+    cancel_when_blocked,
+    cancelled_at,
+    client_context,
+    each_step,
+    memory_transports,
+)
 
 
 class RenegotiatingServer:
@@ -62,10 +70,10 @@ class RenegotiatingServer:
 
 
 @asynccontextmanager
-async def asked_to_renegotiate() -> AsyncIterator[
+async def about_to_renegotiate() -> AsyncIterator[
     tuple[TLSStream[Any], RenegotiatingServer]
 ]:
-    """A client that has read the server's wish for a new handshake."""
+    """A client that can read the server's wish for a new handshake."""
     ours, theirs = await memory_transports()
     client = TLSStream(ours, client_context("TLSv1.2"), server_hostname=NAME)
     server = RenegotiatingServer(theirs)
@@ -73,13 +81,47 @@ async def asked_to_renegotiate() -> AsyncIterator[
         nursery.start_soon(client.do_handshake)
         nursery.start_soon(server.handshake)
     await server.ask_for_a_new_handshake()
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.receive_some)
-            await trio.testing.wait_all_tasks_blocked()
-            scope.cancel()
     yield client, server
     await trio.aclose_forcefully(client)
+
+
+@asynccontextmanager
+async def asked_to_renegotiate() -> AsyncIterator[
+    tuple[TLSStream[Any], RenegotiatingServer]
+]:
+    """A client that has read it."""
+    async with about_to_renegotiate() as (client, server):
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.receive_some)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        yield client, server
+
+
+async def test_a_receive_that_is_cancelled_before_it_answers_breaks_nothing() -> None:
+    """What it wanted to answer goes out with the next call."""
+    fates = []
+
+    async def attempt(step: int) -> bool:
+        async with about_to_renegotiate() as (client, server):
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope() as blocked:
+                    nursery.start_soon(cancel_when_blocked, blocked)
+                    await cancelled_at(step, client.receive_some)
+                try:
+                    await client.send_all(b"")
+                except trio.BrokenResourceError:
+                    fates.append("cut while it answered")
+                else:
+                    fates.append("unharmed")
+                    nursery.start_soon(client.send_all, b"on and on")
+                    assert await server.receive() == b"on and on"
+            return not blocked.cancelled_caught
+
+    await each_step(attempt, at_least=3)
+    first_cut = fates.index("cut while it answered")
+    assert fates[:first_cut] == ["unharmed"] * 4
 
 
 async def test_data_can_be_sent_while_the_peer_renegotiates() -> None:
@@ -124,5 +166,7 @@ async def test_a_peer_that_breaks_tls_in_the_middle_of_it_fails_the_sender() -> 
 
             nursery.start_soon(send)
             await trio.testing.wait_all_tasks_blocked()
-            await server.transport.send_all(b"\x16\x03\x03\x00\x01\x00")
+            await server.transport.send_all(b"\x16\x03\x03\x00\x20" + bytes(32))
         assert client.report.outcome is ShutdownOutcome.FAILED
+        assert isinstance(client.report.error, TLSFailedError)
+        assert client.report.error.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"

@@ -208,6 +208,7 @@ async def test_a_peer_that_never_answers_costs_the_timeout(
     assert report.elapsed == 4
     assert report.error is None
     # It is not over: another call takes the exchange up.
+    assert (await a.shutdown(wait=False)).outcome is ShutdownOutcome.SENT
     async with trio.open_nursery() as nursery:
         nursery.start_soon(b.shutdown)
         assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
