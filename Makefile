@@ -1,0 +1,122 @@
+# What a developer runs (GNU make):
+#
+#   make demo        play the ways to end a TLS connection, and draw them
+#   make test        the tests; some of them: make test ARGS='-k half_close'
+#   make lint        ruff, codespell, flake8-async, the import contract, the news
+#   make types       mypy and pyright; the public names must be typed in full
+#   make coverage    the tests again, every line and branch of them and the package
+#   make check       all of these but the demo
+#   make bench       TLSStream beside trio.SSLStream
+#   make clean       remove all that these have made
+#
+# Another Python: make test PYTHON=python3.13 VENV=.venv-3.13
+#
+# Everything is installed into $(VENV), which belongs to this file: it is made when
+# missing, and made anew when PYTHON is of another version.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+# -qq: errors only. The pip that comes with a Python may be too old for --group.
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+# With --verifytypes it knows no other Python than that on the PATH.
+PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" pyright
+
+VERSION := $(shell "$(PYTHON)" -c \
+	'import sys; sys.stdout.write("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+IS_VENV := $(wildcard $(VENV)/pyvenv.cfg)
+
+# Empty files that say what has been installed:
+EMPTY := $(VENV)/.empty-$(VERSION)
+DEMO := $(VENV)/.demo
+TEST := $(VENV)/.test
+CHECK := $(VENV)/.check
+SOURCES := Makefile pyproject.toml trio_tlsdown/_version.py
+
+# Each is a target: with `make --keep-going` all of them have their say.
+LINTERS := ruff format codespell flake8-async imports news
+TYPE_CHECKERS := mypy pyright public-types
+
+.PHONY: help demo test lint types coverage check bench clean
+.PHONY: $(LINTERS) $(TYPE_CHECKERS)
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(DEMO)
+	@$(BIN)/trio-tlsdown demo $(ARGS)
+
+test: $(TEST)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(LINTERS)
+types: $(TYPE_CHECKERS)
+$(LINTERS) $(TYPE_CHECKERS): $(CHECK)
+
+ruff:
+	$(BIN)/ruff check
+
+format:
+	$(BIN)/ruff format --check
+
+codespell:
+	$(BIN)/codespell trio_tlsdown tests benchmarks docs newsfragments Makefile *.md *.toml
+
+flake8-async:
+	find trio_tlsdown -name '*.py' -exec $(BIN)/flake8-async {} +
+
+imports:
+	$(BIN)/lint-imports --no-cache --no-logo
+
+news:
+	$(BIN)/towncrier build --draft >/dev/null
+
+mypy:
+	$(BIN)/mypy
+
+pyright:
+	$(PYRIGHT)
+
+public-types:
+	$(PYRIGHT) --verifytypes trio_tlsdown --ignoreexternal
+
+coverage: $(TEST)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+check: lint types coverage
+
+bench: $(DEMO)
+	$(BIN)/python benchmarks/versus_sslstream.py $(ARGS)
+
+clean:
+	rm -rf $(if $(IS_VENV),"$(VENV)") .venv-3.* .coverage* .*_cache .hypothesis build dist htmlcov
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(EMPTY):
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo 'trio_tlsdown needs Python 3.11 or newer:' \
+			'$(PYTHON) is $(or $(VERSION),not there).'; \
+		echo 'Name another one: make $(MAKECMDGOALS) PYTHON=python3.12'; \
+		exit 1; } >&2
+	@echo 'Setting up $(VENV) with Python $(VERSION) ...'
+	@"$(PYTHON)" -m venv $(if $(IS_VENV),--clear) $(VENV)
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(DEMO): $(EMPTY) $(SOURCES)
+	@$(PIP) install --editable '.[cli]'
+	@touch $@
+
+# What the tests need is more than the demo needs.
+$(TEST): $(EMPTY) $(SOURCES)
+	@$(PIP) install --editable '.[cli,testing]' --group test
+	@touch $(DEMO) $@
+
+$(CHECK): $(TEST)
+	@$(PIP) install --group lint --group type
+	@touch $@
