@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 # At once from the transport. It bounds what a hostile peer makes us decrypt.
 RECEIVE_SIZE = 2**16
+# On Windows a socket's number may be that of some open file.
+WRITES_TO_SOCKETS = os.name == "posix"
+
 HEADER_SIZE = 5  # RFC 9846 section 5.1: type, version, length
 
 
@@ -136,7 +139,9 @@ class Wire(trio.abc.Stream):
         sending = self._state.sending
         if not output.pending or not _can_send(sending):
             return True
-        if self._turn.taken or not isinstance(self.transport, trio.SocketStream):
+        if self._turn.taken or not WRITES_TO_SOCKETS:
+            return False
+        if not isinstance(self.transport, trio.SocketStream):
             return False
         data = output.read()
         try:
