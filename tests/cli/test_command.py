@@ -1,0 +1,97 @@
+"""The command as such: how it starts, and what it says without its extra."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import trio_tlsdown
+from trio_tlsdown.cli import main
+from trio_tlsdown.cli._app import app
+
+INSTALL = "pip install 'trio-tlsdown[cli]'"
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {name!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+sys.argv[0] = "trio-tlsdown"
+from trio_tlsdown.cli import main
+main()
+"""
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603  (our own interpreter, our own arguments)
+        [sys.executable, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_module_runs_the_command() -> None:
+    result = python("-m", "trio_tlsdown", "demo", "--scenario", "3")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert "Scenario 3, TLS 1.3" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_the_module_and_the_command_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["trio-tlsdown", "--version"])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_module("trio_tlsdown", run_name="__main__")
+    assert exit_.value.code == 0
+    assert f"trio-tlsdown {trio_tlsdown.__version__} (Trio " in capsys.readouterr().out
+
+
+def test_help_names_the_subcommands() -> None:
+    for flag in ("-h", "--help"):
+        result = CliRunner().invoke(app, [flag])
+        assert result.exit_code == 0
+        assert "demo" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["click", "rich", "trustme"])
+def test_without_its_extra_the_command_says_how_to_install_it(name: str) -> None:
+    result = python("-c", BLOCKED.format(name=name), "demo")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert name in line
+    assert INSTALL in line
+
+
+def forget_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("trio_tlsdown.cli._")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_the_message_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_the_app(monkeypatch)
+    monkeypatch.setitem(sys.modules, "click", None)
+    with pytest.raises(SystemExit, match=r"needs click, .*pip install") as exit_:
+        main()
+    assert INSTALL in str(exit_.value.code)
+
+
+def test_a_module_that_is_missing_otherwise_is_no_question_of_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forget_the_app(monkeypatch)
+    monkeypatch.setitem(sys.modules, "trio_tlsdown.cli._app", None)
+    with pytest.raises(ModuleNotFoundError, match="_app"):
+        main()

@@ -1,0 +1,193 @@
+"""What ``trio-tlsdown demo`` prints, and with which code it exits."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import attrs
+import pytest
+from click.testing import CliRunner, Result
+
+from trio_tlsdown import ShutdownOutcome
+from trio_tlsdown.cli._app import app
+from trio_tlsdown.cli._expected import EXPECTED
+
+COLUMNS = 80
+REPORT_FIELDS = {
+    *("outcome", "secure", "close_notify_sent", "close_notify_received", "first"),
+    *("peer_data_complete", "discarded", "elapsed", "error"),
+}
+
+
+def demo(*options: str, charset: str = "utf-8", **env: str) -> Result:
+    return CliRunner(charset=charset, env=env).invoke(app, ["demo", *options])
+
+
+def without_times(text: str) -> list[str]:
+    return [re.sub(r"^ +[\d.]+  ", " " * 10, line) for line in text.splitlines()]
+
+
+def test_the_demo_plays_all_scenarios_and_all_end_as_they_should() -> None:
+    result = demo()
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    for name in ("1a", "1b", "2", "3", "4a", "4b"):
+        for version in ("1.2", "1.3"):
+            assert f"Scenario {name}, TLS {version}: " in result.stdout
+    assert result.stdout.endswith("Runs: 12. All ended as they should.\n")
+
+
+def test_the_output_is_readable_at_80_columns_and_in_a_pipe() -> None:
+    for result in (demo(), demo("--help"), demo("--scenario", "5")):
+        assert "\x1b" not in result.output
+        assert max(map(len, result.output.splitlines())) <= COLUMNS
+
+
+def test_each_scenario_has_a_line_in_the_table_for_each_party() -> None:
+    lines = [re.split(r"  +", line.strip()) for line in demo().stdout.splitlines()]
+    for (name, party), ending in EXPECTED.items():
+        for version in ("1.2", "1.3"):
+            assert [
+                *(name, version, party, ending.outcome.name),
+                *("yes" if ending.secure else "no", ending.boost_then),
+                ending.boost_now,
+            ] in lines
+
+
+def test_scenario_3_draws_both_alerts_and_the_clear_text_behind_them() -> None:
+    result = demo("--scenario", "3", "--tls", "1.3", charset="ascii")
+    lines = without_times(result.stdout)
+    start = lines.index("Scenario 3, TLS 1.3: A shuts down and waits, B shuts down too")
+    assert lines[start + 2 : start + 12] == [
+        "      ms  A (client)                                              B (server)",
+        "          |<------------------------- handshake -------------------------->|",
+        "          |------------------------- close_notify ------------------------>|",
+        "          |<------------------------- close_notify ------------------------|",
+        "          | --------------- unwrap: TLS is over, TCP stays --------------- |",
+        "          |----------------------- clear text, 5 B ----------------------->|",
+        "          |<----------------------- clear text, 6 B -----------------------|",
+        "          |-------------------- transport closed: FIN -------------------->|",
+        "          :                                               transport closed |",
+        "          COMPLETE, secure                                  COMPLETE, secure",
+    ]
+
+
+def test_scenario_4_draws_the_cancellation_and_the_alert_that_nobody_received() -> None:
+    result = demo("--scenario", "4", "--tls", "1.2", charset="ascii")
+    lines = without_times(result.stdout)
+    start = lines.index(
+        "Scenario 4b, TLS 1.2: A is cancelled while it waits, closes, then B shuts down"
+    )
+    assert lines[start + 2 : start + 10] == [
+        "      ms  A (client)                                              B (server)",
+        "          |<------------------------- handshake -------------------------->|",
+        "          |------------------------- close_notify ------------------------>|",
+        "          | cancelled                                                      |",
+        "          | transport closed                                               |",
+        "          :                    x<-------------- close_notify --------------|",
+        "          :                                               transport closed |",
+        "          ABORTED, secure                                   COMPLETE, secure",
+    ]
+
+
+def test_where_the_terminal_knows_no_unicode_all_is_ascii() -> None:
+    assert demo(charset="ascii").stdout.isascii()
+    assert not demo("--scenario", "1").stdout.isascii()
+
+
+def test_the_options_choose_scenarios_and_version() -> None:
+    result = demo("--scenario", "3", "--scenario", "4", "--tls", "1.2")
+    assert re.findall(r"^Scenario (\S+), TLS (\S+):", result.stdout, re.MULTILINE) == [
+        ("3", "1.2"),
+        ("4a", "1.2"),
+        ("4b", "1.2"),
+    ]
+
+
+@pytest.mark.parametrize("options", [("--tls", "1.1"), ("--scenario", "5"), ("x",)])
+def test_an_option_that_there_is_not_is_a_usage_error(
+    options: tuple[str, ...],
+) -> None:
+    result = demo(*options)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+
+
+def test_an_ending_that_is_not_as_expected_is_told_and_exits_1(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(
+        EXPECTED,
+        ("3", "A"),
+        attrs.evolve(EXPECTED["3", "A"], outcome=ShutdownOutcome.RESET, secure=False),
+    )
+    result = demo("--scenario", "3", "--tls", "1.3")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "Scenario 3, TLS 1.3: A ended COMPLETE, expected RESET",
+        "Scenario 3, TLS 1.3: A: secure is True, expected False",
+    ]
+    assert "as they should" not in result.stdout
+    assert "COMPLETE" in result.stdout  # what was seen, not what was expected
+
+    result = demo("--scenario", "3", "--tls", "1.3", "--json")
+    data = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert data["ok"] is data["runs"][0]["ok"] is False
+    assert data["runs"][0]["differences"] == [
+        "A ended COMPLETE, expected RESET",
+        "A: secure is True, expected False",
+    ]
+
+
+def test_json_holds_what_was_seen() -> None:
+    result = demo("--scenario", "2", "--scenario", "4", "--json")
+    assert result.exit_code == 0
+    data = json.loads(result.stdout)
+    assert data["ok"] is True
+    assert [(r["scenario"], r["variant"], r["tls"]) for r in data["runs"]] == [
+        *((2, None, "1.2"), (2, None, "1.3"), (4, "a", "1.2")),
+        *((4, "a", "1.3"), (4, "b", "1.2"), (4, "b", "1.3")),
+    ]
+    for run in data["runs"]:
+        assert run["ok"] is True
+        assert run["differences"] == []
+        assert [(p["party"], p["side"]) for p in run["parties"]] == [
+            ("A", "client"),
+            ("B", "server"),
+        ]
+        for party in run["parties"]:
+            assert set(party["report"]) == REPORT_FIELDS
+            for field in ("outcome", "secure"):
+                assert party["report"][field] == party["expected"][field]
+        assert {event["side"] for event in run["events"]} == {"client", "server"}
+        assert all(event["ms"] >= 0 for event in run["events"])
+
+    a, b = data["runs"][1]["parties"]
+    assert a["report"]["error"].startswith("TruncatedError: ")
+    assert a["report"]["first"] == "local"
+    assert a["expected"]["boost_now"] == "stream_truncated"
+    assert b["report"]["error"] is None
+    assert [
+        (event["side"], event["kind"])
+        for event in data["runs"][1]["events"]
+        if "close_notify" in event["kind"]
+    ] == [("client", "close_notify sent"), ("server", "close_notify received")]
+
+
+def test_without_tcp_on_loopback_the_command_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Nobody has this address: RFC 5737.
+    monkeypatch.setattr("trio_tlsdown.cli._stage.LOOPBACK", "192.0.2.1")
+    result = demo("--scenario", "3")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: cannot play here: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_colour_can_be_had_in_a_pipe_too() -> None:
+    coloured = demo("--scenario", "3", FORCE_COLOR="1", TERM="xterm")
+    assert "\x1b[" in coloured.stdout

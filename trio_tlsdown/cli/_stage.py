@@ -1,0 +1,170 @@
+"""Two parties, connected over TCP on this machine, and what they see."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final, Literal, TypeAlias
+
+import attrs
+import trio
+import trustme
+
+from trio_tlsdown import TLSStream, TraceKind
+
+from ._record import ClearKind, Record, Side
+
+Version: TypeAlias = Literal["1.2", "1.3"]
+Party: TypeAlias = Literal["A", "B"]
+
+VERSIONS: Final[dict[Version, ssl.TLSVersion]] = {
+    "1.2": ssl.TLSVersion.TLSv1_2,
+    "1.3": ssl.TLSVersion.TLSv1_3,
+}
+SIDES: Final[dict[Party, Side]] = {"A": "client", "B": "server"}
+
+LOOPBACK: Final = "127.0.0.1"
+NAME: Final = "b.example"  # in B's certificate
+
+
+@attrs.define(eq=False)
+class Stage:
+    """A connection that a scenario is played on, the handshake done.
+
+    A is the client, B the server.
+    """
+
+    a: TLSStream[trio.SocketStream]
+    b: TLSStream[trio.SocketStream]
+    record: Record
+    began: float
+    """Seconds on Trio's clock: TCP stood, and the handshake began."""
+
+    ports: dict[Party, int]
+    surprises: list[str] = attrs.field(factory=list[str])
+    """What went otherwise than the scenario has it."""
+
+    def check(self, what: str, seen: object, wanted: object) -> None:
+        """Note it if something is not what the scenario needs."""
+        if seen != wanted:
+            self.surprises.append(f"{what}: {seen!r}, not {wanted!r}")
+
+    async def unwrap(self, party: Party) -> ClearParty:
+        """Have a party take its transport back; its TLS is shut down already.
+
+        Cancellation:
+          As of `TLSStream.unwrap`.
+        """
+        stream, side = self.a if party == "A" else self.b, SIDES[party]
+        self.record.mute(side)
+        transport, trailing = await stream.unwrap()
+        self.record.clear(side, ClearKind.UNWRAPPED)
+        self.check(f"what {party} received behind close_notify", trailing, b"")
+        return ClearParty(transport, side, self.record)
+
+
+@attrs.frozen
+class ClearParty:
+    """A party that goes on without TLS, on the TCP connection that it has."""
+
+    transport: trio.SocketStream
+    side: Side
+    record: Record
+
+    async def send(self, line: bytes) -> None:
+        """Send a line.
+
+        Cancellation:
+          A part of it may have left.
+        """
+        await self.transport.send_all(line)
+        self.record.clear(self.side, ClearKind.SENT, len(line))
+
+    async def receive_line(self) -> bytes:
+        r"""Receive up to the end of a line, or of the stream.
+
+        Returns:
+          The line, with its ``\n`` unless the stream ended; ``b""`` at the end.
+
+        Cancellation:
+          What came already is lost.
+        """
+        line = b""
+        while not line.endswith(b"\n"):
+            # A byte at a time: what follows the line is not ours to take.
+            byte = await self.transport.receive_some(1)
+            if not byte:
+                self.record.transport(self.side, TraceKind.FIN_RECEIVED)
+                return line
+            line += byte
+        self.record.clear(self.side, ClearKind.RECEIVED, len(line))
+        return line
+
+    async def close(self) -> None:
+        """Close TCP.
+
+        Cancellation:
+          It is closed all the same.
+        """
+        self.record.transport(self.side, TraceKind.TRANSPORT_CLOSED)
+        await self.transport.aclose()
+
+
+@asynccontextmanager
+async def open_stage(version: Version) -> AsyncGenerator[Stage, None]:
+    """Connect A and B, and shake hands.
+
+    Leaving closes what the scenario has left open.
+
+    Args:
+      version: The TLS version that both parties insist on.
+
+    Raises:
+      OSError: there is no TCP on the loopback interface.
+    """
+    client_context, server_context = _contexts(version)
+    ours, theirs = await _connect()
+    record = Record()
+    async with ours, theirs:
+        stage = Stage(
+            a=TLSStream(
+                ours,
+                client_context,
+                server_hostname=NAME,
+                trace=record.tracer("client"),
+            ),
+            b=TLSStream(
+                theirs, server_context, server_side=True, trace=record.tracer("server")
+            ),
+            record=record,
+            began=trio.current_time(),
+            ports={
+                "A": ours.socket.getsockname()[1],
+                "B": theirs.socket.getsockname()[1],
+            },
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.a.do_handshake)
+            nursery.start_soon(stage.b.do_handshake)
+        stage.check("the TLS version", stage.a.version(), f"TLSv{version}")
+        yield stage
+
+
+def _contexts(version: Version) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    ca = trustme.CA()
+    # create_default_context() is what honours SSLKEYLOGFILE.
+    client = ssl.create_default_context(cadata=ca.cert_pem.bytes().decode())
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert(NAME).configure_cert(server)
+    for context in (client, server):
+        context.minimum_version = context.maximum_version = VERSIONS[version]
+    return client, server
+
+
+async def _connect() -> tuple[trio.SocketStream, trio.SocketStream]:
+    [listener] = await trio.open_tcp_listeners(0, host=LOOPBACK)
+    async with listener:
+        port: int = listener.socket.getsockname()[1]
+        client = await trio.open_tcp_stream(LOOPBACK, port)
+        return client, await listener.accept()
