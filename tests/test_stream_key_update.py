@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import warnings
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -41,8 +42,8 @@ async def served(
 
 
 def ask_for_new_keys(connection: Any) -> None:
-    for _ in connection.send_keyupdate_request(KeyUpdateMessageType.update_requested):
-        pass
+    # A generator, for programs that do not block.
+    deque(connection.send_keyupdate_request(KeyUpdateMessageType.update_requested))
 
 
 @pytest.mark.parametrize("half_closed", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -561,3 +562,49 @@ async def test_unwrap_raises_what_ended_the_connection_instead(
         await peer.transport.aclose()
         with pytest.raises(TransportBrokenError):
             await a.unwrap()
+
+
+async def test_after_an_unwrap_closing_and_aborting_leave_the_transport_alone(
+    tls: Maker,
+) -> None:
+    async with tls.client_and_bare_server() as (a, peer):
+        await peer.send(peer.close_notify())
+        bare, _ = await a.unwrap()
+        await trio.aclose_forcefully(a)
+        await bare.send_all(b"still open")
+
+
+async def test_unwrap_with_no_time_at_all_is_fine_when_both_alerts_have_crossed(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair(client={"policy": ShutdownPolicy(timeout=0)})
+    await b.send_eof(allow_tls12=True)
+    await a.send_eof(allow_tls12=True)
+    assert await a.receive_some() == b""
+    await a.unwrap()
+    assert a.report.outcome is ShutdownOutcome.COMPLETE
+    await trio.aclose_forcefully(b)
+
+
+async def test_aclose_ends_a_shutdown_that_waits_for_a_busy_reader(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    policy = ShutdownPolicy(timeout=math.inf, max_unread=10)
+    a, b = await tls.pair(client={"policy": policy})
+    await b.send_all(b"x")
+
+    async def read_and_be_busy() -> None:
+        await a.receive_some()
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_and_be_busy)
+        await trio.testing.wait_all_tasks_blocked()
+        await b.send_all(b"y" * 100)
+        async with trio.open_nursery() as closing:
+            closing.start_soon(a.shutdown)
+            await trio.testing.wait_all_tasks_blocked()
+            await a.aclose()
+        nursery.cancel_scope.cancel()
+    assert a.report.outcome is ShutdownOutcome.SENT
+    await b.aclose()

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 SLICE: Final = 2**18
 
 TRACED: Final[Mapping[Event, TraceKind]] = {
-    Event.HANDSHAKE_DONE: TraceKind.HANDSHAKE_DONE,
     Event.CLOSE_NOTIFY_SENT: TraceKind.CLOSE_NOTIFY_SENT,
     Event.CLOSE_NOTIFY_RECEIVED: TraceKind.CLOSE_NOTIFY_RECEIVED,
     Event.SENDING_RESET: TraceKind.RESET_RECEIVED,
     Event.RECEIVING_RESET: TraceKind.RESET_RECEIVED,
     Event.FAILED: TraceKind.TLS_FAILED,
     Event.GIVEN_UP: TraceKind.CANCELLED,
+    Event.UNWRAPPED: TraceKind.UNWRAPPED,
     Event.CLOSED: TraceKind.TRANSPORT_CLOSED,
 }
 
@@ -119,8 +119,7 @@ class Connection:
             self._handshake = trio.Event()
             try:
                 await self._ssl_stream.do_handshake()
-                if self.engine.error is not None:
-                    await self.flush()
+                await self._end_handshake()
             except BaseException as exc:
                 if isinstance(exc, Exception):
                     self._handshake_error = exc
@@ -136,6 +135,14 @@ class Connection:
                 error = trio.BrokenResourceError("the handshake was cut short")
                 error.__cause__ = self._handshake_error
             raise error
+
+    async def _end_handshake(self) -> None:
+        if self.engine.error is not None:
+            self.engine.release_alert()
+            await self.flush()
+        elif self.state.handshaken:
+            # The engine was done before its last flight had left.
+            self._trace(TraceKind.HANDSHAKE_DONE, 0)
 
     # Sending:
 
@@ -234,17 +241,12 @@ class Connection:
         if self._ending_began is None:
             self._ending_began = trio.current_time()
 
-    async def close(self, *, forcefully: bool) -> None:
-        """Close the transport."""
+    def closing(self) -> None:
+        """The transport is about to be closed by us."""
         if not self.state.closed:
-            handshaking = self._handshake is not None and not self._handshake.is_set()
-            if handshaking:
+            if self._handshake is not None and not self._handshake.is_set():
                 self.state.note(Event.FAILED)
             self.state.move(Event.CLOSED)
-        if forcefully:
-            await trio.aclose_forcefully(self.wire)
-        else:
-            await self.wire.aclose()
 
     def check_open(self) -> None:
         """Raise `trio.ClosedResourceError` if this side has closed."""
@@ -290,7 +292,7 @@ class Connection:
             self._trace(TRACED[event], 0)
         if event in BEGINNINGS:
             self.begin_ending()
-        elif event is Event.CLOSED:
+        elif self.state.closed:
             self._ending_over = trio.current_time()
 
     def _trace(self, kind: TraceKind, size: int) -> None:

@@ -41,6 +41,7 @@ class Engine:
     """
 
     __slots__ = (
+        "_alert",
         "_incoming",
         "_plaintext",
         "_state",
@@ -66,6 +67,7 @@ class Engine:
         self._state = state
         self._plaintext: deque[bytes | memoryview] = deque()
         self._tickets = b""
+        self._alert = b""
 
     # Receiving:
 
@@ -138,6 +140,11 @@ class Engine:
         self._state.move(Event.CLOSE_NOTIFY_ENCRYPTED)
         self._release_tickets()
 
+    def release_alert(self) -> None:
+        """Make the alert of a handshake that failed due."""
+        self.output.write(self._alert)
+        self._alert = b""
+
     # What trio.SSLStream calls:
 
     def do_handshake(self) -> None:
@@ -159,6 +166,8 @@ class Engine:
             return
         except ssl.SSLError as exc:
             self._fail(exc)
+            # SSLStream would send it without a bound.
+            self._alert = self.output.read()
             return
         self._state.move(Event.HANDSHAKE_DONE)
         if self.server_side and self.version() == "TLSv1.3":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
-from trio import BrokenResourceError
+import trio
 
 # What OpenSSL says when the first bytes are not a TLS record.
 NOT_TLS: Final = frozenset(
@@ -29,7 +29,7 @@ class TLSDownError(Exception):
     """The root of this package's own errors."""
 
 
-class TruncatedError(TLSDownError, BrokenResourceError):
+class TruncatedError(TLSDownError, trio.BrokenResourceError):
     """The transport ended and the peer's close_notify never came.
 
     What was received may be incomplete: the peer crashed, does not say
@@ -54,18 +54,18 @@ class TruncatedError(TLSDownError, BrokenResourceError):
         )
 
 
-class TransportBrokenError(TLSDownError, BrokenResourceError):
+class TransportBrokenError(TLSDownError, trio.BrokenResourceError):
     """The transport under the TLS session failed (ECONNRESET, EPIPE, ...).
 
     The cause is the `OSError` behind it, or else what the transport raised.
     """
 
-    def __init__(self, error: BrokenResourceError) -> None:
+    def __init__(self, error: trio.BrokenResourceError) -> None:
         super().__init__(*error.args or ("the transport failed",))
         self.__cause__ = error.__cause__ or error
 
 
-class TLSFailedError(TLSDownError, BrokenResourceError):
+class TLSFailedError(TLSDownError, trio.BrokenResourceError):
     """The TLS layer failed: fatal alert, bad record, handshake refused.
 
     The cause is the `ssl.SSLError`.
@@ -92,7 +92,7 @@ class TLSFailedError(TLSDownError, BrokenResourceError):
         self.__cause__ = error
 
 
-class UnreadDataError(TLSDownError, BrokenResourceError):
+class UnreadDataError(TLSDownError, trio.BrokenResourceError):
     """`TLSStream.unwrap` found application data that nobody has read.
 
     Read it with `TLSStream.receive_some` until ``b""``, then unwrap.

@@ -70,6 +70,7 @@ class Event(_State):
     FAILED = enum.auto()
     GIVEN_UP = enum.auto()
     RESUMED = enum.auto()
+    UNWRAPPED = enum.auto()
     CLOSED = enum.auto()
 
 
@@ -133,6 +134,7 @@ MOVES: Final[Mapping[Event, Moves]] = {
     ),
     Event.GIVEN_UP: Moves(life={Life.LIVE: Life.GIVEN_UP}),
     Event.RESUMED: Moves(life={Life.GIVEN_UP: Life.LIVE}),
+    Event.UNWRAPPED: Moves(life={Life.LIVE: Life.CLOSED, Life.GIVEN_UP: Life.CLOSED}),
     Event.CLOSED: Moves(
         life={Life.LIVE: Life.CLOSED, Life.GIVEN_UP: Life.ABANDONED},
     ),

@@ -348,9 +348,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 if wait:
                     await self._wait_for_close_notify()
             if scope.cancelled_caught:
-                self._state.note(Event.GIVEN_UP)
+                self._give_up()
         except trio.Cancelled:
-            self._state.note(Event.GIVEN_UP)
+            self._give_up()
             raise
         except trio.BrokenResourceError:
             pass  # the report has it
@@ -365,6 +365,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         while (
             self._state.receiving is Receiving.OPEN
             and self._state.sending is not Sending.LOST
+            and self._closing is None
         ):
             if self._engine.unread <= self._policy.max_unread:
                 await self._connection.fill()
@@ -373,8 +374,12 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 self._taken = trio.Event()
                 await self._taken.wait()
             else:
-                self._state.note(Event.GIVEN_UP)
+                self._give_up()
                 return
+
+    def _give_up(self) -> None:
+        if not self._state.outcome.final:
+            self._state.note(Event.GIVEN_UP)
 
     def _has_reader(self) -> bool:
         # Another task that has been receiving, and still runs, may just be busy
@@ -414,9 +419,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 f"policy: {report.outcome.value}"
             )
         self._check_nothing_unread()
-        self._state.move(Event.CLOSED)
-        self._closing = trio.Event()
-        self._closing.set()
+        self._state.move(Event.UNWRAPPED)
         transport_stream, self._transport_stream = self.transport_stream, None
         return transport_stream, self._engine.trailing()
 
@@ -438,11 +441,17 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             same goes for TruncatedError and TransportBrokenError. The
             transport is closed all the same.
         """
+        if self._transport_stream is None:
+            await trio.lowlevel.checkpoint()  # it was handed back by unwrap()
+            return
+        if self._taken is not None:
+            self._taken.set()  # a shutdown() that waits for a reader
         if self._closing is not None:
             try:
                 await self._closing.wait()
             except trio.Cancelled:
-                await self._connection.close(forcefully=True)
+                self._connection.closing()
+                await trio.aclose_forcefully(self._connection.wire)
                 raise
             return
         self._closing = trio.Event()
@@ -469,10 +478,14 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         except trio.ClosedResourceError:
             pass  # another task was faster
         except BaseException:
-            await self._connection.close(forcefully=True)
+            self._connection.closing()
+            await trio.aclose_forcefully(self._connection.wire)
             raise
-        graceful = said_goodbye or self._https_compatible
-        await self._connection.close(forcefully=not graceful)
+        self._connection.closing()
+        if said_goodbye or self._https_compatible:
+            await self._connection.wire.aclose()
+        else:
+            await trio.aclose_forcefully(self._connection.wire)
         if failure is not None:
             raise failure
 

@@ -20,6 +20,7 @@ class TraceKind(enum.Enum):
     RESET_RECEIVED = "reset received"
     TLS_FAILED = "TLS failed"
     CANCELLED = "cancelled"
+    UNWRAPPED = "unwrapped"
     TRANSPORT_CLOSED = "transport closed"
 
 

@@ -35,11 +35,11 @@ SEEN: dict[str, dict[Side, list[Kind]]] = {
     },
     "3": {
         "client": [
-            *(HANDSHAKE, SENT, RECEIVED, ClearKind.UNWRAPPED),
+            *(HANDSHAKE, SENT, RECEIVED, TraceKind.UNWRAPPED),
             *(ClearKind.SENT, ClearKind.RECEIVED, CLOSED),
         ],
         "server": [
-            *(HANDSHAKE, RECEIVED, SENT, ClearKind.UNWRAPPED),
+            *(HANDSHAKE, RECEIVED, SENT, TraceKind.UNWRAPPED),
             *(ClearKind.RECEIVED, ClearKind.SENT, FIN, CLOSED),
         ],
     },

@@ -148,8 +148,8 @@ def test_what_both_did_is_one_line() -> None:
     assert words(
         saw(1, "server", TraceKind.HANDSHAKE_DONE),
         saw(2, "client", TraceKind.HANDSHAKE_DONE),
-        saw(3, "client", ClearKind.UNWRAPPED),
-        saw(4, "server", ClearKind.UNWRAPPED),
+        saw(3, "client", TraceKind.UNWRAPPED),
+        saw(4, "server", TraceKind.UNWRAPPED),
     ) == [
         "1.00 |<- handshake ->|",
         "3.00 | - unwrap: TLS is over, TCP stays - |",

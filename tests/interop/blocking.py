@@ -55,7 +55,7 @@ async def blocking_peer(
     to_serve.num_tickets = tickets
     to_ask = client_context(version)
     theirs.settimeout(PATIENCE)
-    ours.setblocking(False)
+    ours.settimeout(0)
     stream = TLSStream(
         trio.SocketStream(trio.socket.from_stdlib_socket(ours)),
         to_serve if server_side else to_ask,
@@ -114,7 +114,7 @@ def reset(peer: socket.socket) -> None:
 def send_close_notify(peer: ssl.SSLSocket) -> None:
     """Send close_notify and do not wait for an answer."""
     wait_until_writable(peer)
-    peer.setblocking(False)
+    peer.settimeout(0)
     with pytest.raises(ssl.SSLWantReadError):
         peer.unwrap()
 

@@ -30,7 +30,7 @@ ALERT = re.compile(
 
 def alerts(program: Program) -> list[str]:
     """The alerts that it sent (``>>>``) and received (``<<<``), in order."""
-    return [f"{way} {what}".replace("b'", "") for way, what in []] or [
+    return [
         f"{way.decode()} {what.decode()}" for way, what in ALERT.findall(program.log)
     ]
 
@@ -122,6 +122,4 @@ async def _connect(port: int, program: Program) -> trio.SocketStream:
 def stop(program: Program) -> None:
     """Suspend it, and return when it does nothing any more."""
     program.process.send_signal(signal.SIGSTOP)
-    os.waitid(
-        os.P_PID, program.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT
-    )
+    os.waitid(os.P_PID, program.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from subprocess import PIPE
@@ -46,9 +46,24 @@ class Program:
 
     async def says(self, *patterns: str) -> None:
         """Wait until all *patterns* have come on its standard error."""
-        while not all(re.search(p.encode(), self.log) for p in patterns):
-            assert not self.ended.is_set(), self.log.decode()
+        assert await self.gets_to_say(*patterns), self.log.decode()
+
+    async def gets_to_say(self, *patterns: str) -> bool:
+        """The same; False if it ends before."""
+        return await self._until(
+            lambda: all(re.search(p.encode(), self.log) for p in patterns)
+        )
+
+    async def prints(self, size: int) -> None:
+        """Wait until so many bytes have come on its standard output."""
+        assert await self._until(lambda: len(self.output) >= size), self.log.decode()
+
+    async def _until(self, done: Callable[[], bool]) -> bool:
+        while not done():
+            if self.ended.is_set():
+                return False
             await self._heard.wait()
+        return True
 
     async def type(self, keys: bytes) -> None:
         """Give it something on its standard input."""

@@ -8,7 +8,6 @@ few events are recorded by whoever uses it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import attrs
@@ -22,7 +21,6 @@ Side: TypeAlias = Literal["client", "server"]
 class ClearKind(enum.Enum):
     """What happens after `TLSStream.unwrap`, beside what `TraceKind` has."""
 
-    UNWRAPPED = "unwrapped"
     SENT = "clear text sent"
     RECEIVED = "clear text received"
 
@@ -53,32 +51,20 @@ class Record:
 
     events: list[Event] = attrs.field(factory=list[Event])
     _arrived: trio.Event = attrs.field(factory=trio.Event)
-    _muted: set[Side] = attrs.field(factory=set[Side])
 
-    def tracer(self, side: Side) -> Callable[[TraceEvent], None]:
-        """Make what a stream of that side takes as its ``trace=``."""
-
-        def trace(event: TraceEvent) -> None:
-            if side not in self._muted:
-                self._add(event)
-
-        return trace
-
-    def mute(self, side: Side) -> None:
-        """Leave out what the stream of this side traces from now on.
-
-        `TLSStream.unwrap` ends the stream, which then says that the transport
-        was closed, and that is not so.
-        """
-        self._muted.add(side)
+    def add(self, event: Event) -> None:
+        """Add what a stream traces: this is its ``trace=``."""
+        self.events.append(event)
+        self._arrived.set()
+        self._arrived = trio.Event()
 
     def clear(self, side: Side, kind: ClearKind, size: int = 0) -> None:
         """Add what this side did or saw in clear text."""
-        self._add(ClearEvent(trio.current_time(), side, kind, size))
+        self.add(ClearEvent(trio.current_time(), side, kind, size))
 
     def transport(self, side: Side, kind: TraceKind) -> None:
         """Add what became of the transport that this side has unwrapped."""
-        self._add(TraceEvent(trio.current_time(), side, kind))
+        self.add(TraceEvent(trio.current_time(), side, kind))
 
     async def wait_for(self, side: Side, kind: TraceKind) -> None:
         """Wait until that side has seen something of that kind.
@@ -88,8 +74,3 @@ class Record:
         """
         while not any(e.side == side and e.kind is kind for e in self.events):
             await self._arrived.wait()
-
-    def _add(self, event: Event) -> None:
-        self.events.append(event)
-        self._arrived.set()
-        self._arrived = trio.Event()

@@ -33,7 +33,7 @@ ARRIVALS: Final = frozenset(
 )
 # What both parties do together.
 SHARED: Final[frozenset[Kind]] = frozenset(
-    {TraceKind.HANDSHAKE_DONE, ClearKind.UNWRAPPED}
+    {TraceKind.HANDSHAKE_DONE, TraceKind.UNWRAPPED}
 )
 
 

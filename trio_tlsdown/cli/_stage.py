@@ -57,9 +57,7 @@ class Stage:
           As of `TLSStream.unwrap`.
         """
         stream, side = self.a if party == "A" else self.b, SIDES[party]
-        self.record.mute(side)
         transport, trailing = await stream.unwrap()
-        self.record.clear(side, ClearKind.UNWRAPPED)
         self.check(f"what {party} received behind close_notify", trailing, b"")
         return ClearParty(transport, side, self.record)
 
@@ -132,11 +130,9 @@ async def open_stage(version: Version) -> AsyncGenerator[Stage, None]:
                 ours,
                 client_context,
                 server_hostname=NAME,
-                trace=record.tracer("client"),
+                trace=record.add,
             ),
-            b=TLSStream(
-                theirs, server_context, server_side=True, trace=record.tracer("server")
-            ),
+            b=TLSStream(theirs, server_context, server_side=True, trace=record.add),
             record=record,
             began=trio.current_time(),
             ports={

@@ -60,7 +60,7 @@ LABELS: Final[dict[Kind, str]] = {
     TraceKind.TLS_FAILED: "TLS failed",
     TraceKind.CANCELLED: "cancelled",
     TraceKind.TRANSPORT_CLOSED: "transport closed",
-    ClearKind.UNWRAPPED: "unwrap: TLS is over, TCP stays",
+    TraceKind.UNWRAPPED: "unwrap: TLS is over, TCP stays",
     ClearKind.SENT: "clear text",
     ClearKind.RECEIVED: "clear text",
 }
@@ -75,7 +75,7 @@ STYLES: Final[dict[Kind, str]] = {
     TraceKind.TLS_FAILED: "red",
     TraceKind.CANCELLED: "magenta",
     TraceKind.TRANSPORT_CLOSED: "yellow",
-    ClearKind.UNWRAPPED: "cyan",
+    TraceKind.UNWRAPPED: "cyan",
     ClearKind.SENT: "bright_blue",
     ClearKind.RECEIVED: "bright_blue",
 }
