@@ -202,6 +202,30 @@ async def test_a_reset_within_the_handshake(tls: Maker) -> None:
     await a.aclose()
 
 
+async def test_the_alert_of_a_refused_handshake_is_given_up_in_time(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    policy = ShutdownPolicy(timeout=3)
+    context = client_context(tls.version)
+    a = TLSStream(ours, context, server_hostname="other.example", policy=policy)
+    peer = BarePeer(theirs, server_context(tls.version), server_side=True)
+
+    async def answer_and_take_nothing_more() -> None:
+        peer.incoming.write(await theirs.receive_some())
+        with pytest.raises(ssl.SSLWantReadError):
+            peer.tls.do_handshake()
+        ours.send_stream.send_all_hook = trio.sleep_forever
+        await peer.send(peer.outgoing.read())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer_and_take_nothing_more)
+        with pytest.raises(TLSFailedError):
+            await a.do_handshake()
+    assert trio.current_time() == 3
+    await trio.aclose_forcefully(a)
+
+
 async def test_aclose_raises_the_failure_of_the_handshake_it_began(
     tls: Maker,
 ) -> None:
