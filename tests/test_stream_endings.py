@@ -487,6 +487,25 @@ async def test_a_fatal_alert_is_given_up_when_the_peer_takes_nothing_in(
     await trio.aclose_forcefully(a)
 
 
+async def test_a_bad_record_is_told_at_once_while_another_task_cannot_send(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    a, b = await tls.pair("lockstep")
+    b._engine.encrypt(b"evil")
+    bad = bytearray(b._engine.output.read())
+    bad[-1] ^= 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.send_all, b"nobody takes this")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(b.transport_stream.send_all, bytes(bad))
+        with pytest.raises(TLSFailedError):
+            await a.receive_some()
+        assert trio.current_time() == 0
+        nursery.cancel_scope.cancel()
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
 async def test_a_fatal_alert_that_nobody_can_get_is_dropped(tls: Maker) -> None:
     async with tls.client_and_bare_server() as (a, peer):
         bad = bytearray(peer.encrypt(b"evil"))

@@ -608,3 +608,24 @@ async def test_aclose_ends_a_shutdown_that_waits_for_a_busy_reader(
         nursery.cancel_scope.cancel()
     assert a.report.outcome is ShutdownOutcome.SENT
     await b.aclose()
+
+
+async def test_a_reader_that_ends_without_reading_on_does_not_hold_shutdown(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    policy = ShutdownPolicy(timeout=math.inf, max_unread=10)
+    a, b = await tls.pair(client={"policy": policy})
+    await b.send_all(b"x")
+
+    async def read_and_be_busy() -> None:
+        await a.receive_some()
+        await trio.sleep(7)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_and_be_busy)
+        await trio.testing.wait_all_tasks_blocked()
+        await b.send_all(b"y" * 100)
+        assert (await a.shutdown()).outcome is ShutdownOutcome.ABORTED
+    assert 7 <= trio.current_time() < 8
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)

@@ -226,6 +226,8 @@ class Connection:
         finally:
             self._filling.set()
             self._filling = None
+        if self.engine.error is not None and self.wire.busy:
+            return  # who is sending takes the alert along; do not wait for that
         if self.engine.output.pending:  # an answer of the TLS layer, or an alert
             await self.flush()
 

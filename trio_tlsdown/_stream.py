@@ -6,7 +6,7 @@ import inspect
 import operator
 import ssl
 import sys
-from typing import TYPE_CHECKING, Generic, TypeVar, cast, final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
 
 import attrs
 import trio
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ._trace import TraceEvent
 
 T_Stream = TypeVar("T_Stream", bound=trio.abc.Stream)
+
+READER_CHECK: Final = 0.1  # seconds
 
 
 @attrs.define(eq=False)
@@ -370,9 +372,11 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             if self._engine.unread <= self._policy.max_unread:
                 await self._connection.fill()
             elif self._has_reader():
-                # It has the time that the policy allows.
+                # It has the time that the policy allows. That it has ended is
+                # told by nobody: look again.
                 self._taken = trio.Event()
-                await self._taken.wait()
+                with trio.move_on_after(READER_CHECK):
+                    await self._taken.wait()
             else:
                 self._give_up()
                 return

@@ -113,6 +113,11 @@ class Wire(trio.abc.Stream):
         """Whether what was received so far ends inside a record."""
         return self._boundary.inside
 
+    @property
+    def busy(self) -> bool:
+        """Whether a task has its turn to send."""
+        return self._turn.taken
+
     async def flush(self, output: ssl.MemoryBIO) -> None:
         """Send all that is in *output*, in order, one task at a time.
 
