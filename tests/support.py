@@ -213,10 +213,8 @@ class BarePeer:
         while not self.saw_close_notify:
             try:
                 data = self.tls.read(2**16)
-            except ssl.SSLWantReadError:
-                return
             except ssl.SSLError as exc:
-                self.error = exc
+                self.error = None if isinstance(exc, ssl.SSLWantReadError) else exc
                 return
             self.received += data
             self.saw_close_notify = not data

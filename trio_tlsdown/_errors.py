@@ -49,8 +49,9 @@ class TruncatedError(TLSDownError, trio.BrokenResourceError):
             "data may be missing"
         )
         # What trio.SSLStream chains here, and what code written for it looks for.
-        self.__cause__ = ssl.SSLEOFError(
-            ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol"
+        _chain(
+            self,
+            ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol"),
         )
 
 
@@ -62,7 +63,7 @@ class TransportBrokenError(TLSDownError, trio.BrokenResourceError):
 
     def __init__(self, error: trio.BrokenResourceError) -> None:
         super().__init__(*error.args or ("the transport failed",))
-        self.__cause__ = error.__cause__ or error
+        _chain(self, error.__cause__ or error)
 
 
 class TLSFailedError(TLSDownError, trio.BrokenResourceError):
@@ -89,7 +90,7 @@ class TLSFailedError(TLSDownError, trio.BrokenResourceError):
         else:
             detail = str(error.strerror or error)
         super().__init__(f"{what} failed: {detail}")
-        self.__cause__ = error
+        _chain(self, error)
 
 
 class UnreadDataError(TLSDownError, trio.BrokenResourceError):
@@ -128,3 +129,8 @@ class HalfCloseUnsupportedError(TLSDownError, RuntimeError):
             f"{version} has no half-close: a conforming peer discards its answer. "
             "Use TLS 1.3 or shutdown(), or insist with send_eof(allow_tls12=True)"
         )
+
+
+def _chain(error: Exception, cause: BaseException | None) -> None:
+    # As ``raise error from cause`` does, before anybody raises it.
+    error.__cause__ = cause
