@@ -83,6 +83,16 @@ async def stepped(tls: Maker) -> AsyncIterator[Stepped]:
     await trio.aclose_forcefully(peer)
 
 
+async def hold_the_turn(
+    stream: TLSStream[Any], task_status: trio.TaskStatus[None]
+) -> None:
+    """As a task does that receives a KeyUpdate, and sends the answer."""
+    async with stream._connection.wire._turn:
+        task_status.started()
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+
+
 async def peer_saw_close_notify(peer: TLSStream[Any]) -> bool:
     """What has arrived at the peer by now."""
     with trio.CancelScope() as scope:
@@ -116,10 +126,7 @@ async def test_a_close_notify_is_reported_sent_only_if_the_peer_gets_it(
         async with stepped(tls) as pair:
             async with trio.open_nursery() as nursery:
                 if lock_is_held:
-                    nursery.start_soon(
-                        pair.stream._connection.wire.wait_send_all_might_not_block
-                    )
-                    await trio.lowlevel.checkpoint()
+                    await nursery.start(hold_the_turn, pair.stream)
                 cancelled = await cancelled_at(
                     step, lambda: ENDINGS[ending](pair.stream)
                 )
@@ -223,6 +230,18 @@ async def test_a_cancelled_send_never_looks_whole(tls: Maker) -> None:
             return cancelled
 
     await each_step(attempt, at_least=9)
+
+
+@pytest.mark.parametrize("size", [5, 600_000])
+async def test_a_send_that_is_cancelled_before_its_turn_has_not_happened(
+    tls: Maker, size: int
+) -> None:
+    async with stepped(tls) as pair, trio.open_nursery() as nursery:
+        await nursery.start(hold_the_turn, pair.stream)
+        assert await cancelled_at(1, lambda: pair.stream.send_all(b"x" * size))
+        nursery.start_soon(pair.stream.aclose)
+        assert await pair.peer.receive_some() == b""
+    assert pair.stream.report.outcome is ShutdownOutcome.SENT
 
 
 async def test_receiving_goes_on_after_a_send_was_cut(tls: Maker) -> None:

@@ -312,6 +312,20 @@ async def test_https_compatible_closing_after_the_peers_goodbye_is_aborted(
 # Cuts:
 
 
+async def test_closing_says_goodbye_while_another_task_waits_to_send(
+    tls: Maker,
+) -> None:
+    """Nothing of its data is on the way."""
+    a, b = await tls.pair("lockstep")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.wait_send_all_might_not_block)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(a.aclose)
+        assert await b.receive_some() == b""
+    assert a.report.outcome is ShutdownOutcome.SENT
+    await trio.aclose_forcefully(b)
+
+
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("ignore_eof", [False, True])
 @pytest.mark.parametrize("https_compatible", [False, True])

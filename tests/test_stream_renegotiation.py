@@ -6,8 +6,9 @@ this; here are the endings.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import trio
 import trio.testing
 from OpenSSL import SSL
 
-from trio_tlsdown import ShutdownOutcome, TLSFailedError, TLSStream
+from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
 
 from .support import (
     CERT,
@@ -69,9 +70,13 @@ class RenegotiatingServer:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[TLSStream[Any], RenegotiatingServer]]:
+async def connected(
+    policy: ShutdownPolicy = ShutdownPolicy(),
+) -> AsyncIterator[tuple[TLSStream[Any], RenegotiatingServer]]:
     ours, theirs = await memory_transports()
-    client = TLSStream(ours, client_context("TLSv1.2"), server_hostname=NAME)
+    client = TLSStream(
+        ours, client_context("TLSv1.2"), server_hostname=NAME, policy=policy
+    )
     server = RenegotiatingServer(theirs)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.do_handshake)
@@ -81,11 +86,11 @@ async def connected() -> AsyncIterator[tuple[TLSStream[Any], RenegotiatingServer
 
 
 @asynccontextmanager
-async def asked_to_renegotiate() -> AsyncIterator[
-    tuple[TLSStream[Any], RenegotiatingServer]
-]:
+async def asked_to_renegotiate(
+    policy: ShutdownPolicy = ShutdownPolicy(),
+) -> AsyncIterator[tuple[TLSStream[Any], RenegotiatingServer]]:
     """A client that has read the server's wish for a new handshake."""
-    async with connected() as (client, server):
+    async with connected(policy) as (client, server):
         await server.ask_for_a_new_handshake()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
@@ -135,14 +140,69 @@ async def test_data_can_be_sent_while_the_peer_renegotiates() -> None:
         assert server.tls.total_renegotiations() == 1
 
 
-async def test_a_close_notify_cannot_be_sent_in_the_middle_of_it() -> None:
-    """OpenSSL refuses; we say so, and do not pretend."""
+@pytest.mark.parametrize("ending", ["shutdown", "send_eof", "aclose"])
+async def test_a_close_notify_waits_for_the_end_of_it(ending: str) -> None:
+    """OpenSSL refuses to send one in the middle: SHUTDOWN_WHILE_IN_INIT."""
+    async with asked_to_renegotiate() as (client, server):
+        end: dict[str, Callable[[], Awaitable[object]]] = {
+            "shutdown": client.shutdown,
+            "send_eof": partial(client.send_eof, allow_tls12=True),
+            "aclose": client.aclose,
+        }
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end[ending])
+            with pytest.raises(SSL.ZeroReturnError):
+                await server.receive()
+            assert server.tls.total_renegotiations() == 1
+            assert client.report.close_notify_sent
+            await server.transport.aclose()
+
+
+async def test_a_close_notify_does_not_wait_for_it_for_ever(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     async with asked_to_renegotiate() as (client, _):
         report = await client.shutdown()
-        assert report.outcome is ShutdownOutcome.FAILED
+        assert report.outcome is ShutdownOutcome.ABORTED
         assert not report.close_notify_sent
-        assert isinstance(report.error, TLSFailedError)
-        assert report.error.reason == "SHUTDOWN_WHILE_IN_INIT"
+        assert trio.current_time() == ShutdownPolicy().timeout
+
+
+async def test_a_send_that_has_to_listen_takes_in_what_the_policy_allows() -> None:
+    """The peer may send data in the middle of it, and never come to its end."""
+    policy = ShutdownPolicy(max_unread=2000)
+    async with asked_to_renegotiate(policy) as (client, server):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_all, b"on and on")
+            for _ in range(10):
+                server.tls.send(b"x" * 1000)
+                await server.flush()
+                await trio.testing.wait_all_tasks_blocked()
+            assert client.report.discarded == 3000
+
+            async def read() -> None:
+                received = 0
+                while received < 10_000:
+                    received += len(await client.receive_some())
+
+            nursery.start_soon(read)
+            assert await server.receive() == b"on and on"
+
+
+async def test_closing_ends_a_send_that_waits_for_a_reader() -> None:
+    async with asked_to_renegotiate(ShutdownPolicy(max_unread=0)) as (client, server):
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                with pytest.raises(trio.ClosedResourceError):
+                    await client.send_all(b"never")
+
+            nursery.start_soon(send)
+            server.tls.send(b"x")
+            await server.flush()
+            await trio.testing.wait_all_tasks_blocked()
+            await client.aclose()
+        assert client.report.outcome is ShutdownOutcome.ABORTED
 
 
 async def test_a_peer_that_vanishes_in_the_middle_of_it_wakes_the_sender() -> None:

@@ -544,6 +544,21 @@ async def test_unwrap_does_not_lose_data_that_come_meanwhile(tls: Maker) -> None
         await a.unwrap()
 
 
+async def test_unwrap_lets_a_reader_take_what_has_just_come(tls: Maker) -> None:
+    async with tls.client_and_bare_server() as (a, peer):
+        async with trio.open_nursery() as nursery:
+
+            async def read() -> None:
+                assert await a.receive_some() == b"just in time"
+
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(a.unwrap)
+            await trio.testing.wait_all_tasks_blocked()
+            await peer.send(peer.encrypt(b"just in time") + peer.close_notify())
+        assert a.report.outcome is ShutdownOutcome.COMPLETE
+
+
 async def test_unwrap_raises_what_ended_the_connection_instead(
     tls: Maker, autojump_clock: MockClock
 ) -> None:

@@ -7,6 +7,7 @@ conflicts, no waiting for the peer's goodbye, no promises to callers.
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 import trio
@@ -68,6 +69,7 @@ class Connection:
         "_handshake_error",
         "_policy",
         "_ssl_stream",
+        "_taken",
         "_trace_callback",
         "engine",
         "state",
@@ -91,6 +93,7 @@ class Connection:
         self._handshake: trio.Event | None = None
         self._handshake_error: Exception | None = None
         self._filling: trio.Event | None = None
+        self._taken: trio.Event | None = None
         self.state = ConnectionState(self._moved)
         self.wire = Wire(transport, self.state, self._trace)
         adapter = EngineContext(context, self.state)
@@ -148,48 +151,52 @@ class Connection:
 
     async def send(self, data: memoryview) -> None:
         """Encrypt and send *data*, slice by slice."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+        start = 0
         try:
             for start in range(0, len(data), SLICE):
-                await self._send_slice(data[start : start + SLICE])
+                part = data[start : start + SLICE]
+                await self._send(partial(self.engine.encrypt, part))
                 self.check_can_send()
         except BaseException:
-            if len(data) > SLICE:
-                # A part of the data may have left: a close_notify behind it
-                # would make it look like the whole.
+            if start:
+                # A part of the data has left: a close_notify behind it would
+                # make it look like the whole.
                 self.state.note(Event.SENDING_LOST)
             raise
 
-    async def _send_slice(self, data: memoryview) -> None:
+    async def send_close_notify(self) -> None:
+        """Send our close_notify, and all that is due before it."""
+        await self._send(self.engine.encrypt_close_notify)
+
+    async def _send(self, encrypt: Callable[[], None]) -> None:
         while True:
             try:
-                self.engine.encrypt(data)
+                await self.flush(encrypt)
             except ssl.SSLWantReadError:
                 # TLS 1.2: the peer renegotiates, and has to be heard first.
                 await self.flush()
                 if self.state.receiving is not Receiving.OPEN:
                     self.state.note(Event.SENDING_LOST)
                     return
+                while self.crowded and not self.state.closed:
+                    await self.wait_taken()
                 await self.fill()
             else:
-                await self.flush()
                 return
-
-    async def send_close_notify(self) -> None:
-        """Send our close_notify, and all that is due before it."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        self.engine.encrypt_close_notify()
-        await self.flush()
 
     def send_close_notify_nowait(self) -> bool:
         """The same if it needs no waiting; else say False."""
-        self.engine.encrypt_close_notify()
-        return self.wire.flush_nowait(self.engine.output)
+        try:
+            return self.wire.flush_nowait(
+                self.engine.output, self.engine.encrypt_close_notify
+            )
+        except ssl.SSLWantReadError:
+            return False
 
-    async def flush(self) -> None:
-        """Send what is due."""
+    async def flush(self, encrypt: Callable[[], None] | None = None) -> None:
+        """Send what is due, and what *encrypt* makes due."""
         if self.engine.error is None:
-            await self.wire.flush(self.engine.output)
+            await self.wire.flush(self.engine.output, encrypt)
         else:
             # The alert. A peer that takes nothing in must not keep us from
             # saying what went wrong.
@@ -231,6 +238,27 @@ class Connection:
         if self.engine.output.pending:  # an answer of the TLS layer, or an alert
             await self.flush()
 
+    def take(self, max_bytes: int) -> bytes:
+        """Up to *max_bytes* of what was received; ``b""`` if there is nothing."""
+        self._wake_up()
+        return self.engine.take(max_bytes)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more is unread than the policy lets us keep."""
+        return self.engine.unread > self._policy.max_unread
+
+    async def wait_taken(self) -> None:
+        """Wait until something is taken, or this side closes."""
+        if self._taken is None:
+            self._taken = trio.Event()
+        await self._taken.wait()
+
+    def _wake_up(self) -> None:
+        if self._taken is not None:
+            self._taken.set()
+            self._taken = None
+
     # Ending:
 
     def deadline(self) -> trio.CancelScope:
@@ -249,6 +277,7 @@ class Connection:
             if self._handshake is not None and not self._handshake.is_set():
                 self.state.note(Event.FAILED)
             self.state.move(Event.CLOSED)
+            self._wake_up()
 
     def check_open(self) -> None:
         """Raise `trio.ClosedResourceError` if this side has closed."""

@@ -123,7 +123,11 @@ class Engine:
         self._release_tickets()
 
     def encrypt_close_notify(self) -> None:
-        """Make our close_notify due, unless it is already, or too late."""
+        """Make our close_notify due, unless it is already, or too late.
+
+        Raises:
+          ssl.SSLWantReadError: as of `encrypt`.
+        """
         if self._state.sending is not Sending.OPEN:
             return
         try:
@@ -135,6 +139,10 @@ class Engine:
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as exc:
+            if exc.reason == "SHUTDOWN_WHILE_IN_INIT":
+                raise ssl.SSLWantReadError(
+                    ssl.SSL_ERROR_WANT_READ, "the peer renegotiates"
+                ) from exc
             self._fail(exc)
             return
         self._state.move(Event.CLOSE_NOTIFY_ENCRYPTED)

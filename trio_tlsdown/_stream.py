@@ -94,7 +94,6 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
         self._transport_stream: T_Stream | None = transport_stream
         self._https_compatible = https_compatible
-        self._policy = policy
         self._connection = Connection(
             transport_stream,
             ssl_context,
@@ -107,8 +106,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         self._engine = self._connection.engine
 
         self._send_guard = ConflictDetector("sending data on")
+        self._wait_guard = ConflictDetector("waiting to send data on")
         self._receive_guard = ConflictDetector("receiving data on")
-        self._taken: trio.Event | None = None
         self._reader: trio.lowlevel.Task | None = None
         self._exchange: _Exchange | None = None
         self._closing: trio.Event | None = None
@@ -157,9 +156,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         """Encrypt *data* and send it.
 
         Cancellation:
-          If nothing of *data* has left, nothing is broken. Otherwise nothing
-          can be sent any more, not even close_notify, so that the peer sees a
-          cut; receiving goes on.
+          If nothing of *data* has left, nothing is broken, and nothing of it
+          will be sent. Otherwise nothing can be sent any more, not even
+          close_notify, so that the peer sees a cut; receiving goes on.
 
         Raises:
           trio.BusyResourceError: another task is sending.
@@ -169,6 +168,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           TLSFailedError: the session failed.
         """
         with memoryview(data) as view, view.cast("B") as octets:
+            self._wait_guard.check()
             with self._send_guard:
                 self._connection.check_open()
                 await self._connection.ensure_handshake()
@@ -181,14 +181,17 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the transport might take data.
 
+        It may return early, as when another task ends the connection.
+
         Cancellation:
           Nothing is lost.
 
         Raises:
-          trio.BusyResourceError: another task is sending.
+          trio.BusyResourceError: another task is sending, or waits to.
           trio.ClosedResourceError: this side has closed, or half-closed.
         """
-        with self._send_guard:
+        self._send_guard.check()
+        with self._wait_guard:
             self._connection.check_open()
             if self._state.sending is not Sending.HANDSHAKING:
                 self._connection.check_can_send()
@@ -221,6 +224,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if self._state.close_notify_sent:
             await trio.lowlevel.checkpoint()
             return
+        self._wait_guard.check()
         with self._send_guard:
             await self._connection.ensure_handshake()
             version = self.version()
@@ -281,10 +285,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 if self._state.receiving is not Receiving.OPEN:
                     return self._end_of_input()
                 await self._connection.fill()
-            if self._taken is not None:
-                self._taken.set()
             # From here on nothing awaits: what is taken is delivered.
-            return self._engine.take(most)
+            return self._connection.take(most)
 
     def _end_of_input(self) -> bytes:
         match self._state.receiving:
@@ -333,6 +335,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             self._connection.check_open()
         if not self._state.close_notify_sent:
             self._send_guard.check()
+            self._wait_guard.check()
         exchange = self._exchange = _Exchange(wait)
         try:
             exchange.report = await self._shutdown(wait=wait)
@@ -369,14 +372,13 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             and self._state.sending is not Sending.LOST
             and self._closing is None
         ):
-            if self._engine.unread <= self._policy.max_unread:
+            if not self._connection.crowded:
                 await self._connection.fill()
             elif self._has_reader():
                 # It has the time that the policy allows. That it has ended is
                 # told by nobody: look again.
-                self._taken = trio.Event()
                 with trio.move_on_after(READER_CHECK):
-                    await self._taken.wait()
+                    await self._connection.wait_taken()
             else:
                 self._give_up()
                 return
@@ -414,7 +416,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           trio.ClosedResourceError: this side has closed.
         """
         self._connection.check_open()
-        self._check_nothing_unread()
+        await self._check_nothing_unread()
         report = await self.shutdown()
         self._connection.check_open()
         if report.outcome is not ShutdownOutcome.COMPLETE:
@@ -422,7 +424,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 "the two close_notify alerts did not cross within the limits of the "
                 f"policy: {report.outcome.value}"
             )
-        self._check_nothing_unread()
+        await self._check_nothing_unread()
         self._state.move(Event.UNWRAPPED)
         transport_stream, self._transport_stream = self.transport_stream, None
         return transport_stream, self._engine.trailing()
@@ -448,8 +450,6 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if self._transport_stream is None:
             await trio.lowlevel.checkpoint()  # it was handed back by unwrap()
             return
-        if self._taken is not None:
-            self._taken.set()  # a shutdown() that waits for a reader
         if self._closing is not None:
             try:
                 await self._closing.wait()
@@ -518,6 +518,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     # Parts:
 
-    def _check_nothing_unread(self) -> None:
+    async def _check_nothing_unread(self) -> None:
+        # A task that is receiving is about to take it: that is its next step.
+        while self._engine.unread and self._receive_guard.busy:  # noqa: ASYNC110
+            await trio.lowlevel.checkpoint()
         if self._engine.unread:
             raise UnreadDataError(self._engine.unread)

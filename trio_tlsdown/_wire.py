@@ -89,6 +89,7 @@ class Wire(trio.abc.Stream):
         "_state",
         "_trace",
         "_turn",
+        "_waiting",
         "_was_reset",
         "error",
         "transport",
@@ -106,6 +107,7 @@ class Wire(trio.abc.Stream):
         self._trace = trace
         self._boundary = RecordBoundary()
         self._turn = _Turn()
+        self._waiting: trio.CancelScope | None = None
         self._was_reset = False
 
     @property
@@ -118,22 +120,35 @@ class Wire(trio.abc.Stream):
         """Whether a task has its turn to send."""
         return self._turn.taken
 
-    async def flush(self, output: ssl.MemoryBIO) -> None:
+    async def flush(
+        self, output: ssl.MemoryBIO, encrypt: Callable[[], None] | None = None
+    ) -> None:
         """Send all that is in *output*, in order, one task at a time.
 
-        Cancellation:
-          Nothing is lost while it waits for its turn. Later, part of a record
-          may have left: nothing can be sent any more.
-        """
-        async with self._turn:
-            if not output.pending:
-                await trio.lowlevel.checkpoint()
-            while output.pending:
-                await trio.lowlevel.checkpoint_if_cancelled()
-                await self.send_all(output.read())
+        Args:
+          output: Ciphertext that is due.
+          encrypt: Called when it is our turn, to make more due. What it raises
+            ends this call; *output* is as it left it.
 
-    def flush_nowait(self, output: ssl.MemoryBIO) -> bool:
-        """Send what is in *output* if that is possible without waiting.
+        Cancellation:
+          Nothing is encrypted or lost while it waits for its turn. Later, part
+          of a record may have left: nothing can be sent any more.
+        """
+        if self._waiting is not None:
+            self._waiting.cancel()
+        async with self._turn:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if encrypt is not None:
+                encrypt()
+            if not output.pending:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            while output.pending:
+                await self.send_all(output.read())
+                if output.pending:
+                    await trio.lowlevel.checkpoint_if_cancelled()
+
+    def flush_nowait(self, output: ssl.MemoryBIO, encrypt: Callable[[], None]) -> bool:
+        """The same as `flush`, if that is possible without waiting.
 
         A deadline costs more than all else that closing does, and an alert that
         the kernel takes at once needs none.
@@ -141,13 +156,14 @@ class Wire(trio.abc.Stream):
         Returns:
           Whether nothing is left to send. What could not go stays in *output*.
         """
-        sending = self._state.sending
-        if not output.pending or not _can_send(sending):
-            return True
         if self._turn.taken or not WRITES_TO_SOCKETS:
             return False
         if not isinstance(self.transport, trio.SocketStream):
             return False
+        encrypt()
+        sending = self._state.sending
+        if not output.pending or not _can_send(sending):
+            return True
         data = output.read()
         try:
             size = os.write(self.transport.socket.fileno(), data)
@@ -183,9 +199,13 @@ class Wire(trio.abc.Stream):
             self._state.move(Event.CLOSE_NOTIFY_SENT)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """As the transport does, in turn with `flush`."""
+        """As the transport does; early, if somebody wants to `flush`."""
         async with self._turn:
-            await self.transport.wait_send_all_might_not_block()
+            with trio.CancelScope() as self._waiting:
+                try:
+                    await self.transport.wait_send_all_might_not_block()
+                finally:
+                    self._waiting = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive ciphertext; ``b""`` at the end and after a reset."""
