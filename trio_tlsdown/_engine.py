@@ -80,7 +80,16 @@ class Engine:
         """
         if ciphertext:
             self._incoming.write(ciphertext)
-            self._decrypt()
+            if self._state.sending is Sending.OPEN:
+                self._decrypt()
+                self._release_tickets()  # an answer to a KeyUpdate is output, too
+            else:
+                # Nothing follows our close_notify, not even such an answer: to
+                # the peer it could be clear text. RFC 9846 section 6.1.
+                due = self.output.read()
+                self._decrypt()
+                self.output.read()
+                self.output.write(due)
         elif self._state.receiving is Receiving.OPEN:
             self._state.move(Event.TRUNCATED)
 

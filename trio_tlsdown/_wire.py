@@ -86,6 +86,7 @@ class Wire(trio.abc.Stream):
 
     __slots__ = (
         "_boundary",
+        "_broken",
         "_state",
         "_trace",
         "_turn",
@@ -109,6 +110,7 @@ class Wire(trio.abc.Stream):
         self._turn = _Turn()
         self._waiting: trio.CancelScope | None = None
         self._was_reset = False
+        self._broken = False  # a record was cut, or the transport failed
 
     @property
     def mid_record(self) -> bool:
@@ -161,9 +163,9 @@ class Wire(trio.abc.Stream):
         if not isinstance(self.transport, trio.SocketStream):
             return False
         encrypt()
-        sending = self._state.sending
-        if not output.pending or not _can_send(sending):
+        if not output.pending or self._broken:
             return True
+        sending = self._state.sending
         data = output.read()
         try:
             size = os.write(self.transport.socket.fileno(), data)
@@ -177,17 +179,19 @@ class Wire(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send ciphertext."""
-        sending = self._state.sending
-        if not _can_send(sending):
+        if self._broken:
             await trio.lowlevel.checkpoint()
             return
+        sending = self._state.sending
         try:
             await self.transport.send_all(data)
         except trio.BrokenResourceError as exc:
+            self._broken = True
             self.error = exc
             self._was_reset = _is_reset(exc)
             self._state.note(Event.SENDING_RESET)
         except BaseException:
+            self._broken = True
             self._state.note(Event.SENDING_LOST)
             raise
         else:
@@ -227,10 +231,6 @@ class Wire(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close the transport, which wakes a task that is parked on it."""
         await self.transport.aclose()
-
-
-def _can_send(sending: Sending) -> bool:
-    return sending is not Sending.LOST and sending is not Sending.RESET
 
 
 def _is_reset(error: trio.BrokenResourceError) -> bool:
