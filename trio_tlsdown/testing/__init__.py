@@ -13,3 +13,4 @@ from ._faulty import (
     Reset as Reset,
     Stall as Stall,
 )
+from ._forge import RecordForge as RecordForge
