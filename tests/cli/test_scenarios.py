@@ -8,8 +8,8 @@ import pytest
 
 from trio_tlsdown import ShutdownOutcome, TraceKind, TruncatedError
 from trio_tlsdown.cli._expected import EXPECTED, differences
-from trio_tlsdown.cli._marks import BYTES, Kind
-from trio_tlsdown.cli._record import ClearKind, Side
+from trio_tlsdown.cli._marks import marks_of
+from trio_tlsdown.cli._record import Side
 from trio_tlsdown.cli._rows import Shape, rows_of
 from trio_tlsdown.cli._scenarios import SCENARIOS, ScenarioRun, run
 from trio_tlsdown.cli._stage import SIDES, VERSIONS, Stage, Version, open_stage
@@ -20,7 +20,7 @@ RECEIVED = TraceKind.CLOSE_NOTIFY_RECEIVED
 FIN = TraceKind.FIN_RECEIVED
 CLOSED = TraceKind.TRANSPORT_CLOSED
 
-SEEN: dict[str, dict[Side, list[Kind]]] = {
+SEEN: dict[str, dict[Side, list[TraceKind]]] = {
     "1a": {
         "client": [HANDSHAKE, SENT, FIN, CLOSED],
         "server": [HANDSHAKE, CLOSED],
@@ -36,11 +36,11 @@ SEEN: dict[str, dict[Side, list[Kind]]] = {
     "3": {
         "client": [
             *(HANDSHAKE, SENT, RECEIVED, TraceKind.UNWRAPPED),
-            *(ClearKind.SENT, ClearKind.RECEIVED, CLOSED),
+            *(TraceKind.BYTES_SENT, TraceKind.BYTES_RECEIVED, CLOSED),
         ],
         "server": [
             *(HANDSHAKE, RECEIVED, SENT, TraceKind.UNWRAPPED),
-            *(ClearKind.RECEIVED, ClearKind.SENT, FIN, CLOSED),
+            *(TraceKind.BYTES_RECEIVED, TraceKind.BYTES_SENT, FIN, CLOSED),
         ],
     },
     "4a": {
@@ -103,11 +103,9 @@ async def test_each_party_sees_the_scenario_in_order(
 ) -> None:
     played = await run(scenario, version)
     for side in SIDES.values():
-        assert [
-            event.kind
-            for event in played.events
-            if event.side == side and event.kind not in BYTES
-        ] == SEEN[scenario][side]
+        marks = marks_of(played.events)
+        seen = [mark.kind for mark in marks if mark.side == side]
+        assert seen == SEEN[scenario][side]
 
 
 @every_scenario

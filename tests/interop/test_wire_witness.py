@@ -16,8 +16,7 @@ import attrs
 import pytest
 import trio
 
-from trio_tlsdown import TraceKind
-from trio_tlsdown.cli._record import ClearKind, Event
+from trio_tlsdown import TraceEvent, TraceKind
 from trio_tlsdown.cli._scenarios import SCENARIOS, run
 from trio_tlsdown.cli._stage import SIDES, VERSIONS, Party, Version, open_stage
 
@@ -93,7 +92,7 @@ PARTIES: Final[dict[str, Party]] = {side: party for party, side in SIDES.items()
 class Witnessed:
     """One connection: what both parties traced, and what went over the wire."""
 
-    events: Sequence[Event]
+    events: Sequence[TraceEvent]
     ports: dict[Party, int]
     packets: Sequence[Packet] = ()
 
@@ -106,7 +105,7 @@ class Witnessed:
             or event is self._first(TraceKind.TRANSPORT_CLOSED)
         ]
 
-    def _first(self, kind: TraceKind) -> Event:
+    def _first(self, kind: TraceKind) -> TraceEvent:
         return next(event for event in self.events if event.kind is kind)
 
     def heard(self, party: Party) -> list[Sign]:
@@ -134,8 +133,7 @@ class Witnessed:
         return sum(
             event.size
             for event in self.events
-            if event.side == SIDES[party]
-            and event.kind in {TraceKind.BYTES_SENT, ClearKind.SENT}
+            if event.side == SIDES[party] and event.kind is TraceKind.BYTES_SENT
         )
 
     def bytes_seen(self, party: Party) -> int:

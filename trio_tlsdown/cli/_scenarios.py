@@ -14,9 +14,8 @@ from typing import Final, Literal
 import attrs
 import trio
 
-from trio_tlsdown import ShutdownReport, TraceKind, TruncatedError
+from trio_tlsdown import ShutdownReport, TraceEvent, TraceKind, TruncatedError
 
-from ._record import Event
 from ._stage import Party, Stage, Version, open_stage
 
 PATIENCE: Final = 10.0  # seconds; a scenario takes a few milliseconds
@@ -57,7 +56,7 @@ class ScenarioRun:
     began: float
     """Seconds on Trio's clock, as `events` have them."""
 
-    events: tuple[Event, ...]
+    events: tuple[TraceEvent, ...]
     """What the parties saw, in order."""
 
     reports: dict[Party, ShutdownReport]
