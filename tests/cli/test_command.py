@@ -88,6 +88,24 @@ def test_the_message_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> 
     assert INSTALL in str(exit_.value.code)
 
 
+def test_ctrl_c_in_a_nursery_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise BaseExceptionGroup("a nursery", [KeyboardInterrupt()])
+
+    monkeypatch.setattr("trio_tlsdown.cli._app.app", interrupted)
+    with pytest.raises(SystemExit, match="Aborted!"):
+        main()
+
+
+def test_any_other_error_in_a_nursery_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ExceptionGroup("a nursery", [ZeroDivisionError()])
+
+    monkeypatch.setattr("trio_tlsdown.cli._app.app", broken)
+    with pytest.RaisesGroup(ZeroDivisionError):
+        main()
+
+
 def test_a_module_that_is_missing_otherwise_is_no_question_of_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

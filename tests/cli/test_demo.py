@@ -188,6 +188,15 @@ def test_without_tcp_on_loopback_the_command_says_so(
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_scenario_that_does_not_end_is_told_and_exits_1(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trio_tlsdown.cli._scenarios.PATIENCE", 0)
+    result = demo("--scenario", "3", "--tls", "1.3")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: scenario 3, TLS 1.3, did not end in 10 s\n"
+
+
 def test_colour_can_be_had_in_a_pipe_too() -> None:
     coloured = demo("--scenario", "3", FORCE_COLOR="1", TERM="xterm")
     assert "\x1b[" in coloured.stdout

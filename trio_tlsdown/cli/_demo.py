@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import click
@@ -14,16 +15,15 @@ from rich.text import Text
 from trio_tlsdown import ShutdownReport
 
 from ._expected import differences
+from ._json import as_json
 from ._record import Side
-from ._results import NOTE, as_json, results_table
-from ._scenarios import SCENARIOS, ScenarioRun, run
+from ._scenarios import PATIENCE, SCENARIOS, ScenarioRun, run
 from ._stage import SIDES, VERSIONS, Version
 from ._swimlane import ASCII, UNICODE, Glyphs, draw
+from ._table import NOTE, results_table
 
 COLUMNS: Final = 80
 HEADS: Final[dict[Side, str]] = {"client": "A (client)", "server": "B (server)"}
-
-
 LEGEND: Final = """\
 Two TLS streams over TCP on 127.0.0.1, and what they saw. An arrow that ends in
 {0.lost} never arrived; one that ends in {0.dots} arrives on a later line.
@@ -78,7 +78,7 @@ def demo(*, numbers: tuple[str, ...], version: Version | None, as_data: bool) ->
     if as_data:
         click.echo(json.dumps(as_json(runs), indent=2))
     else:
-        console.print(results_table(runs, ascii_only=glyphs is ASCII))
+        _print(console, results_table(runs, glyphs=glyphs))
         console.print(NOTE, style="dim")
         if not wrong:
             console.print(f"Runs: {len(runs)}. All ended as they should.")
@@ -89,30 +89,40 @@ def demo(*, numbers: tuple[str, ...], version: Version | None, as_data: bool) ->
 
 
 def _play(numbers: tuple[str, ...], version: Version | None) -> Iterator[ScenarioRun]:
-    versions: list[Version] = list(VERSIONS) if version is None else [version]
-    for name, scenario in SCENARIOS.items():
-        if not numbers or str(scenario.number) in numbers:
-            for each in versions:
-                try:
-                    played = trio.run(run, name, each)
-                except OSError as exc:
-                    raise click.ClickException(f"cannot play here: {exc}") from exc
-                yield played
+    names = [
+        scenario.name
+        for scenario in SCENARIOS.values()
+        if not numbers or str(scenario.number) in numbers
+    ]
+    for name, each in itertools.product(names, [version] if version else VERSIONS):
+        try:
+            yield trio.run(run, name, each)
+        except OSError as exc:
+            raise click.ClickException(f"cannot play here: {exc}") from exc
+        except trio.TooSlowError as exc:
+            raise click.ClickException(
+                f"scenario {name}, TLS {each}, did not end in {PATIENCE:.0f} s"
+            ) from exc
 
 
 def _show(console: Console, played: ScenarioRun, glyphs: Glyphs) -> None:
     heading = f"{_name(played)}: {played.scenario.title}"
     console.print(Text(heading, style="bold"), end="\n\n")
-    for line in draw(
+    lines = draw(
         played.events,
         began=played.began,
         heads=HEADS,
         feet={SIDES[party]: _foot(each) for party, each in played.reports.items()},
         glyphs=glyphs,
-    ):
+    )
+    _print(console, lines)
+    console.print()
+
+
+def _print(console: Console, lines: Iterable[Text]) -> None:
+    for line in lines:
         # As it is: the lines are as long as they have to be.
         console.print(line, soft_wrap=True)
-    console.print()
 
 
 def _name(played: ScenarioRun) -> str:
