@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 
 from trio_tlsdown import ShutdownOutcome, TraceKind, TruncatedError
@@ -164,10 +165,8 @@ async def test_a_party_that_reads_data_instead_of_the_end_is_a_surprise(
         await stage.a.send_all(b"data")
         await play(stage)
 
-    monkeypatch.setattr(
-        "trio_tlsdown.cli._scenarios.SCENARIOS",
-        {"2": type(SCENARIOS["2"])(2, None, "data first", send_first)},
-    )
+    data_first = attrs.evolve(SCENARIOS["2"], play=send_first)
+    monkeypatch.setitem(SCENARIOS, "2", data_first)
     played = await run("2", "1.3")
     assert played.surprises == ("what B reads: b'data', not b''",)
     assert differences(played)[0] == "what B reads: b'data', not b''"

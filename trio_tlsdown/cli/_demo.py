@@ -79,7 +79,7 @@ def _play(numbers: tuple[str, ...], version: Version | None) -> Iterator[Scenari
     names = [
         scenario.name
         for scenario in SCENARIOS.values()
-        if not numbers or str(scenario.number) in numbers
+        if not numbers or scenario.number in numbers
     ]
     for name, each in itertools.product(names, [version] if version else VERSIONS):
         try:

@@ -25,8 +25,8 @@ def as_json(runs: Sequence[ScenarioRun]) -> dict[str, object]:
 def _run(run: ScenarioRun) -> dict[str, object]:
     found = differences(run)
     return {
-        "scenario": run.scenario.number,
-        "variant": run.scenario.variant,
+        "scenario": int(run.scenario.number),
+        "variant": run.scenario.name[1:] or None,
         "title": run.scenario.title,
         "tls": run.version,
         "ok": not found,
