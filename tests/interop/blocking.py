@@ -108,10 +108,6 @@ def wait_until_readable(peer: socket.socket) -> None:
     select.select([peer], [], [], PATIENCE)
 
 
-def wait_until_writable(peer: socket.socket) -> None:
-    select.select([], [peer], [], PATIENCE)
-
-
 def reset(peer: socket.socket) -> None:
     """Close with a RST instead of a FIN."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -120,7 +116,7 @@ def reset(peer: socket.socket) -> None:
 
 def send_close_notify(peer: ssl.SSLSocket) -> None:
     """Send close_notify and do not wait for an answer."""
-    wait_until_writable(peer)
+    select.select([], [peer], [], PATIENCE)  # until it is writable
     peer.settimeout(0)
     with pytest.raises(ssl.SSLWantReadError):
         peer.unwrap()

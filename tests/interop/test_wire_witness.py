@@ -49,13 +49,12 @@ class Story:
 
 # From RFC 9846 section 6.1 and what the scenarios say.
 STORIES: Final[dict[str, Story]] = {
-    "1a": Story(
-        [("B", Sign.FIN), ("A", Sign.CLOSE_NOTIFY)],
-        {"A": [Sign.FIN], "B": []},
-    ),
-    "1b": Story(
-        [("B", Sign.FIN), ("A", Sign.CLOSE_NOTIFY)],
-        {"A": [Sign.FIN], "B": []},
+    **dict.fromkeys(
+        ("1a", "1b"),
+        Story(
+            [("B", Sign.FIN), ("A", Sign.CLOSE_NOTIFY)],
+            {"A": [Sign.FIN], "B": []},
+        ),
     ),
     "2": Story(
         [("A", Sign.CLOSE_NOTIFY), ("B", Sign.FIN)],
@@ -70,13 +69,12 @@ STORIES: Final[dict[str, Story]] = {
         [("A", Sign.CLOSE_NOTIFY), ("B", Sign.CLOSE_NOTIFY), ("A", Sign.FIN)],
         {"A": [Sign.CLOSE_NOTIFY], "B": [Sign.CLOSE_NOTIFY, Sign.FIN]},
     ),
-    "4a": Story(
-        [("A", Sign.CLOSE_NOTIFY), ("A", Sign.FIN), ("B", Sign.CLOSE_NOTIFY)],
-        {"A": [], "B": [Sign.CLOSE_NOTIFY]},
-    ),
-    "4b": Story(
-        [("A", Sign.CLOSE_NOTIFY), ("A", Sign.FIN), ("B", Sign.CLOSE_NOTIFY)],
-        {"A": [], "B": [Sign.CLOSE_NOTIFY]},
+    **dict.fromkeys(
+        ("4a", "4b"),
+        Story(
+            [("A", Sign.CLOSE_NOTIFY), ("A", Sign.FIN), ("B", Sign.CLOSE_NOTIFY)],
+            {"A": [], "B": [Sign.CLOSE_NOTIFY]},
+        ),
     ),
 }
 

@@ -26,7 +26,6 @@ WIDTH: Final = 76  # of every line: fits 80 columns, and a page of documentation
 MARGIN: Final = 10  # for the time
 LANE: Final = WIDTH - MARGIN - 2  # between the two lifelines
 PART: Final = LANE * 2 // 3  # the shaft of an arrow that does not reach across
-FILL: Final = "\0"  # as many spaces as there is room
 
 
 @attrs.frozen
@@ -114,28 +113,28 @@ def _line(row: Row, began: float, gone: set[Side], glyphs: Glyphs) -> Text:
 
 def _lane(row: Row, glyphs: Glyphs) -> str:
     """What is between the two lifelines."""
-    at_client = row.mark.side == "client"
     label = _label(row)
-    if row.shape is Shape.LOCAL:
-        return f" {label}".ljust(LANE) if at_client else f"{label} ".rjust(LANE)
     if row.shape is Shape.SHARED:
         crossed = row.mark.kind is TraceKind.HANDSHAKE_DONE
         left, right = (glyphs.left, glyphs.right) if crossed else (" ", " ")
         return left + _shaft(label, LANE - 2, glyphs) + right
+    at_client = row.mark.side == "client"
     rightward = at_client is not (row.shape is Shape.ARRIVES)
     head = glyphs.right if rightward else glyphs.left
     # As it goes: from the sender to the receiver.
     match row.shape:
+        case Shape.LOCAL:
+            parts = [" ", label]
         case Shape.ARROW:
             parts = [_shaft(label, LANE - len(head), glyphs), head]
         case Shape.LOST:
-            parts = [_shaft(label, PART, glyphs), head, glyphs.lost, FILL]
+            parts = [_shaft(label, PART, glyphs), head, glyphs.lost]
         case Shape.DEPARTS:
-            parts = [_shaft(label, PART, glyphs), head, " ", glyphs.dots, FILL]
+            parts = [_shaft(label, PART, glyphs), head, " ", glyphs.dots]
         case _:  # ARRIVES
-            parts = [FILL, glyphs.dots, " ", _shaft(label, PART, glyphs), head]
+            parts = [glyphs.dots, " ", _shaft(label, PART, glyphs), head]
     lane = "".join(parts if rightward else reversed(parts))
-    return lane.replace(FILL, " " * (LANE - len(lane) + len(FILL)))
+    return lane.ljust(LANE) if at_client else lane.rjust(LANE)
 
 
 def _shaft(label: str, size: int, glyphs: Glyphs) -> str:
