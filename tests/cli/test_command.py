@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import subprocess
 import sys
+from typing import TextIO
 
 import pytest
 from click.testing import CliRunner
@@ -29,10 +31,13 @@ main()
 """
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+def python(
+    *arguments: str, stdout: int | TextIO = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603  (our own interpreter, our own arguments)
         [sys.executable, *arguments],
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         timeout=60,
         check=False,
@@ -46,6 +51,16 @@ def test_the_module_runs_the_command() -> None:
     assert "Scenario 3, TLS 1.3" in result.stdout
     assert "\x1b" not in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("option", ["--tls=1.3", "--json"])
+def test_a_reader_that_has_gone_is_no_traceback(option: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing) as closed:
+        result = python("-m", "trio_tlsdown", "demo", option, stdout=closed)
+    assert result.returncode == 1
+    assert result.stderr == ""
 
 
 def test_the_module_and_the_command_are_the_same(
@@ -86,6 +101,24 @@ def test_the_message_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(SystemExit, match=r"needs click, .*pip install") as exit_:
         main()
     assert INSTALL in str(exit_.value.code)
+
+
+def test_ctrl_c_in_a_nursery_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise BaseExceptionGroup("a nursery", [KeyboardInterrupt()])
+
+    monkeypatch.setattr("trio_tlsdown.cli._app.app", interrupted)
+    with pytest.raises(SystemExit, match="Aborted!"):
+        main()
+
+
+def test_any_other_error_in_a_nursery_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ExceptionGroup("a nursery", [ZeroDivisionError()])
+
+    monkeypatch.setattr("trio_tlsdown.cli._app.app", broken)
+    with pytest.RaisesGroup(ZeroDivisionError):
+        main()
 
 
 def test_a_module_that_is_missing_otherwise_is_no_question_of_the_extra(

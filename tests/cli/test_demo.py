@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import attrs
 import pytest
@@ -14,6 +15,7 @@ from trio_tlsdown.cli._app import app
 from trio_tlsdown.cli._expected import EXPECTED
 
 COLUMNS = 80
+README = Path(__file__).parents[2] / "README.md"
 REPORT_FIELDS = {
     *("outcome", "secure", "close_notify_sent", "close_notify_received", "first"),
     *("peer_data_complete", "discarded", "elapsed", "error"),
@@ -89,6 +91,12 @@ def test_scenario_4_draws_the_cancellation_and_the_alert_that_nobody_received() 
         "          :                                               transport closed |",
         "          ABORTED, secure                                   COMPLETE, secure",
     ]
+
+
+def test_the_readme_shows_what_the_demo_draws() -> None:
+    _, shown, _ = re.split(r"```(?:text)?\n", README.read_text("utf-8"), maxsplit=2)
+    result = demo("--scenario", "2", "--scenario", "3", "--tls", "1.3")
+    assert "\n".join(without_times(shown)) in "\n".join(without_times(result.stdout))
 
 
 def test_where_the_terminal_knows_no_unicode_all_is_ascii() -> None:
@@ -186,6 +194,15 @@ def test_without_tcp_on_loopback_the_command_says_so(
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: cannot play here: ")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_scenario_that_does_not_end_is_told_and_exits_1(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trio_tlsdown.cli._scenarios.PATIENCE", 0)
+    result = demo("--scenario", "3", "--tls", "1.3")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: scenario 3, TLS 1.3, did not end in 10 s\n"
 
 
 def test_colour_can_be_had_in_a_pipe_too() -> None:

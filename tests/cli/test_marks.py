@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trio_tlsdown import TraceEvent, TraceKind
-from trio_tlsdown.cli._marks import Kind, marks_of
+from trio_tlsdown.cli._marks import marks_of
 from trio_tlsdown.cli._record import Side
 
 SENT = TraceKind.BYTES_SENT
@@ -11,12 +11,11 @@ RECEIVED = TraceKind.BYTES_RECEIVED
 DONE = TraceKind.HANDSHAKE_DONE
 
 
-def drawn(*seen: tuple[Side, Kind, int]) -> list[tuple[Side, Kind, int]]:
+def drawn(*seen: tuple[Side, TraceKind, int]) -> list[tuple[Side, TraceKind, int]]:
     """Trace what was seen, one thing a second, and tell what remains of it."""
     events = [
         TraceEvent(float(second), side, kind, size)
         for second, (side, kind, size) in enumerate(seen)
-        if isinstance(kind, TraceKind)
     ]
     return [(mark.side, mark.kind, mark.size) for mark in marks_of(events)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trio_tlsdown import TraceEvent, TraceKind
-from trio_tlsdown.cli._record import ClearEvent, ClearKind, Event, Side
+from trio_tlsdown.cli._record import Side
 from trio_tlsdown.cli._swimlane import ASCII, UNICODE, WIDTH, draw
 
 HEADS: dict[Side, str] = {"client": "A", "server": "B"}
@@ -13,22 +13,17 @@ FEET: dict[Side, str] = {"client": "COMPLETE", "server": "SENT"}
 BEGAN = 100.0
 
 
-def saw(
-    milliseconds: float, side: Side, kind: TraceKind | ClearKind, size: int = 0
-) -> Event:
-    time = BEGAN + milliseconds / 1000
-    if isinstance(kind, ClearKind):
-        return ClearEvent(time, side, kind, size)
-    return TraceEvent(time, side, kind, size)
+def saw(milliseconds: float, side: Side, kind: TraceKind, size: int = 0) -> TraceEvent:
+    return TraceEvent(BEGAN + milliseconds / 1000, side, kind, size)
 
 
-def drawing(*events: Event) -> list[str]:
+def drawing(*events: TraceEvent) -> list[str]:
     """The lines between head and foot, in ASCII."""
     lines = draw(events, began=BEGAN, heads=HEADS, feet=FEET, glyphs=ASCII)
     return [line.plain for line in lines[1:-1]]
 
 
-def words(*events: Event) -> list[str]:
+def words(*events: TraceEvent) -> list[str]:
     """The same without what is only there to fill the line."""
     return [shortened(line) for line in drawing(*events)]
 
@@ -169,9 +164,17 @@ def test_data_show_their_size() -> None:
         saw(2, "server", TraceKind.BYTES_RECEIVED, 600),
         saw(3, "client", TraceKind.BYTES_SENT, 400),
         saw(4, "server", TraceKind.BYTES_RECEIVED, 800),
-        saw(5, "client", ClearKind.SENT, 5),
-        saw(6, "server", ClearKind.RECEIVED, 5),
-    ) == ["1.00 |- data, 1,400 B ->|", "5.00 |- clear text, 5 B ->|"]
+    ) == ["1.00 |- data, 1,400 B ->|"]
+
+
+def test_data_after_an_unwrap_are_clear_text() -> None:
+    assert words(
+        saw(1, "client", TraceKind.UNWRAPPED),
+        saw(2, "client", TraceKind.BYTES_SENT, 5),
+        saw(3, "server", TraceKind.UNWRAPPED),
+        saw(4, "server", TraceKind.BYTES_RECEIVED, 5),
+        saw(5, "client", TraceKind.TRANSPORT_CLOSED),
+    )[1:] == ["2.00 |- clear text, 5 B ->|", "5.00 | transport closed |"]
 
 
 def test_data_that_did_not_all_arrive_are_not_said_to_be_lost() -> None:
@@ -181,8 +184,8 @@ def test_data_that_did_not_all_arrive_are_not_said_to_be_lost() -> None:
     ) == ["1.00 |- data, 1,000 B -> . . . |", "2.00 | . . . - data, 600 B ->|"]
 
 
-def every_shape() -> Iterable[Event]:
-    for milliseconds, kind in enumerate((*TraceKind, *ClearKind)):
+def every_shape() -> Iterable[TraceEvent]:
+    for milliseconds, kind in enumerate(TraceKind):
         yield saw(milliseconds, "client", kind, 0)
         yield saw(milliseconds * 1e3 + 0.5, "server", kind, 0)
 

@@ -24,8 +24,9 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class Thread(Generic[T]):
-    """What became of the thread: set when its script has returned."""
+    """How far the thread has come, and what its script returned."""
 
+    handshaken: trio.Event = attrs.field(factory=trio.Event)
     ended: trio.Event = attrs.field(factory=trio.Event)
     saw: T | None = None
 
@@ -38,7 +39,11 @@ async def blocking_peer(
     server_side: bool,
     tickets: int = 0,
 ) -> AsyncIterator[tuple[TLSStream[trio.SocketStream], Thread[T]]]:
-    """A TLSStream, and a thread that plays *script* at the other end of TCP.
+    """A TLSStream, and a thread at the other end of TCP, both past the handshake.
+
+    So a server's session tickets have left. Our RST must not meet the write of
+    one: OpenSSL does not mention the ECONNRESET that it gets, Linux tells it only
+    once, and *script* would see EPIPE.
 
     Args:
       script: What the peer does after the handshake. A socket that it leaves
@@ -72,6 +77,7 @@ async def blocking_peer(
             server_hostname=NAME if server_side else None,
             suppress_ragged_eofs=False,  # a cut is an error
         ) as peer:
+            trio.from_thread.run_sync(thread.handshaken.set)
             return script(peer)
 
     async def run() -> None:
@@ -83,6 +89,7 @@ async def blocking_peer(
             nursery.start_soon(run)
             try:
                 await stream.do_handshake()
+                await thread.handshaken.wait()
                 yield stream, thread
             finally:
                 # Whatever the thread waits for, this ends it.
@@ -101,10 +108,6 @@ def wait_until_readable(peer: socket.socket) -> None:
     select.select([peer], [], [], PATIENCE)
 
 
-def wait_until_writable(peer: socket.socket) -> None:
-    select.select([], [peer], [], PATIENCE)
-
-
 def reset(peer: socket.socket) -> None:
     """Close with a RST instead of a FIN."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -113,7 +116,7 @@ def reset(peer: socket.socket) -> None:
 
 def send_close_notify(peer: ssl.SSLSocket) -> None:
     """Send close_notify and do not wait for an answer."""
-    wait_until_writable(peer)
+    select.select([], [peer], [], PATIENCE)  # until it is writable
     peer.settimeout(0)
     with pytest.raises(ssl.SSLWantReadError):
         peer.unwrap()

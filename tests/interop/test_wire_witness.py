@@ -16,8 +16,7 @@ import attrs
 import pytest
 import trio
 
-from trio_tlsdown import TraceKind
-from trio_tlsdown.cli._record import ClearKind, Event
+from trio_tlsdown import TraceEvent, TraceKind
 from trio_tlsdown.cli._scenarios import SCENARIOS, run
 from trio_tlsdown.cli._stage import SIDES, VERSIONS, Party, Version, open_stage
 
@@ -50,13 +49,12 @@ class Story:
 
 # From RFC 9846 section 6.1 and what the scenarios say.
 STORIES: Final[dict[str, Story]] = {
-    "1a": Story(
-        [("B", Sign.FIN), ("A", Sign.CLOSE_NOTIFY)],
-        {"A": [Sign.FIN], "B": []},
-    ),
-    "1b": Story(
-        [("B", Sign.FIN), ("A", Sign.CLOSE_NOTIFY)],
-        {"A": [Sign.FIN], "B": []},
+    **dict.fromkeys(
+        ("1a", "1b"),
+        Story(
+            [("B", Sign.FIN), ("A", Sign.CLOSE_NOTIFY)],
+            {"A": [Sign.FIN], "B": []},
+        ),
     ),
     "2": Story(
         [("A", Sign.CLOSE_NOTIFY), ("B", Sign.FIN)],
@@ -71,13 +69,12 @@ STORIES: Final[dict[str, Story]] = {
         [("A", Sign.CLOSE_NOTIFY), ("B", Sign.CLOSE_NOTIFY), ("A", Sign.FIN)],
         {"A": [Sign.CLOSE_NOTIFY], "B": [Sign.CLOSE_NOTIFY, Sign.FIN]},
     ),
-    "4a": Story(
-        [("A", Sign.CLOSE_NOTIFY), ("A", Sign.FIN), ("B", Sign.CLOSE_NOTIFY)],
-        {"A": [], "B": [Sign.CLOSE_NOTIFY]},
-    ),
-    "4b": Story(
-        [("A", Sign.CLOSE_NOTIFY), ("A", Sign.FIN), ("B", Sign.CLOSE_NOTIFY)],
-        {"A": [], "B": [Sign.CLOSE_NOTIFY]},
+    **dict.fromkeys(
+        ("4a", "4b"),
+        Story(
+            [("A", Sign.CLOSE_NOTIFY), ("A", Sign.FIN), ("B", Sign.CLOSE_NOTIFY)],
+            {"A": [], "B": [Sign.CLOSE_NOTIFY]},
+        ),
     ),
 }
 
@@ -93,7 +90,7 @@ PARTIES: Final[dict[str, Party]] = {side: party for party, side in SIDES.items()
 class Witnessed:
     """One connection: what both parties traced, and what went over the wire."""
 
-    events: Sequence[Event]
+    events: Sequence[TraceEvent]
     ports: dict[Party, int]
     packets: Sequence[Packet] = ()
 
@@ -106,7 +103,7 @@ class Witnessed:
             or event is self._first(TraceKind.TRANSPORT_CLOSED)
         ]
 
-    def _first(self, kind: TraceKind) -> Event:
+    def _first(self, kind: TraceKind) -> TraceEvent:
         return next(event for event in self.events if event.kind is kind)
 
     def heard(self, party: Party) -> list[Sign]:
@@ -134,8 +131,7 @@ class Witnessed:
         return sum(
             event.size
             for event in self.events
-            if event.side == SIDES[party]
-            and event.kind in {TraceKind.BYTES_SENT, ClearKind.SENT}
+            if event.side == SIDES[party] and event.kind is TraceKind.BYTES_SENT
         )
 
     def bytes_seen(self, party: Party) -> int:

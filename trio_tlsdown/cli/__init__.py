@@ -24,4 +24,10 @@ def main() -> None:
             f"trio-tlsdown: the command line needs {missing}, which comes with: "
             "pip install 'trio-tlsdown[cli]'"
         )
-    app()
+    try:
+        app()
+    except BaseExceptionGroup as group:
+        # Ctrl-C in a nursery; click knows it only when it comes alone.
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        sys.exit("Aborted!")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Final
@@ -14,16 +15,13 @@ from rich.text import Text
 from trio_tlsdown import ShutdownReport
 
 from ._expected import differences
-from ._record import Side
-from ._results import NOTE, as_json, results_table
-from ._scenarios import SCENARIOS, ScenarioRun, run
+from ._json import as_json
+from ._scenarios import PATIENCE, SCENARIOS, ScenarioRun, run
 from ._stage import SIDES, VERSIONS, Version
 from ._swimlane import ASCII, UNICODE, Glyphs, draw
+from ._table import NOTE, results_table
 
-COLUMNS: Final = 80
-HEADS: Final[dict[Side, str]] = {"client": "A (client)", "server": "B (server)"}
-
-
+HEADS: Final = {side: f"{party} ({side})" for party, side in SIDES.items()}
 LEGEND: Final = """\
 Two TLS streams over TCP on 127.0.0.1, and what they saw. An arrow that ends in
 {0.lost} never arrived; one that ends in {0.dots} arrives on a later line.
@@ -40,6 +38,8 @@ traced is drawn, then compared with how it should have ended.
 2  A shuts down and waits, B closes the transport instead of answering.
 3  A shuts down and waits, B shuts down too.
 4  A sends its close_notify and does not wait for B, which shuts down.
+
+1 and 4 are played in two ways, a and b.
 
 With SSLKEYLOGFILE set in the environment, the secrets of the sessions are
 added to that file, for Wireshark.
@@ -65,54 +65,66 @@ The exit code is 1 if anything went otherwise than it should.
 @click.option("--json", "as_data", is_flag=True, help="Print JSON instead.")
 def demo(*, numbers: tuple[str, ...], version: Version | None, as_data: bool) -> None:
     """Play the scenarios, draw what was seen, compare it with what should be."""
-    runs: list[ScenarioRun] = []
-    console = Console(width=COLUMNS, highlight=False)
-    glyphs = UNICODE if console.encoding.startswith("utf") else ASCII
-    if not as_data:
-        console.print(LEGEND.format(glyphs), style="dim")
-    for played in _play(numbers, version):
-        runs.append(played)
-        if not as_data:
-            _show(console, played, glyphs)
+    playing = _play(numbers, version)
+    runs = _print_json(playing) if as_data else _print_drawings(playing)
     wrong = [f"{_name(each)}: {what}" for each in runs for what in differences(each)]
-    if as_data:
-        click.echo(json.dumps(as_json(runs), indent=2))
-    else:
-        console.print(results_table(runs, ascii_only=glyphs is ASCII))
-        console.print(NOTE, style="dim")
-        if not wrong:
-            console.print(f"Runs: {len(runs)}. All ended as they should.")
-    for line in wrong:
-        click.echo(line, err=True)
     if wrong:
+        click.echo("\n".join(wrong), err=True)
         raise click.exceptions.Exit(1)
+    if not as_data:
+        click.echo(f"Runs: {len(runs)}. All ended as they should.")
 
 
 def _play(numbers: tuple[str, ...], version: Version | None) -> Iterator[ScenarioRun]:
-    versions: list[Version] = list(VERSIONS) if version is None else [version]
-    for name, scenario in SCENARIOS.items():
-        if not numbers or str(scenario.number) in numbers:
-            for each in versions:
-                try:
-                    played = trio.run(run, name, each)
-                except OSError as exc:
-                    raise click.ClickException(f"cannot play here: {exc}") from exc
-                yield played
+    names = [
+        scenario.name
+        for scenario in SCENARIOS.values()
+        if not numbers or scenario.number in numbers
+    ]
+    for name, each in itertools.product(names, [version] if version else VERSIONS):
+        try:
+            yield trio.run(run, name, each)
+        except OSError as exc:
+            raise click.ClickException(f"cannot play here: {exc}") from exc
+        except trio.TooSlowError as exc:
+            raise click.ClickException(
+                f"scenario {name}, TLS {each}, did not end in {PATIENCE:.0f} s"
+            ) from exc
 
 
-def _show(console: Console, played: ScenarioRun, glyphs: Glyphs) -> None:
+def _print_json(playing: Iterator[ScenarioRun]) -> list[ScenarioRun]:
+    runs = list(playing)
+    click.echo(json.dumps(as_json(runs), indent=2))
+    return runs
+
+
+def _print_drawings(playing: Iterator[ScenarioRun]) -> list[ScenarioRun]:
+    # Every line is as long as it has to be.
+    console = Console(highlight=False, soft_wrap=True)
+    glyphs = UNICODE if console.encoding.startswith("utf") else ASCII
+    console.print(LEGEND.format(glyphs), style="dim")
+    runs: list[ScenarioRun] = []
+    for played in playing:
+        runs.append(played)
+        for line in _drawing(played, glyphs):
+            console.print(line)
+        console.print()
+    for line in results_table(runs, glyphs=glyphs):
+        console.print(line)
+    console.print(NOTE, style="dim")
+    return runs
+
+
+def _drawing(played: ScenarioRun, glyphs: Glyphs) -> list[Text]:
     heading = f"{_name(played)}: {played.scenario.title}"
-    console.print(Text(heading, style="bold"), end="\n\n")
-    for line in draw(
+    lines = draw(
         played.events,
         began=played.began,
         heads=HEADS,
         feet={SIDES[party]: _foot(each) for party, each in played.reports.items()},
         glyphs=glyphs,
-    ):
-        # As it is: the lines are as long as they have to be.
-        console.print(line, soft_wrap=True)
-    console.print()
+    )
+    return [Text(heading, style="bold"), Text(), *lines]
 
 
 def _name(played: ScenarioRun) -> str:

@@ -5,7 +5,9 @@ and is then compared with this table.
 
 What Boost.Asio says is what ``async_shutdown`` gives that party: *then*, in the
 answer that the project grew from (Boost 1.55 and 1.56, OpenSSL of that time),
-and *now*, measured with Boost 1.74 and 1.81 and OpenSSL 3.0.19.
+and *now*, measured with Boost 1.74 and 1.81 and OpenSSL 3.0.19, with TLS 1.2 and
+1.3, B a server that sends two session tickets. 4b is measured as it is played
+here: A closes its transport while its ``async_shutdown`` waits.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class Ending:
 EXPECTED: Final[dict[tuple[str, Party], Ending]] = {
     ("1a", "A"): Ending(TRUNCATED, SHORT_READ, STREAM_TRUNCATED, secure=False),
     ("1a", "B"): Ending(ABORTED, NOT_CALLED, NOT_CALLED, secure=False),
-    ("1b", "A"): Ending(TRUNCATED, SHORT_READ, "(not measured)", secure=False),
+    ("1b", "A"): Ending(TRUNCATED, SHORT_READ, STREAM_TRUNCATED, secure=False),
     ("1b", "B"): Ending(ABORTED, NOT_CALLED, NOT_CALLED, secure=False),
     ("2", "A"): Ending(TRUNCATED, SHORT_READ, STREAM_TRUNCATED, secure=False),
     ("2", "B"): Ending(ABORTED, NOT_CALLED, "- (read: eof)", secure=False),

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 import attrs
 
-from trio_tlsdown import TraceKind
+from trio_tlsdown import TraceEvent, TraceKind
 
-from ._record import ClearKind, Event, Side
-
-Kind: TypeAlias = TraceKind | ClearKind
+from ._record import Side
 
 OTHER: Final[dict[Side, Side]] = {"client": "server", "server": "client"}
-CARRIER: Final[dict[Kind, Kind]] = {
+CARRIER: Final[dict[TraceKind, TraceKind]] = {
     TraceKind.CLOSE_NOTIFY_SENT: TraceKind.BYTES_SENT,
     TraceKind.CLOSE_NOTIFY_RECEIVED: TraceKind.BYTES_RECEIVED,
 }
@@ -37,37 +35,44 @@ class Mark:
     side: Side
     """Whose it is."""
 
-    kind: Kind
+    kind: TraceKind
     """What it is."""
 
     size: int = 0
-    """Bytes, if it is bytes or clear text."""
+    """Bytes, of the two kinds that carry bytes."""
+
+    clear: bool = False
+    """Whether this party has unwrapped, so that bytes are clear text."""
 
 
-def marks_of(events: Iterable[Event]) -> list[Mark]:
+def marks_of(events: Iterable[TraceEvent]) -> list[Mark]:
     """What of some events to draw, in the order of time."""
     marks: list[Mark] = []
     last: dict[Side, Mark] = {}
+    unwrapped: set[Side] = set()
     in_order = sorted(events, key=lambda event: event.time)
     for event in _without_alert_bytes(_without_handshake_bytes(in_order)):
         previous = last.get(event.side)
         if previous and event.kind in BYTES and event.kind is previous.kind:
             previous.size += event.size
         else:
-            mark = Mark(event.time, event.side, event.kind, event.size)
+            clear = event.side in unwrapped
+            mark = Mark(event.time, event.side, event.kind, event.size, clear)
             last[event.side] = mark
             marks.append(mark)
+        if event.kind is TraceKind.UNWRAPPED:
+            unwrapped.add(event.side)
     return marks
 
 
-def _without_handshake_bytes(events: Sequence[Event]) -> list[Event]:
+def _without_handshake_bytes(events: Sequence[TraceEvent]) -> list[TraceEvent]:
     sent = _handshake_sizes(events)
     left = {
         (party, kind): sent[party if kind is TraceKind.BYTES_SENT else OTHER[party]]
         for party in OTHER
         for kind in BYTES
     }
-    kept: list[Event] = []
+    kept: list[TraceEvent] = []
     for event in events:
         if event.kind in BYTES and left[event.side, event.kind] > 0:
             left[event.side, event.kind] -= event.size
@@ -76,11 +81,11 @@ def _without_handshake_bytes(events: Sequence[Event]) -> list[Event]:
     return kept
 
 
-def _handshake_sizes(events: Sequence[Event]) -> Counter[Side]:
+def _handshake_sizes(events: Sequence[TraceEvent]) -> Counter[Side]:
     # A client of TLS 1.3 is done before its last flight leaves, but the server
     # is not done before it has come. So the handshake has whatever one of them
     # had sent, or received, when it was done.
-    seen: Counter[tuple[Side, Kind]] = Counter()
+    seen: Counter[tuple[Side, TraceKind]] = Counter()
     sent: Counter[Side] = Counter()
     for event in events:
         me, peer = event.side, OTHER[event.side]
@@ -91,9 +96,9 @@ def _handshake_sizes(events: Sequence[Event]) -> Counter[Side]:
     return sent
 
 
-def _without_alert_bytes(events: Sequence[Event]) -> list[Event]:
-    kept: list[Event] = []
-    following: dict[Side, Kind] = {}
+def _without_alert_bytes(events: Sequence[TraceEvent]) -> list[TraceEvent]:
+    kept: list[TraceEvent] = []
+    following: dict[Side, TraceKind] = {}
     for event in reversed(events):
         after = following.get(event.side)
         if after is None or CARRIER.get(after) is not event.kind:

@@ -14,27 +14,23 @@ from typing import Final
 
 import attrs
 
-from trio_tlsdown import TraceKind
+from trio_tlsdown import TraceEvent, TraceKind
 
-from ._marks import BYTES, OTHER, Kind, Mark, marks_of
-from ._record import ClearKind, Event
+from ._marks import BYTES, OTHER, Mark, marks_of
 
 # What one party does, and how the other sees it.
-CROSSING: Final[dict[Kind, frozenset[Kind]]] = {
+CROSSING: Final[dict[TraceKind, frozenset[TraceKind]]] = {
     TraceKind.BYTES_SENT: frozenset({TraceKind.BYTES_RECEIVED}),
     TraceKind.CLOSE_NOTIFY_SENT: frozenset({TraceKind.CLOSE_NOTIFY_RECEIVED}),
     TraceKind.TRANSPORT_CLOSED: frozenset(
         {TraceKind.FIN_RECEIVED, TraceKind.RESET_RECEIVED}
     ),
-    ClearKind.SENT: frozenset({ClearKind.RECEIVED}),
 }
 ARRIVALS: Final = frozenset(
     arrival for arrivals in CROSSING.values() for arrival in arrivals
 )
 # What both parties do together.
-SHARED: Final[frozenset[Kind]] = frozenset(
-    {TraceKind.HANDSHAKE_DONE, TraceKind.UNWRAPPED}
-)
+SHARED: Final = frozenset({TraceKind.HANDSHAKE_DONE, TraceKind.UNWRAPPED})
 
 
 class Shape(enum.Enum):
@@ -69,7 +65,7 @@ class Row:
         return min(self.mark.time, self.other.time)
 
 
-def rows_of(events: Iterable[Event]) -> list[Row]:
+def rows_of(events: Iterable[TraceEvent]) -> list[Row]:
     """Make the rows of a swimlane, in the order of time.
 
     Args:
@@ -98,24 +94,24 @@ def _pairs(marks: list[Mark]) -> list[tuple[Mark, Mark]]:
     """The two ends of each thing that has two, the earlier end first."""
     pairs: list[tuple[Mark, Mark]] = []
     free = list(marks)
-    for mark in marks:
-        if mark not in free:
-            continue
-        ends = {mark.kind} if mark.kind in SHARED else CROSSING.get(mark.kind, ())
-        for candidate in free:
-            if (
-                candidate.side == OTHER[mark.side]
-                and candidate.kind in ends
-                and candidate.size == mark.size
-            ):
-                free.remove(mark)
-                free.remove(candidate)
-                pairs.append((mark, candidate))
+    while free:
+        early = free.pop(0)
+        for late in free:
+            if _are_two_ends(early, late):
+                free.remove(late)
+                pairs.append((early, late))
                 break
-    return [
-        (mark, other) if marks.index(mark) < marks.index(other) else (other, mark)
-        for mark, other in pairs
-    ]
+    return pairs
+
+
+def _are_two_ends(one: Mark, other: Mark) -> bool:
+    if one.side == other.side or one.size != other.size:
+        return False
+    if one.kind in SHARED:
+        return other.kind is one.kind
+    return other.kind in CROSSING.get(one.kind, ()) or (
+        one.kind in CROSSING.get(other.kind, ())
+    )
 
 
 def _double(early: Mark, late: Mark) -> Row:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from typing import Final
 
 import attrs
 import trio
 
-from trio_tlsdown import ShutdownReport, TraceKind, TruncatedError
+from trio_tlsdown import ShutdownReport, TraceEvent, TraceKind, TruncatedError
 
-from ._record import Event
 from ._stage import Party, Stage, Version, open_stage
 
 PATIENCE: Final = 10.0  # seconds; a scenario takes a few milliseconds
@@ -24,13 +23,11 @@ PATIENCE: Final = 10.0  # seconds; a scenario takes a few milliseconds
 
 @attrs.frozen
 class Scenario:
-    """One of the four, or a variant of it."""
+    """One of the four, or one of two ways to play it."""
 
-    number: Literal[1, 2, 3, 4]
-    """As in the original question and its answer."""
-
-    variant: Literal["a", "b"] | None
-    """Which way of playing it, if there are two."""
+    name: str
+    """The number that it has in the original question and its answer, and a
+    letter if there are two ways."""
 
     title: str
     """What the parties do, in one line."""
@@ -39,9 +36,9 @@ class Scenario:
     """Does it, on a connection whose handshake is done."""
 
     @property
-    def name(self) -> str:
-        """Number and variant, as in ``4b``."""
-        return f"{self.number}{self.variant or ''}"
+    def number(self) -> str:
+        """The name without the letter."""
+        return self.name[0]
 
 
 @attrs.frozen(kw_only=True)
@@ -57,7 +54,7 @@ class ScenarioRun:
     began: float
     """Seconds on Trio's clock, as `events` have them."""
 
-    events: tuple[Event, ...]
+    events: tuple[TraceEvent, ...]
     """What the parties saw, in order."""
 
     reports: dict[Party, ShutdownReport]
@@ -173,38 +170,32 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     scenario.name: scenario
     for scenario in (
         Scenario(
-            1,
-            "a",
+            "1a",
             "B closes the transport, then A shuts down",
             _b_closes_then_a_shuts_down,
         ),
         Scenario(
-            1,
-            "b",
+            "1b",
             "B closes the transport, A reads, then A shuts down",
             _b_closes_then_a_reads_and_shuts_down,
         ),
         Scenario(
-            2,
-            None,
+            "2",
             "A shuts down and waits, B closes instead of answering",
             _b_closes_instead_of_answering,
         ),
         Scenario(
-            3,
-            None,
+            "3",
             "A shuts down and waits, B shuts down too",
             _both_shut_down_and_go_on_in_clear_text,
         ),
         Scenario(
-            4,
-            "a",
+            "4a",
             "A sends close_notify and closes, then B shuts down",
             _a_closes_without_waiting,
         ),
         Scenario(
-            4,
-            "b",
+            "4b",
             "A is cancelled while it waits, closes, then B shuts down",
             _a_is_cancelled_while_it_waits,
         ),

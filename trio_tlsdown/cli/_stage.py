@@ -13,7 +13,7 @@ import trustme
 
 from trio_tlsdown import TLSStream, TraceKind
 
-from ._record import ClearKind, Record, Side
+from ._record import Record, Side
 
 Version: TypeAlias = Literal["1.2", "1.3"]
 Party: TypeAlias = Literal["A", "B"]
@@ -77,7 +77,7 @@ class ClearParty:
           A part of it may have left.
         """
         await self.transport.send_all(line)
-        self.record.clear(self.side, ClearKind.SENT, len(line))
+        self.record.note(self.side, TraceKind.BYTES_SENT, len(line))
 
     async def receive_line(self) -> bytes:
         r"""Receive up to the end of a line, or of the stream.
@@ -93,10 +93,10 @@ class ClearParty:
             # A byte at a time: what follows the line is not ours to take.
             byte = await self.transport.receive_some(1)
             if not byte:
-                self.record.transport(self.side, TraceKind.FIN_RECEIVED)
+                self.record.note(self.side, TraceKind.FIN_RECEIVED)
                 return line
             line += byte
-        self.record.clear(self.side, ClearKind.RECEIVED, len(line))
+        self.record.note(self.side, TraceKind.BYTES_RECEIVED, len(line))
         return line
 
     async def close(self) -> None:
@@ -105,7 +105,7 @@ class ClearParty:
         Cancellation:
           It is closed all the same.
         """
-        self.record.transport(self.side, TraceKind.TRANSPORT_CLOSED)
+        self.record.note(self.side, TraceKind.TRANSPORT_CLOSED)
         await self.transport.aclose()
 
 

@@ -16,17 +16,16 @@ from typing import Final
 import attrs
 from rich.text import Text
 
-from trio_tlsdown import TraceKind
+from trio_tlsdown import TraceEvent, TraceKind
 
-from ._marks import OTHER, Kind
-from ._record import ClearKind, Event, Side
+from ._marks import BYTES, OTHER, Mark
+from ._record import Side
 from ._rows import Row, Shape, rows_of
 
 WIDTH: Final = 76  # of every line: fits 80 columns, and a page of documentation
 MARGIN: Final = 10  # for the time
 LANE: Final = WIDTH - MARGIN - 2  # between the two lifelines
 PART: Final = LANE * 2 // 3  # the shaft of an arrow that does not reach across
-FILL: Final = "\0"  # as many spaces as there is room
 
 
 @attrs.frozen
@@ -49,40 +48,26 @@ UNICODE: Final = Glyphs(
 )
 ASCII: Final = Glyphs("-", ">", "<", "|", ":", "|", "|", "x", ". . .")
 
-LABELS: Final[dict[Kind, str]] = {
-    TraceKind.HANDSHAKE_DONE: "handshake",
-    TraceKind.BYTES_SENT: "data",
-    TraceKind.BYTES_RECEIVED: "data",
-    TraceKind.CLOSE_NOTIFY_SENT: "close_notify",
-    TraceKind.CLOSE_NOTIFY_RECEIVED: "close_notify",
-    TraceKind.FIN_RECEIVED: "FIN",
-    TraceKind.RESET_RECEIVED: "RST",
-    TraceKind.TLS_FAILED: "TLS failed",
-    TraceKind.CANCELLED: "cancelled",
-    TraceKind.TRANSPORT_CLOSED: "transport closed",
-    TraceKind.UNWRAPPED: "unwrap: TLS is over, TCP stays",
-    ClearKind.SENT: "clear text",
-    ClearKind.RECEIVED: "clear text",
-}
-STYLES: Final[dict[Kind, str]] = {
-    TraceKind.HANDSHAKE_DONE: "cyan",
-    TraceKind.BYTES_SENT: "",
-    TraceKind.BYTES_RECEIVED: "",
-    TraceKind.CLOSE_NOTIFY_SENT: "green",
-    TraceKind.CLOSE_NOTIFY_RECEIVED: "green",
-    TraceKind.FIN_RECEIVED: "yellow",
-    TraceKind.RESET_RECEIVED: "red",
-    TraceKind.TLS_FAILED: "red",
-    TraceKind.CANCELLED: "magenta",
-    TraceKind.TRANSPORT_CLOSED: "yellow",
-    TraceKind.UNWRAPPED: "cyan",
-    ClearKind.SENT: "bright_blue",
-    ClearKind.RECEIVED: "bright_blue",
+LOST: Final = "red"
+CLEAR: Final = ("clear text", "bright_blue")
+# How each kind is called, and its style.
+LOOKS: Final[dict[TraceKind, tuple[str, str]]] = {
+    TraceKind.HANDSHAKE_DONE: ("handshake", "cyan"),
+    TraceKind.BYTES_SENT: ("data", ""),
+    TraceKind.BYTES_RECEIVED: ("data", ""),
+    TraceKind.CLOSE_NOTIFY_SENT: ("close_notify", "green"),
+    TraceKind.CLOSE_NOTIFY_RECEIVED: ("close_notify", "green"),
+    TraceKind.FIN_RECEIVED: ("FIN", "yellow"),
+    TraceKind.RESET_RECEIVED: ("RST", "red"),
+    TraceKind.TLS_FAILED: ("TLS failed", "red"),
+    TraceKind.CANCELLED: ("cancelled", "magenta"),
+    TraceKind.TRANSPORT_CLOSED: ("transport closed", "yellow"),
+    TraceKind.UNWRAPPED: ("unwrap: TLS is over, TCP stays", "cyan"),
 }
 
 
 def draw(
-    events: Iterable[Event],
+    events: Iterable[TraceEvent],
     *,
     began: float,
     heads: Mapping[Side, str],
@@ -115,7 +100,7 @@ def _outer(left: str, texts: Mapping[Side, str]) -> Text:
 
 def _line(row: Row, began: float, gone: set[Side], glyphs: Glyphs) -> Text:
     time = f"{(row.time - began) * 1000:.2f}".rjust(MARGIN - 2) + "  "
-    style = "red" if row.shape is Shape.LOST else STYLES[row.mark.kind]
+    style = LOST if row.shape is Shape.LOST else _look(row.mark)[1]
     lives = dict.fromkeys(OTHER, glyphs.life) | dict.fromkeys(gone, glyphs.gone)
     starts_here = row.shape in (Shape.LOCAL, Shape.ARROW, Shape.LOST, Shape.DEPARTS)
     if starts_here:
@@ -128,28 +113,28 @@ def _line(row: Row, began: float, gone: set[Side], glyphs: Glyphs) -> Text:
 
 def _lane(row: Row, glyphs: Glyphs) -> str:
     """What is between the two lifelines."""
-    at_client = row.mark.side == "client"
     label = _label(row)
-    if row.shape is Shape.LOCAL:
-        return f" {label}".ljust(LANE) if at_client else f"{label} ".rjust(LANE)
     if row.shape is Shape.SHARED:
         crossed = row.mark.kind is TraceKind.HANDSHAKE_DONE
         left, right = (glyphs.left, glyphs.right) if crossed else (" ", " ")
         return left + _shaft(label, LANE - 2, glyphs) + right
+    at_client = row.mark.side == "client"
     rightward = at_client is not (row.shape is Shape.ARRIVES)
     head = glyphs.right if rightward else glyphs.left
     # As it goes: from the sender to the receiver.
     match row.shape:
+        case Shape.LOCAL:
+            parts = [" ", label]
         case Shape.ARROW:
             parts = [_shaft(label, LANE - len(head), glyphs), head]
         case Shape.LOST:
-            parts = [_shaft(label, PART, glyphs), head, glyphs.lost, FILL]
+            parts = [_shaft(label, PART, glyphs), head, glyphs.lost]
         case Shape.DEPARTS:
-            parts = [_shaft(label, PART, glyphs), head, " ", glyphs.dots, FILL]
+            parts = [_shaft(label, PART, glyphs), head, " ", glyphs.dots]
         case _:  # ARRIVES
-            parts = [FILL, glyphs.dots, " ", _shaft(label, PART, glyphs), head]
+            parts = [glyphs.dots, " ", _shaft(label, PART, glyphs), head]
     lane = "".join(parts if rightward else reversed(parts))
-    return lane.replace(FILL, " " * (LANE - len(lane) + len(FILL)))
+    return lane.ljust(LANE) if at_client else lane.rjust(LANE)
 
 
 def _shaft(label: str, size: int, glyphs: Glyphs) -> str:
@@ -157,9 +142,13 @@ def _shaft(label: str, size: int, glyphs: Glyphs) -> str:
 
 
 def _label(row: Row) -> str:
-    label = LABELS[row.mark.kind]
+    label, _ = _look(row.mark)
     if row.mark.size:
         return f"{label}, {row.mark.size:,} B"
     if row.mark.kind is TraceKind.TRANSPORT_CLOSED and row.other is not None:
-        return f"{label}: {LABELS[row.other.kind]}"
+        return f"{label}: {_look(row.other)[0]}"
     return label
+
+
+def _look(mark: Mark) -> tuple[str, str]:
+    return CLEAR if mark.clear and mark.kind in BYTES else LOOKS[mark.kind]

@@ -1,0 +1,90 @@
+"""How the four scenarios have to end, for us and for the peer.
+
+It follows from
+
+- RFC 9846 section 6.1: each party sends a close_notify before it closes its
+  write side; a transport that ends without one may have been cut, and that
+  must not pass for the end of the data; nobody has to wait for the other's;
+- RFC 5246 section 7.2.1, for TLS 1.2: the same, and the other party answers
+  with a close_notify of its own;
+- TCP: who closes a socket with unread input sends a RST and no FIN;
+- what `ShutdownOutcome` and `ShutdownReport` promise.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import attrs
+
+from trio_tlsdown import (
+    ShutdownOutcome as Outcome,
+    ShutdownReport,
+    TransportBrokenError,
+    TruncatedError,
+)
+
+
+class Saw(enum.Enum):
+    """How the connection ended for an SSLSocket."""
+
+    NOTHING = "it did not look"
+    CLOSE_NOTIFY = "a clean end"
+    CUT = "a FIN without close_notify"
+    RESET = "a RST"
+
+
+SECURE, INSECURE = True, False
+
+
+@attrs.frozen
+class Ending:
+    """Our report, and what the peer saw.
+
+    ``>`` is a close_notify sent, ``<`` one received, each from where that party
+    stands, in order.
+    """
+
+    outcome: Outcome
+    our_alerts: str
+    secure: bool
+    sslsocket_saw: Saw
+    program_alerts: str = ""
+
+
+# The number is the scenario, the letter is *our* part: A shuts down, B is the
+# other. In 1 and 2 B closes the transport without close_notify.
+# fmt: off
+TABLE = {
+    # 1: B closes the transport, then A shuts down.
+    "1A":       Ending(Outcome.TRUNCATED, ">",  INSECURE, Saw.NOTHING),
+    "1A reset": Ending(Outcome.RESET,     "",   INSECURE, Saw.NOTHING),
+    "1B":       Ending(Outcome.ABORTED,   "",   INSECURE, Saw.CUT,   ">"),
+    "1B reset": Ending(Outcome.ABORTED,   "",   INSECURE, Saw.RESET),
+    # 2: A shuts down and waits; B closes the transport instead of answering:
+    #    after it has read A's close_notify, or (reset) without.
+    "2A":       Ending(Outcome.TRUNCATED, ">",  INSECURE, Saw.CLOSE_NOTIFY),
+    "2A reset": Ending(Outcome.RESET,     ">",  INSECURE, Saw.NOTHING),
+    "2B":       Ending(Outcome.ABORTED,   "<",  INSECURE, Saw.CUT,   ">"),
+    "2B reset": Ending(Outcome.ABORTED,   "",   INSECURE, Saw.RESET, ">"),
+    # 3: both shut down.
+    "3A":       Ending(Outcome.COMPLETE,  "><", SECURE,   Saw.CLOSE_NOTIFY, "<>"),
+    "3B":       Ending(Outcome.COMPLETE,  "<>", SECURE,   Saw.CLOSE_NOTIFY, "><"),
+    # 4: A sends close_notify and closes without waiting; B shuts down.
+    "4A":       Ending(Outcome.SENT,      ">",  SECURE,   Saw.CLOSE_NOTIFY, "<>"),
+    "4B":       Ending(Outcome.COMPLETE,  "<>", SECURE,   Saw.NOTHING, ">"),
+}
+# fmt: on
+
+FIRST = {"": None, ">": "local", "<": "peer"}
+ERRORS = {Outcome.TRUNCATED: TruncatedError, Outcome.RESET: TransportBrokenError}
+
+
+def check(report: ShutdownReport, cell: str) -> None:
+    expected = TABLE[cell]
+    assert report.outcome is expected.outcome
+    assert report.close_notify_sent is (">" in expected.our_alerts)
+    assert report.close_notify_received is ("<" in expected.our_alerts)
+    assert report.first == FIRST[expected.our_alerts[:1]]
+    assert report.secure is expected.secure
+    assert type(report.error) is ERRORS.get(expected.outcome, type(None))
