@@ -217,12 +217,20 @@ class Engine:
             except ssl.SSLZeroReturnError:
                 chunk = b""  # how the peer's alert shows once ours was sent
             except ssl.SSLError as exc:
-                self._fail(exc)
-                return
+                if not self._is_close_notify(exc):
+                    self._fail(exc)
+                    return
+                chunk = b""
             if chunk:
                 self._keep(chunk)
             else:
                 self._state.move(Event.CLOSE_NOTIFY_RECEIVED)
+
+    def _is_close_notify(self, error: ssl.SSLError) -> bool:
+        # So it shows since OpenSSL 3.2 if user_canceled came before it, as from
+        # Java: https://github.com/openssl/openssl/issues/25254. OpenSSL is never
+        # told that the transport ended, so nothing else can be an EOF to it.
+        return isinstance(error, ssl.SSLEOFError) and self.version() == "TLSv1.3"
 
     def _keep(self, chunk: bytes) -> None:
         self.unread += len(chunk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import click
@@ -16,12 +16,15 @@ from trio_tlsdown import ShutdownReport
 
 from ._expected import differences
 from ._json import as_json
+from ._record import Side
 from ._scenarios import PATIENCE, SCENARIOS, ScenarioRun, run
 from ._stage import SIDES, VERSIONS, Version
 from ._swimlane import ASCII, UNICODE, Glyphs, draw
 from ._table import NOTE, results_table
 
-HEADS: Final = {side: f"{party} ({side})" for party, side in SIDES.items()}
+HEADS: Final[dict[Side, str]] = {
+    side: f"{party} ({side})" for party, side in SIDES.items()
+}
 LEGEND: Final = """\
 Two TLS streams over TCP on 127.0.0.1, and what they saw. An arrow that ends in
 {0.lost} never arrived; one that ends in {0.dots} arrives on a later line.
@@ -81,7 +84,8 @@ def _play(numbers: tuple[str, ...], version: Version | None) -> Iterator[Scenari
         for scenario in SCENARIOS.values()
         if not numbers or scenario.number in numbers
     ]
-    for name, each in itertools.product(names, [version] if version else VERSIONS):
+    versions: Iterable[Version] = VERSIONS if version is None else [version]
+    for name, each in itertools.product(names, versions):
         try:
             yield trio.run(run, name, each)
         except OSError as exc:

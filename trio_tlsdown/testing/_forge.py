@@ -102,11 +102,21 @@ class RecordForge:
         """
         if self._outgoing.pending:
             raise RuntimeError("OpenSSL has output, which would have to come first")
-        if self._keys is None:
-            self._keys = self._take_over()
-        record = self._keys.seal(self._sequence, content_type, payload)
+        record = self.take_over().seal(self._sequence, content_type, payload)
         self._sequence += 1
         return record
+
+    def take_over(self) -> RecordKeys:
+        """Make all records from now on; the key log is not needed any more.
+
+        The first `record` does so by itself.
+
+        Raises:
+          RuntimeError: as of `record`.
+        """
+        if self._keys is None:
+            self._keys = self._learn_keys()
+        return self._keys
 
     def data(self, data: bytes) -> bytes:
         """One record of application data; ``b""`` makes an empty one."""
@@ -133,7 +143,7 @@ class RecordForge:
         else:
             self._early.append(record)
 
-    def _take_over(self) -> RecordKeys:
+    def _learn_keys(self) -> RecordKeys:
         self._note_version()
         cipher = self.tls.cipher()
         if self._version is None or cipher is None:

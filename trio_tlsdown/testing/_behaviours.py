@@ -1,0 +1,319 @@
+"""The ways to end a TLS connection badly, by name.
+
+Each is a script for one party, run when it has shaken hands and said what it had
+to say (but see `Behaviour.in_handshake`). When a script returns, its party reads
+on until the transport ends, and then closes it. Who does so is told as observed, in
+that version; most of them do not always.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import attrs
+import trio
+
+from ._scripted import ScriptedPeer
+
+Script: TypeAlias = Callable[[ScriptedPeer], Awaitable[None]]
+
+FATAL: Final = 2
+WARNING: Final = 1
+INTERNAL_ERROR: Final = 80
+USER_CANCELED: Final = 90
+
+LATE: Final = 3.0  # seconds: within the timeout of a ShutdownPolicy
+DRIP: Final = 0.05  # seconds a byte
+FLOOD: Final = 2**24  # bytes
+CHUNK: Final = 2**14  # bytes
+CLEAR_TEXT: Final = b"220 clear text\r\n"
+
+
+@attrs.frozen
+class Behaviour:
+    """A way to misbehave."""
+
+    name: str
+    script: Script
+    in_handshake: bool = False
+    """Whether it takes the place of the handshake."""
+
+    @property
+    def description(self) -> str:
+        """What it does on the wire, and which software does so."""
+        return inspect.getdoc(self.script) or ""
+
+
+BEHAVIOURS: Final[dict[str, Behaviour]] = {}
+"""All of them. Parametrise a test over it: iterating gives the names."""
+
+
+def behaviour(name: str) -> Behaviour:
+    """The behaviour of that name.
+
+    Raises:
+      ValueError: there is none; the message has those that there are.
+    """
+    if name not in BEHAVIOURS:
+        raise ValueError(
+            f"there is no behaviour {name!r}; there are: {', '.join(BEHAVIOURS)}"
+        )
+    return BEHAVIOURS[name]
+
+
+def _after_handshake(script: Script) -> Script:
+    BEHAVIOURS[script.__name__] = Behaviour(script.__name__, script)
+    return script
+
+
+def _in_handshake(script: Script) -> Script:
+    BEHAVIOURS[script.__name__] = Behaviour(script.__name__, script, in_handshake=True)
+    return script
+
+
+# In the handshake:
+
+
+@_in_handshake
+async def cut_in_handshake(peer: ScriptedPeer) -> None:
+    """Sends half of its first flight, then FIN.
+
+    So does a server that dies or is restarted, and a load balancer with no
+    server behind it.
+    """
+    await _half_a_flight(peer)
+    await peer.cut()
+
+
+@_in_handshake
+async def stall_in_handshake(peer: ScriptedPeer) -> None:
+    """Sends half of its first flight, then nothing, and keeps the connection.
+
+    So do clients that probe, the slow clients of an attack, and servers that are
+    out of threads.
+    """
+    await _half_a_flight(peer)
+
+
+async def _half_a_flight(peer: ScriptedPeer) -> None:
+    if peer.server_side:
+        await peer.receive_ciphertext()  # ClientHello
+    peer.step_of_handshake()
+    flight = peer.flight()
+    await peer.send(flight[: len(flight) // 2])
+
+
+# Without close_notify:
+
+
+@_after_handshake
+async def cut_before_close_notify(peer: ScriptedPeer) -> None:
+    """FIN, and never a close_notify. It still reads.
+
+    So do ncat 7.93, Python's ``SSLSocket.close()``, urllib, redis-cli 7.0, wget
+    1.21 (GnuTLS), ``trio.SSLStream(https_compatible=True)``; and any process that
+    is killed. An attacker can do so, too: the truncation attack.
+    """
+    await peer.cut()
+
+
+@_after_handshake
+async def cut_after_close_notify(peer: ScriptedPeer) -> None:
+    """Waits for the other's close_notify, then FIN instead of an answer.
+
+    So do nginx 1.22 and redis-server 7.0, and Python's ``SSLSocket`` when it is
+    closed at the end of input.
+    """
+    await peer.hear_close_notify()
+    await peer.cut()
+
+
+@_after_handshake
+async def cut_inside_record(peer: ScriptedPeer) -> None:
+    """Sends half a record of application data, then FIN.
+
+    So does a process that is killed while it sends, and an attacker.
+    """
+    record = peer.encrypt(bytes(1000))
+    await peer.send(record[: len(record) // 2])
+    await peer.cut()
+
+
+@_after_handshake
+async def reset_before_close_notify(peer: ScriptedPeer) -> None:
+    """RST, at once.
+
+    So does a kernel for a process that closes with unread input, such as a TLS 1.3
+    client that has not read its session tickets; and many a firewall.
+    """
+    await peer.reset()
+
+
+@_after_handshake
+async def reset_after_close_notify(peer: ScriptedPeer) -> None:
+    """Waits for the other's close_notify, then RST instead of an answer.
+
+    So does a server that closes with ``SO_LINGER`` 0 to save itself TIME_WAIT.
+    """
+    await peer.hear_close_notify()
+    await peer.reset()
+
+
+@_after_handshake
+async def never_answer(peer: ScriptedPeer) -> None:
+    """Reads the other's close_notify, says nothing, and keeps the connection.
+
+    So does Azure Blob Storage on TLS 1.3 (aio-libs/aiohttp#11091).
+    """
+
+
+# Late, or too much:
+
+
+@_after_handshake
+async def answer_late(peer: ScriptedPeer) -> None:
+    """Answers the other's close_notify after 3 s.
+
+    So does a server that finishes an answer first; it is not wrong.
+    """
+    await peer.hear_close_notify()
+    await trio.sleep(LATE)
+    await peer.send(peer.close_notify())
+
+
+@_after_handshake
+async def slow_drip(peer: ScriptedPeer) -> None:
+    """Sends application data, then close_notify, one byte each 50 ms.
+
+    So does a link that is very bad, and a client that means to keep a server busy.
+    """
+    for byte in peer.encrypt(b"drip") + peer.close_notify():
+        await peer.send(bytes([byte]))
+        await trio.sleep(DRIP)
+
+
+@_after_handshake
+async def keep_sending_after_close_notify(peer: ScriptedPeer) -> None:
+    """Hears the other's close_notify, sends 160 KiB more, then its own.
+
+    TLS 1.3 allows it, and Go, rustls, Node.js, GnuTLS do so when their application
+    has more to say. In TLS 1.2 the data should have been dropped (RFC 5246 section
+    7.2.1). asyncio 3.11 and anyio 4 lose the connection to it
+    (APPLICATION_DATA_AFTER_CLOSE_NOTIFY).
+    """
+    await peer.hear_close_notify()
+    for _ in range(10):
+        await peer.send(peer.encrypt(bytes(CHUNK)))
+    await peer.send(peer.close_notify())
+
+
+@_after_handshake
+async def flood(peer: ScriptedPeer) -> None:
+    """Sends 16 MiB without listening, then close_notify.
+
+    So does a server in the middle of a download that the client gave up.
+    """
+    record = bytes(CHUNK)
+    for _ in range(FLOOD // CHUNK):
+        await peer.send(peer.encrypt(record))
+        await trio.lowlevel.checkpoint()
+    await peer.send(peer.close_notify())
+
+
+# Behind its own close_notify:
+
+
+@_after_handshake
+async def close_without_waiting(peer: ScriptedPeer) -> None:
+    """Sends close_notify and closes: on TCP an answer gets RST.
+
+    TLS allows it. So do Go, nginx, curl, Java, rustls, HAProxy, PostgreSQL,
+    `trio.SSLStream.aclose`, and most others.
+    """
+    await peer.send(peer.close_notify())
+    await peer.close()
+
+
+@_after_handshake
+async def second_close_notify(peer: ScriptedPeer) -> None:
+    """Sends close_notify twice.
+
+    So does a library whose application shuts down twice. The second has to be
+    ignored (RFC 9846 section 6.1).
+    """
+    await peer.send(peer.close_notify() + peer.close_notify())
+
+
+@_after_handshake
+async def data_after_close_notify(peer: ScriptedPeer) -> None:
+    """Sends close_notify, and a record of application data behind it.
+
+    It has to be ignored (RFC 9846 section 6.1). So does nothing that is known; but
+    see OpenSSL's PROTOCOL_IS_SHUTDOWN, which is there to prevent it.
+    """
+    await peer.send(peer.close_notify() + peer.encrypt(b"too late"))
+
+
+@_after_handshake
+async def cleartext_after_close_notify(peer: ScriptedPeer) -> None:
+    """Sends close_notify, and clear text behind it in the same packet.
+
+    So does proftpd 1.3.8 after ``CCC``, which does not wait for the answer.
+    """
+    await peer.send(peer.close_notify() + CLEAR_TEXT)
+
+
+@_after_handshake
+async def garbage_after_close_notify(peer: ScriptedPeer) -> None:
+    """Sends close_notify, and random bytes behind it.
+
+    It has to be ignored (RFC 9846 section 6.1). So does a program that reuses the
+    transport without having agreed on it.
+    """
+    await peer.send(peer.close_notify() + os.urandom(100))
+
+
+# Alerts:
+
+
+@_after_handshake
+async def fatal_alert(peer: ScriptedPeer) -> None:
+    """Sends the fatal alert internal_error, then FIN.
+
+    So does any library that met an error: OpenSSL sends decode_error when it was
+    cut (s_server 3.0, stunnel 5.68, socat 1.7).
+    """
+    await peer.send(peer.alert(FATAL, INTERNAL_ERROR))
+    await peer.cut()
+
+
+@_after_handshake
+async def bad_record(peer: ScriptedPeer) -> None:
+    """Sends a record that fails its check.
+
+    So does a network that changes bytes, or an attacker.
+    """
+    await peer.send(peer.tampered())
+
+
+@_after_handshake
+async def fatal_close_notify(peer: ScriptedPeer) -> None:
+    """Sends close_notify with the level of a fatal alert.
+
+    TLS 1.3 lets a receiver ignore the level (RFC 9846 section 6); in TLS 1.2 it
+    counts (RFC 5246 section 7.2).
+    """
+    await peer.send(peer.close_notify(level=FATAL))
+
+
+@_after_handshake
+async def user_canceled_first(peer: ScriptedPeer) -> None:
+    """Sends the alert user_canceled, then close_notify.
+
+    So does Java (17 and 25) on TLS 1.3, whenever it closes. GnuTLS took it for an
+    error (openjdk/jdk#7664).
+    """
+    await peer.send(peer.alert(WARNING, USER_CANCELED) + peer.close_notify())

@@ -1,0 +1,125 @@
+"""Two TLSStreams that are connected."""
+
+from __future__ import annotations
+
+import ssl
+from types import TracebackType
+from typing import Generic, NamedTuple, Self, TypeVar, Unpack
+
+import trio
+
+from trio_tlsdown import ShutdownPolicy, TLSStream
+
+from ._certificates import NAME, ContextOptions, client_context, server_context
+from ._endings import watch
+from ._transports import MemoryTransport, memory_transports, tcp_transports
+
+T_Transport = TypeVar("T_Transport", bound=trio.abc.Stream)
+
+
+class TLSPair(NamedTuple, Generic[T_Transport]):
+    """Two ends of one TLS connection.
+
+    Unpack it, or use it as an async context manager, which aborts what is still
+    open when the block is left::
+
+        async with await memory_tls_pair() as (client, server):
+            ...
+    """
+
+    client: TLSStream[T_Transport]
+    server: TLSStream[T_Transport]
+
+    async def __aenter__(self) -> Self:
+        """Do nothing: the two are connected already."""
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Abort both; one that was closed stays as it ended."""
+        for stream in self:
+            await trio.aclose_forcefully(stream)
+
+
+class PairOptions(ContextOptions, total=False):
+    """What a pair can be asked for, beside what `ContextOptions` has."""
+
+    policy: ShutdownPolicy
+    """Of both streams."""
+
+    handshake: bool
+    """Shake hands before the pair is returned. Default: True."""
+
+
+async def memory_tls_pair(**options: Unpack[PairOptions]) -> TLSPair[MemoryTransport]:
+    """Two TLSStreams that are connected in memory.
+
+    Args:
+      **options: See `PairOptions` and `ContextOptions`.
+
+    Cancellation:
+      Both are closed.
+
+    Raises:
+      ValueError: a *version* that there is not.
+    """
+    return await _pair(memory_transports(), **options)
+
+
+async def tcp_tls_pair(
+    host: str = "127.0.0.1", **options: Unpack[PairOptions]
+) -> TLSPair[trio.SocketStream]:
+    """Two TLSStreams that are connected over TCP on this machine.
+
+    Args:
+      host: ``"127.0.0.1"`` or ``"::1"``.
+      **options: See `PairOptions` and `ContextOptions`.
+
+    Cancellation:
+      Both are closed.
+
+    Raises:
+      ValueError: a *version* that there is not.
+      OSError: there is no TCP on that address.
+    """
+    return await _pair(await tcp_transports(host), **options)
+
+
+async def _pair(
+    transports: tuple[T_Transport, T_Transport],
+    *,
+    policy: ShutdownPolicy = ShutdownPolicy(),
+    handshake: bool = True,
+    **options: Unpack[ContextOptions],
+) -> TLSPair[T_Transport]:
+    try:
+        contexts = client_context(**options), server_context(**options)
+        return await wrap_pair(transports, contexts, policy, handshake=handshake)
+    except BaseException:
+        for transport in transports:
+            await trio.aclose_forcefully(transport)
+        raise
+
+
+async def wrap_pair(
+    transports: tuple[T_Transport, T_Transport],
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    policy: ShutdownPolicy = ShutdownPolicy(),
+    *,
+    handshake: bool = True,
+) -> TLSPair[T_Transport]:
+    """Two TLSStreams over transports that are connected: client, then server."""
+    pair = TLSPair(
+        TLSStream(transports[0], contexts[0], server_hostname=NAME, policy=policy),
+        TLSStream(transports[1], contexts[1], server_side=True, policy=policy),
+    )
+    watch(*pair)
+    if handshake:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pair.client.do_handshake)
+            nursery.start_soon(pair.server.do_handshake)
+    return pair

@@ -1,0 +1,206 @@
+"""Peers that end a connection badly, on purpose."""
+
+from __future__ import annotations
+
+import ssl
+from types import TracebackType
+from typing import Any, Final, Literal, NoReturn, Unpack
+
+import attrs
+import trio
+
+from trio_tlsdown import ShutdownPolicy, TLSStream
+
+from ._behaviours import behaviour
+from ._certificates import NAME, ContextOptions, client_context, server_context
+from ._endings import watch
+from ._scripted import ScriptedPeer
+from ._transports import memory_transports, tcp_transports
+
+
+class RoguePeer(ScriptedPeer):
+    """A peer with one bad habit, as client or as server.
+
+    Args:
+      name: The habit: a key of `BEHAVIOURS`.
+      transport: Any stream that can half-close.
+      server_side: Whether this is the server. Default: True.
+      hears: Bytes of plaintext that it waits for, before it does anything.
+      says: Plaintext that it sends then, before it misbehaves.
+      **options: See `ContextOptions`.
+
+    Raises:
+      ValueError: there is no such behaviour. The message names those there are.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        transport: trio.abc.Stream,
+        *,
+        server_side: bool = True,
+        hears: int = 0,
+        says: bytes = b"",
+        **options: Unpack[ContextOptions],
+    ) -> None:
+        self.behaviour: Final = behaviour(name)
+        super().__init__(transport, server_side=server_side, **options)
+        self._hears = hears
+        self._says = says
+        self._misbehaving = trio.CancelScope()
+        self._finished = trio.Event()
+
+    def __repr__(self) -> str:
+        """Name the habit."""
+        return f"{super().__repr__()[:-1]}, who does {self.behaviour.name}>"
+
+    async def run(self) -> None:
+        """Shake hands, say what there is to say, misbehave; read on; close.
+
+        It ends by itself when the other end goes, or fails.
+
+        Cancellation:
+          The transport is closed at once.
+        """
+        try:
+            with self._misbehaving:
+                await self._misbehave()
+            await self.hear_to_end()
+        except (trio.BrokenResourceError, ssl.SSLError):
+            pass  # it was the other end that went, or broke it off
+        except trio.ClosedResourceError:
+            pass  # it was this one
+        finally:
+            await trio.aclose_forcefully(self.transport)
+            self._finished.set()
+
+    async def finish(self) -> None:
+        """Misbehave no more: read on until the other end has gone, as it must."""
+        self._misbehaving.cancel()
+        await self._finished.wait()
+
+    async def _misbehave(self) -> None:
+        if not self.behaviour.in_handshake:
+            await self.handshake()
+            await self.hear(self._hears)
+            await self.send(self.encrypt(self._says))
+        await self.behaviour.script(self)
+
+
+@attrs.frozen
+class RogueConnection:
+    """A `TLSStream` whose peer is a `RoguePeer`.
+
+    As an async context manager it gives the stream, and closes it as
+    ``async with stream:`` does. Afterwards the peer has seen all there was.
+    """
+
+    stream: TLSStream[Any]
+    peer: RoguePeer
+
+    async def __aenter__(self) -> TLSStream[Any]:
+        """Give the stream."""
+        return self.stream
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the stream."""
+        try:
+            await self.stream.__aexit__(exc_type, exc_value, traceback)
+        finally:
+            with trio.CancelScope(shield=True):  # the stream is closed: it is short
+                await self.peer.finish()
+
+
+async def connect_rogue(
+    nursery: trio.Nursery,
+    name: str,
+    *,
+    server_side: bool = True,
+    transport: Literal["memory", "tcp"] = "memory",
+    hears: int = 0,
+    says: bytes = b"",
+    policy: ShutdownPolicy = ShutdownPolicy(),
+    https_compatible: bool = False,
+    context: ssl.SSLContext | None = None,
+    **options: Unpack[ContextOptions],
+) -> RogueConnection:
+    """Connect a new TLSStream, which has not shaken hands yet, to a rogue peer.
+
+    Args:
+      nursery: Where the peer runs.
+      name: What it does: a key of `BEHAVIOURS`.
+      server_side: Whether the peer is the server. Default: True.
+      transport: ``"memory"`` or ``"tcp"``. Default: memory.
+      hears: As for `RoguePeer`.
+      says: As for `RoguePeer`.
+      policy: Of the stream.
+      https_compatible: Of the stream.
+      context: Of the stream. Default: one that suits the peer's.
+      **options: See `ContextOptions`.
+
+    Cancellation:
+      Nothing is left open.
+
+    Raises:
+      ValueError: there is no such behaviour. The message names those there are.
+    """
+    behaviour(name)  # before anything is open
+    ours, theirs = (
+        memory_transports() if transport == "memory" else await tcp_transports()
+    )
+    peer = RoguePeer(
+        name, theirs, server_side=server_side, hears=hears, says=says, **options
+    )
+    if context is None:
+        context = (client_context if server_side else server_context)(**options)
+    stream = TLSStream[Any](
+        ours,
+        context,
+        server_hostname=NAME if server_side else None,
+        server_side=not server_side,
+        policy=policy,
+        https_compatible=https_compatible,
+    )
+    watch(stream, peer)
+    nursery.start_soon(peer.run)
+    return RogueConnection(stream, peer)
+
+
+async def serve_rogue(
+    name: str,
+    *,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    hears: int = 0,
+    says: bytes = b"",
+    task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
+    **options: Unpack[ContextOptions],
+) -> NoReturn:
+    """Be a rogue server, for clients of any kind, until cancelled.
+
+    Args:
+      name: What it does: a key of `BEHAVIOURS`.
+      port: Where. Default: any that is free.
+      host: An address of this machine. Default: ``"127.0.0.1"``.
+      hears: As for `RoguePeer`: wait for a request of at least so many bytes.
+      says: As for `RoguePeer`: the answer to it.
+      task_status: Gets ``(host, port)`` when it listens.
+      **options: See `ContextOptions`.
+
+    Raises:
+      ValueError: there is no such behaviour. The message names those there are.
+      OSError: the port cannot be had.
+    """
+    behaviour(name)
+
+    async def handle(transport: trio.SocketStream) -> None:
+        await RoguePeer(name, transport, hears=hears, says=says, **options).run()
+
+    listeners = await trio.open_tcp_listeners(port, host=host)
+    task_status.started(listeners[0].socket.getsockname()[:2])
+    await trio.serve_listeners(handle, listeners)

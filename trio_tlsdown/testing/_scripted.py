@@ -1,0 +1,252 @@
+"""A TLS peer that does what a test tells it, one step at a time."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import itertools
+import os
+import ssl
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Literal, Unpack
+
+import trio
+
+from ._certificates import NAME, ContextOptions, client_context, server_context
+from ._forge import RecordForge
+from ._transports import reset
+
+MAX_RECORD: Final = 2**14  # bytes of plaintext: RFC 9846 section 5.1
+WARNING: Final = 1
+CLOSE_NOTIFY: Final = 0
+
+
+@functools.cache
+def _key_logs() -> Iterator[Path]:
+    """Names for key logs, which go away with the process."""
+    directory = tempfile.TemporaryDirectory(prefix="trio_tlsdown-")
+    atexit.register(directory.cleanup)
+    return (Path(directory.name, str(number)) for number in itertools.count())
+
+
+class ScriptedPeer:
+    """A party whose ciphertext is in the hands of a test.
+
+    It shakes hands with OpenSSL. From then on each record is made when the test
+    wants it, is sent as the test wants it (whole, cut, twice, behind another), and
+    may be one that no TLS library would send.
+
+    Args:
+      transport: Where the bytes go. Closing it is the test's affair, too.
+      server_side: Whether this is the server.
+      **options: See `ContextOptions`.
+    """
+
+    received: bytearray
+    """The plaintext that came so far."""
+
+    close_notify_sent: bool
+    """Whether a `close_notify` that was made has been sent."""
+
+    close_notify_received: bool
+    """Whether one came. What follows it is not read any more."""
+
+    transport_end: Literal["FIN", "reset"] | None
+    """How the transport ended, as this peer saw it."""
+
+    error: ssl.SSLError | None
+    """What broke TLS, such as a fatal alert that came."""
+
+    def __init__(
+        self,
+        transport: trio.abc.Stream,
+        *,
+        server_side: bool,
+        **options: Unpack[ContextOptions],
+    ) -> None:
+        context = (server_context if server_side else client_context)(**options)
+        self._key_log = next(_key_logs())
+        context.keylog_filename = os.fspath(self._key_log)
+        self._forge = RecordForge(
+            context,
+            server_side=server_side,
+            server_hostname=None if server_side else NAME,
+        )
+        self._close_notify_made = False
+        self.transport = transport
+        self.server_side = server_side
+        self.received = bytearray()
+        self.close_notify_sent = False
+        self.close_notify_received = False
+        self.transport_end = None
+        self.error = None
+
+    def __repr__(self) -> str:
+        """Name the side."""
+        side = "server" if self.server_side else "client"
+        return f"<{type(self).__name__}, the {side}>"
+
+    # Opening:
+
+    async def handshake(self) -> None:
+        """Shake hands.
+
+        Raises:
+          ssl.SSLError: TLS failed; the alert for it has been sent.
+          trio.BrokenResourceError: the transport ended or failed.
+        """
+        try:
+            while not self.step_of_handshake():
+                await self.send(self.flight())
+                await self.receive_ciphertext()
+            await self.send(self.flight())
+            self._forge.take_over()
+            self._decrypt()  # data may have come along with the last flight
+        except ssl.SSLError:
+            await self.send(self.flight())
+            raise
+        finally:
+            self._key_log.unlink(missing_ok=True)
+
+    def step_of_handshake(self) -> bool:
+        """Go as far as what came allows; whether the handshake is done.
+
+        Raises:
+          ssl.SSLError: TLS failed.
+        """
+        try:
+            self._forge.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError as exc:
+            self.error = exc
+            raise
+        return True
+
+    def flight(self) -> bytes:
+        """What OpenSSL has to send: a flight of the handshake, or its alert."""
+        return self._forge.output()
+
+    # Records, for `send`:
+
+    def encrypt(self, data: bytes) -> bytes:
+        """Application data, in as many records as it takes."""
+        return b"".join(
+            self._forge.data(data[start : start + MAX_RECORD])
+            for start in range(0, len(data), MAX_RECORD)
+        )
+
+    def close_notify(self, *, level: int = WARNING) -> bytes:
+        """A close_notify alert. *level*: 1 (a warning, as it should be) or 2."""
+        self._close_notify_made = True
+        return self.alert(level, CLOSE_NOTIFY)
+
+    def alert(self, level: int, description: int) -> bytes:
+        """Any alert. *level*: 1 for a warning, 2 for fatal."""
+        return self._forge.alert(level, description)
+
+    def record(self, content_type: int, payload: bytes) -> bytes:
+        """Any record: `RecordForge.record`."""
+        return self._forge.record(content_type, payload)
+
+    def tampered(self) -> bytes:
+        """A record that was changed on its way."""
+        return self._forge.tampered()
+
+    # Sending and receiving:
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes as they are.
+
+        Raises:
+          trio.BrokenResourceError: the transport failed.
+        """
+        if data:
+            await self.transport.send_all(data)
+            self.close_notify_sent = self._close_notify_made
+
+    async def receive_ciphertext(self) -> None:
+        """Receive once, and leave what came to OpenSSL.
+
+        Raises:
+          trio.BrokenResourceError: the transport ended or failed.
+        """
+        try:
+            ciphertext = await self.transport.receive_some()
+        except trio.BrokenResourceError:
+            self.transport_end = "reset"
+            raise
+        if not ciphertext:
+            self.transport_end = "FIN"
+            raise trio.BrokenResourceError("the transport has ended")
+        self._forge.feed(ciphertext)
+
+    async def receive(self) -> bool:
+        """Receive once, and decrypt what came.
+
+        Returns:
+          Whether more can come: the transport has not ended.
+        """
+        try:
+            await self.receive_ciphertext()
+        except trio.BrokenResourceError:
+            return False
+        self._decrypt()
+        return True
+
+    async def hear(self, size: int) -> None:
+        """Receive until *size* bytes of plaintext have come in all.
+
+        Raises:
+          trio.BrokenResourceError: they will not come.
+        """
+        while len(self.received) < size:
+            await self._go_on()
+
+    async def hear_close_notify(self) -> None:
+        """Receive until close_notify came.
+
+        Raises:
+          trio.BrokenResourceError: it will not come.
+        """
+        while not self.close_notify_received:
+            await self._go_on()
+
+    async def hear_to_end(self) -> bool:
+        """Receive until the transport ends; whether it was a FIN."""
+        while await self.receive():
+            pass
+        return self.transport_end == "FIN"
+
+    async def _go_on(self) -> None:
+        if self.close_notify_received or self.error or not await self.receive():
+            raise trio.BrokenResourceError("the peer has ended before")
+
+    def _decrypt(self) -> None:
+        while not self.close_notify_received and self.error is None:
+            try:
+                data = self._forge.tls.read(MAX_RECORD)
+            except ssl.SSLWantReadError:
+                return
+            except ssl.SSLError as exc:
+                self.error = exc
+                return
+            self.received += data
+            self.close_notify_received = not data
+
+    # The transport:
+
+    async def cut(self) -> None:
+        """End the transport in this direction: FIN, whatever was said before."""
+        assert isinstance(self.transport, trio.abc.HalfCloseableStream)
+        await self.transport.send_eof()
+
+    async def close(self) -> None:
+        """Close the transport. On TCP that is a reset if something is unread."""
+        await self.transport.aclose()
+
+    async def reset(self) -> None:
+        """Reset the transport."""
+        await reset(self.transport)
