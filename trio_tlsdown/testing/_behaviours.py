@@ -26,7 +26,8 @@ INTERNAL_ERROR: Final = 80
 USER_CANCELED: Final = 90
 
 LATE: Final = 3.0  # seconds: within the timeout of a ShutdownPolicy
-DRIP: Final = 0.05  # seconds a byte
+DRIP: Final = 0.05  # seconds from drop to drop
+DROP: Final = 1  # byte
 FLOOD: Final = 2**24  # bytes
 CHUNK: Final = 2**14  # bytes
 CLEAR_TEXT: Final = b"220 clear text\r\n"
@@ -190,9 +191,11 @@ async def slow_drip(peer: ScriptedPeer) -> None:
 
     So does a link that is very bad, and a client that means to keep a server busy.
     """
-    for byte in peer.encrypt(b"drip") + peer.close_notify():
-        await peer.send(bytes([byte]))
+    rest = peer.encrypt(b"drip") + peer.close_notify()
+    while rest:
+        await peer.send(rest[:DROP])
         await trio.sleep(DRIP)
+        rest = rest[DROP:]
 
 
 @_after_handshake

@@ -33,6 +33,7 @@ class Cancellation(trio.abc.Instrument):
         self._left = point
         self._scope = trio.CancelScope()
         self._task: trio.lowlevel.Task | None = None
+        self._outside: list[trio.Nursery] = []
 
     @property
     def cancelled(self) -> bool:
@@ -49,6 +50,7 @@ class Cancellation(trio.abc.Instrument):
         if self._task is not None:
             raise RuntimeError("a cancellation can be entered once")
         self._task = trio.lowlevel.current_task()
+        self._outside = list(self._task.child_nurseries)
         self._scope.__enter__()
         trio.lowlevel.add_instrument(self)
         self._count()  # before the first step
@@ -75,12 +77,12 @@ class Cancellation(trio.abc.Instrument):
             self._count()
 
     def _concerns(self, task: trio.lowlevel.Task) -> bool:
-        # The task that entered, and those that it has started inside.
-        current: trio.lowlevel.Task | None = task
-        while current is not None and current is not self._task:
-            nursery = current.parent_nursery
-            current = None if nursery is None else nursery.parent_task
-        return current is not None
+        while task is not self._task:
+            nursery = task.parent_nursery
+            if nursery is None or nursery in self._outside:
+                return False
+            task = nursery.parent_task
+        return True
 
     def _count(self) -> None:
         if self._left == 0:
@@ -96,9 +98,9 @@ Scenario: TypeAlias = (
 async def cancel_everywhere(scenario: Scenario) -> int:
     """Run a scenario again and again, cancelled at each point where it can be.
 
-    A point is each moment when its task, or a child of that, begins to wait or
-    goes on. The scenario says which part is cancelled, and checks behind it what has
-    to hold wherever that happened::
+    A point is each moment when its task, or one that it has started inside that
+    part, begins to wait or goes on. The scenario says which part is cancelled, and
+    checks behind it what has to hold wherever that happened::
 
         async def scenario(cancellation):
             client, server = await memory_tls_pair()

@@ -71,6 +71,7 @@ class RoguePeer(ScriptedPeer):
         except trio.ClosedResourceError:
             pass  # it was this one
         finally:
+            self.end_key_log()
             await trio.aclose_forcefully(self.transport)
             self._finished.set()
 
@@ -88,15 +89,16 @@ class RoguePeer(ScriptedPeer):
 
 
 @attrs.frozen
-class RogueConnection:
+class RogueConnection(trio.abc.AsyncResource):
     """A `TLSStream` whose peer is a `RoguePeer`.
 
-    As an async context manager it gives the stream, and closes it as
+    As an async context manager it gives the stream, and ends it as
     ``async with stream:`` does. Afterwards the peer has seen all there was.
     """
 
     stream: TLSStream[Any]
     peer: RoguePeer
+    _transport: trio.abc.Stream
 
     async def __aenter__(self) -> TLSStream[Any]:
         """Give the stream."""
@@ -108,11 +110,24 @@ class RogueConnection:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the stream."""
+        """Close the stream if the block ended normally, else abort it."""
+        if exc_type is None:
+            await self.aclose()
+        else:
+            await trio.aclose_forcefully(self)
+
+    async def aclose(self) -> None:
+        """Close the stream, and let the peer read what is left.
+
+        Cancellation:
+          The stream is aborted.
+        """
         try:
-            await self.stream.__aexit__(exc_type, exc_value, traceback)
+            await self.stream.aclose()
         finally:
-            with trio.CancelScope(shield=True):  # the stream is closed: it is short
+            with trio.CancelScope(shield=True):  # short: there is nobody to wait for
+                # It may have been unwrapped.
+                await trio.aclose_forcefully(self._transport)
                 await self.peer.finish()
 
 
@@ -168,7 +183,7 @@ async def connect_rogue(
     )
     watch(stream, peer)
     nursery.start_soon(peer.run)
-    return RogueConnection(stream, peer)
+    return RogueConnection(stream, peer, ours)
 
 
 async def serve_rogue(

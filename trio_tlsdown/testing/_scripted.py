@@ -66,11 +66,11 @@ class ScriptedPeer:
         server_side: bool,
         **options: Unpack[ContextOptions],
     ) -> None:
-        context = (server_context if server_side else client_context)(**options)
+        self._context = (server_context if server_side else client_context)(**options)
         self._key_log = next(_key_logs())
-        context.keylog_filename = os.fspath(self._key_log)
+        self._context.keylog_filename = os.fspath(self._key_log)
         self._forge = RecordForge(
-            context,
+            self._context,
             server_side=server_side,
             server_hostname=None if server_side else NAME,
         )
@@ -108,7 +108,12 @@ class ScriptedPeer:
             await self.send(self.flight())
             raise
         finally:
-            self._key_log.unlink(missing_ok=True)
+            self.end_key_log()
+
+    def end_key_log(self) -> None:
+        """Close and remove the file with the keys; `handshake` does so by itself."""
+        self._context.keylog_filename = None  # type: ignore[assignment]  # typeshed
+        self._key_log.unlink(missing_ok=True)
 
     def step_of_handshake(self) -> bool:
         """Go as far as what came allows; whether the handshake is done.
