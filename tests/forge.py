@@ -92,5 +92,6 @@ def _expand(secret: bytes, label: bytes, length: int) -> bytes:
 def logs_its_keys(context: ssl.SSLContext, keys: Path) -> ssl.SSLContext:
     """Make a session of *context* one that can be forged."""
     context.keylog_filename = str(keys)
-    context.num_tickets = 0  # they would take up sequence numbers
+    if context.protocol is ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = 0  # they would take up sequence numbers
     return context

@@ -6,6 +6,7 @@ until it gets through.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
@@ -39,6 +40,8 @@ class Steps(trio.abc.Stream):
                 await trio.lowlevel.checkpoint()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.slow:  # then nobody knows any more whether a part of it left
+            assert trio.current_effective_deadline() > -math.inf, "sent too late"
         await self._step()
         if self.stuck:
             await self.unstick.wait()
@@ -47,6 +50,7 @@ class Steps(trio.abc.Stream):
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
+        await self.unstick.wait()
         await self._step()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -66,6 +70,11 @@ class Steps(trio.abc.Stream):
 class Stepped:
     stream: TLSStream[Steps]
     peer: TLSStream[Any]
+
+    async def hold_the_turn_to_send(self) -> None:
+        """Begin to; the transport's `unstick` ends it some steps later."""
+        wire = self.stream._connection.wire
+        await wire.wait_send_all_might_not_block()
 
 
 @asynccontextmanager
@@ -116,10 +125,9 @@ async def test_a_close_notify_is_reported_sent_only_if_the_peer_gets_it(
         async with stepped(tls) as pair:
             async with trio.open_nursery() as nursery:
                 if lock_is_held:
-                    nursery.start_soon(
-                        pair.stream._connection.wire.wait_send_all_might_not_block
-                    )
-                    await trio.lowlevel.checkpoint()
+                    nursery.start_soon(pair.hold_the_turn_to_send)
+                    await trio.testing.wait_all_tasks_blocked()
+                    pair.stream.transport_stream.unstick.set()
                 cancelled = await cancelled_at(
                     step, lambda: ENDINGS[ending](pair.stream)
                 )
@@ -158,6 +166,23 @@ async def test_a_second_half_close_does_not_pretend(tls: Maker) -> None:
 
     await each_step(attempt, at_least=3)
     assert outcomes == {"broken", "sent"}
+
+
+async def test_a_half_close_that_is_cancelled_before_its_turn_is_sent_by_the_next(
+    tls: Maker,
+) -> None:
+    async with stepped(tls) as pair, trio.open_nursery() as nursery:
+        nursery.start_soon(pair.hold_the_turn_to_send)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.CancelScope() as scope:
+            nursery.start_soon(cancel_when_blocked, scope)
+            await pair.stream.send_eof(allow_tls12=True)
+        assert scope.cancelled_caught
+        assert not pair.stream.report.close_notify_sent
+        pair.stream.transport_stream.unstick.set()
+        await pair.stream.send_eof(allow_tls12=True)
+        assert pair.stream.report.close_notify_sent
+        assert await peer_saw_close_notify(pair.peer)
 
 
 async def test_a_cancelled_receive_loses_nothing(tls: Maker) -> None:
