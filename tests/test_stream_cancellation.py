@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 import attrs
@@ -16,13 +17,16 @@ import pytest
 import trio
 import trio.testing
 
-from trio_tlsdown import ShutdownOutcome, TLSStream
+from trio_tlsdown import ShutdownOutcome, TLSFailedError, TLSStream
 
 from .support import Maker, cancel_when_blocked, cancelled_at, each_step
 
 MemoryTransport: TypeAlias = trio.StapledStream[
     trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream
 ]
+
+# Application data under keys that nobody has.
+NO_RECORD = b"\x17\x03\x03\x00\x20" + bytes(32)
 
 
 class Steps(trio.abc.Stream):
@@ -183,6 +187,57 @@ async def test_a_half_close_that_is_cancelled_before_its_turn_is_sent_by_the_nex
         await pair.stream.send_eof(allow_tls12=True)
         assert pair.stream.report.close_notify_sent
         assert await peer_saw_close_notify(pair.peer)
+
+
+async def test_what_another_task_has_sent_is_not_taken_for_our_close_notify(
+    tls: Maker,
+) -> None:
+    """It was on its way when the alert was made, and the alert waited behind it."""
+    async with stepped(tls) as pair, trio.open_nursery() as nursery:
+        pair.stream.transport_stream.stuck = True
+        pair.stream._engine.encrypt(b"an answer of TLS")
+        nursery.start_soon(pair.stream._connection.flush)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.CancelScope() as scope:
+            nursery.start_soon(cancel_when_blocked, scope)
+            await pair.stream.send_eof(allow_tls12=True)
+        pair.stream.transport_stream.unstick.set()
+        assert await pair.peer.receive_some() == b"an answer of TLS"
+        await trio.testing.wait_all_tasks_blocked()
+        assert pair.stream.report.close_notify_sent is await peer_saw_close_notify(
+            pair.peer
+        )
+
+
+async def test_a_close_notify_that_waits_for_its_turn_leaves_although_tls_fails(
+    tls: Maker,
+) -> None:
+    """And is reported: the peer gets it ahead of the fatal alert."""
+    async with stepped(tls) as pair, trio.open_nursery() as nursery:
+        nursery.start_soon(pair.hold_the_turn_to_send)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(partial(pair.stream.send_eof, allow_tls12=True))
+        await trio.testing.wait_all_tasks_blocked()
+        await pair.peer.transport_stream.send_all(NO_RECORD)
+        with pytest.raises(TLSFailedError):
+            await pair.stream.receive_some()
+        assert not pair.stream.report.close_notify_sent
+        pair.stream.transport_stream.unstick.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await peer_saw_close_notify(pair.peer)
+        assert pair.stream.report.close_notify_sent
+        assert pair.stream.report.outcome is ShutdownOutcome.FAILED
+
+
+async def test_a_goodbye_on_tcp_waits_for_its_turn_too(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    async with a._connection.wire._turn:
+        assert not a._connection.send_close_notify_nowait()
+        assert not a.report.close_notify_sent
+    await a.aclose()
+    assert a.report.close_notify_sent
+    assert await b.receive_some() == b""
+    await b.aclose()
 
 
 async def test_a_cancelled_receive_loses_nothing(tls: Maker) -> None:
