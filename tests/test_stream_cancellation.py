@@ -229,6 +229,42 @@ async def test_a_close_notify_that_waits_for_its_turn_leaves_although_tls_fails(
         assert pair.stream.report.outcome is ShutdownOutcome.FAILED
 
 
+@pytest.mark.parametrize("fails_first", [False, True])
+async def test_nothing_follows_a_record_that_was_cut(
+    tls: Maker, autojump_clock: trio.testing.MockClock, *, fails_first: bool
+) -> None:
+    """Neither an alert nor a close_notify: the peer would take them for its rest."""
+    autojump_clock.autojump_threshold = 0.05
+    a, b = await tls.pair("tcp")
+    theirs = b.transport_stream
+    async with trio.open_nursery() as nursery:
+
+        async def fail() -> None:
+            await theirs.send_all(NO_RECORD)
+            with pytest.raises(TLSFailedError):
+                await a.receive_some()
+
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as cancelled:
+                cancelled.start_soon(a.send_all, bytes(20_000_000))
+                await trio.sleep(1)
+                if fails_first:
+                    await fail()
+                scope.cancel()
+        with trio.move_on_after(1):  # the kernel's buffers are emptied
+            while True:
+                await theirs.receive_some()
+        if not fails_first:
+            await fail()
+        await a.aclose()
+        nursery.cancel_scope.cancel()
+    follows = await theirs.receive_some()
+    await trio.aclose_forcefully(b)
+    assert follows == b""
+    assert a.report.outcome is ShutdownOutcome.FAILED
+    assert not a.report.close_notify_sent
+
+
 async def test_a_goodbye_on_tcp_waits_for_its_turn_too(tls: Maker) -> None:
     a, b = await tls.pair("tcp")
     async with a._connection.wire._turn:
