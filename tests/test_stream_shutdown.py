@@ -407,6 +407,20 @@ async def test_a_shutdown_that_waits_goes_on_where_one_that_did_not_stopped(
     await b.aclose()
 
 
+async def test_a_shutdown_that_has_nothing_to_do_is_a_checkpoint(tls: Maker) -> None:
+    a, b = await tls.pair()
+    await a.shutdown(wait=False)
+    with trio.testing.assert_checkpoints():
+        await a.shutdown(wait=False)
+    await b.shutdown()
+    with trio.testing.assert_checkpoints():
+        assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
+    with trio.testing.assert_checkpoints():
+        assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+    await b.aclose()
+
+
 async def test_a_shutdown_takes_over_from_one_that_was_cancelled(tls: Maker) -> None:
     a, b = await tls.pair()
     async with trio.open_nursery() as nursery:
