@@ -240,3 +240,22 @@ async def test_a_handshake_that_drips_does_not_hold_an_ending_beyond_its_timeout
     assert a.report.outcome is ShutdownOutcome.ABORTED
     assert not a.report.secure
     await trio.aclose_forcefully(a)
+
+
+async def test_a_reader_gets_its_data_although_an_answer_of_tls_cannot_leave(
+    keys: Path, autojump_clock: MockClock
+) -> None:
+    """Else a peer that first writes all, then reads, would wait for us for ever."""
+    async with client_and_hostile_server(keys) as (client, server):
+        client.transport_stream.send_stream.send_all_hook = trio.sleep_forever
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_all, b"nobody takes this yet")
+            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(2):
+                update = server.forger.key_update(asks_for_ours=True)
+                await server.transport.send_all(update)
+            await server.transport.send_all(server.forger.data(b"all I have to say"))
+            with trio.move_on_after(1) as scope:
+                assert await client.receive_some() == b"all I have to say"
+            nursery.cancel_scope.cancel()
+        assert not scope.cancelled_caught
