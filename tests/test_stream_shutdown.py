@@ -558,6 +558,32 @@ async def test_unwrap_does_not_lose_data_that_come_meanwhile(tls: Maker) -> None
         await a.unwrap()
 
 
+@pytest.mark.parametrize("reader_first", [True, False])
+async def test_what_a_parked_reader_is_about_to_get_is_not_unread(
+    tls: Maker, *, reader_first: bool
+) -> None:
+    async with tls.client_and_bare_server() as (a, peer):
+        received: list[bytes] = []
+        unread: list[UnreadDataError] = []
+
+        async def read() -> None:
+            received.append(await a.receive_some())
+
+        async def unwrap() -> None:
+            try:
+                await a.unwrap()
+            except UnreadDataError as exc:
+                unread.append(exc)
+
+        async with trio.open_nursery() as nursery:
+            for task in (read, unwrap) if reader_first else (unwrap, read):
+                nursery.start_soon(task)
+                await trio.testing.wait_all_tasks_blocked()
+            await peer.send(peer.encrypt(b"late") + peer.close_notify())
+        assert received == [b"late"]
+        assert unread == []
+
+
 async def test_unwrap_raises_what_ended_the_connection_instead(
     tls: Maker, autojump_clock: MockClock
 ) -> None:
