@@ -426,6 +426,36 @@ async def test_what_arrives_while_we_close_is_not_taken_in(tls: Maker) -> None:
     assert pair.stream.report.discarded == 0
 
 
+async def test_what_was_reported_as_discarded_is_not_read_afterwards(
+    tls: Maker,
+) -> None:
+    """The reader is woken by the data, and the stream is closed before it runs."""
+    async with stepped(tls) as pair:
+        pair.stream.transport_stream.slow = False
+        received: list[bytes] = []
+        discarded: list[int] = []
+
+        async def end() -> None:
+            await pair.stream.shutdown()
+            await pair.stream.aclose()
+            discarded.append(pair.stream.report.discarded)
+
+        async def read() -> None:
+            with suppress(trio.ClosedResourceError):
+                received.append(await pair.stream.receive_some())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            pair.peer._engine.encrypt(b"data")
+            pair.peer._engine.encrypt_close_notify()
+            await pair.peer._connection.flush()
+        assert len(b"".join(received)) + discarded[0] == len(b"data")
+        assert discarded == [pair.stream.report.discarded]
+
+
 async def test_a_second_aclose_that_is_cancelled_ends_the_first(tls: Maker) -> None:
     async with stepped(tls) as pair, trio.open_nursery() as nursery:
         pair.stream.transport_stream.stuck = True
