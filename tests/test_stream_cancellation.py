@@ -37,6 +37,7 @@ class Steps(trio.abc.Stream):
         self.slow = False
         self.stuck = False
         self.unstick = trio.Event()
+        self.closed_at_once = False
 
     async def _step(self) -> None:
         if self.slow:
@@ -65,6 +66,7 @@ class Steps(trio.abc.Stream):
         return data
 
     async def aclose(self) -> None:
+        self.closed_at_once = trio.current_effective_deadline() == -math.inf
         # No checkpoint, as Trio's rules would have it: who relies on one?
         self.inner.send_stream.close()
         self.inner.receive_stream.close()
@@ -408,6 +410,49 @@ async def test_a_cancelled_aclose_has_closed(tls: Maker) -> None:
             return cancelled
 
     await each_step(attempt, at_least=3)
+
+
+async def test_a_transport_that_took_no_goodbye_is_closed_at_once(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It may be a stream that would say goodbye itself, to the same deaf peer."""
+    async with stepped(tls) as pair:
+        await pair.stream.aclose()
+        assert not pair.stream.transport_stream.closed_at_once
+    async with stepped(tls) as pair:
+        pair.stream.transport_stream.stuck = True
+        await pair.stream.aclose()
+        assert trio.current_time() == 5
+        assert pair.stream.transport_stream.closed_at_once
+
+
+async def test_a_stream_that_is_closed_while_a_reader_is_about_to_take_gives_nothing(
+    tls: Maker,
+) -> None:
+    """So that what the report says is discarded stays so."""
+    a, b = await tls.pair()
+    await b.send_all(b"data")
+    await a.receive_some(1)
+
+    class CloseAtSecondStep(trio.abc.Instrument):
+        steps = 0
+
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            if task is me:
+                self.steps += 1
+                if self.steps == 2:
+                    a._connection.closing()
+
+    me = trio.lowlevel.current_task()
+    instrument = CloseAtSecondStep()
+    trio.lowlevel.add_instrument(instrument)
+    await trio.lowlevel.checkpoint()
+    with pytest.raises(trio.ClosedResourceError):
+        await a.receive_some()
+    trio.lowlevel.remove_instrument(instrument)
+    assert a.report.discarded == len(b"ata")
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
 
 
 async def test_what_arrives_while_we_close_is_not_taken_in(tls: Maker) -> None:

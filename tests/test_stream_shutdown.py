@@ -18,6 +18,8 @@ from trio_tlsdown import (
     ShutdownReport,
     TLSFailedError,
     TLSStream,
+    TraceEvent,
+    TraceKind,
     TransportBrokenError,
     TruncatedError,
     UnreadDataError,
@@ -370,6 +372,45 @@ async def test_a_reader_that_has_ended_does_not_make_shutdown_wait(
     await trio.aclose_forcefully(b)
 
 
+async def test_a_task_that_read_and_then_shuts_down_waits_for_no_reader(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    a, b = await tls.pair(client={"policy": ShutdownPolicy(max_unread=10)})
+    await b.send_all(b"x" * 100)
+    await a.receive_some(1)
+    assert (await a.shutdown()).outcome is ShutdownOutcome.ABORTED
+    assert trio.current_time() == 0
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_a_reader_that_comes_back_is_noticed_at_once(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    a, b = await tls.pair(client={"policy": ShutdownPolicy(max_unread=10)})
+    await b.send_all(b"x")
+
+    async def read_twice() -> None:
+        await a.receive_some()
+        await trio.sleep(0.03125)
+        assert await a.receive_some() == b"y" * 100
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_twice)
+        await trio.testing.wait_all_tasks_blocked()
+        await b.send_all(b"y" * 100)
+
+        async def goodbye() -> None:
+            await trio.sleep(0.015625)  # so that it is behind the data, apart
+            await b.shutdown()
+
+        nursery.start_soon(goodbye)
+        assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
+        assert trio.current_time() == 0.03125
+    await a.aclose()
+    await b.aclose()
+
+
 # Several tasks:
 
 
@@ -475,7 +516,8 @@ async def test_shutdown_while_another_task_sends_is_misuse_and_changes_nothing(
         for end in (a.shutdown, a.send_eof, a.unwrap):
             with pytest.raises(trio.BusyResourceError, match="another task"):
                 await end()
-        assert a.report == before
+        await trio.sleep(1)
+        assert a.report == before  # nor does the time of an ending run
         assert await b.receive_some() == b"x" * 100
     await trio.aclose_forcefully(a)
     await trio.aclose_forcefully(b)
@@ -617,13 +659,32 @@ async def test_after_an_unwrap_closing_and_aborting_leave_the_transport_alone(
 async def test_unwrap_with_no_time_at_all_is_fine_when_both_alerts_have_crossed(
     tls: Maker,
 ) -> None:
-    a, b = await tls.pair(client={"policy": ShutdownPolicy(timeout=0)})
+    events: list[TraceEvent] = []
+    policy = ShutdownPolicy(timeout=0)
+    a, b = await tls.pair(client={"policy": policy, "trace": events.append})
     await b.send_eof(allow_tls12=True)
     await a.send_eof(allow_tls12=True)
     assert await a.receive_some() == b""
     await a.unwrap()
     assert a.report.outcome is ShutdownOutcome.COMPLETE
+    assert TraceKind.CANCELLED not in [event.kind for event in events]
     await trio.aclose_forcefully(b)
+
+
+async def test_unwrap_says_closed_when_another_task_closes_meanwhile(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair()
+    async with trio.open_nursery() as nursery:
+
+        async def unwrap() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await a.unwrap()
+
+        nursery.start_soon(unwrap)
+        await trio.testing.wait_all_tasks_blocked()
+        await a.aclose()
+    await b.aclose()
 
 
 async def test_aclose_ends_a_shutdown_that_waits_for_a_busy_reader(
@@ -645,6 +706,7 @@ async def test_aclose_ends_a_shutdown_that_waits_for_a_busy_reader(
             closing.start_soon(a.shutdown)
             await trio.testing.wait_all_tasks_blocked()
             await a.aclose()
+        assert trio.current_time() == 0
         nursery.cancel_scope.cancel()
     assert a.report.outcome is ShutdownOutcome.SENT
     await b.aclose()
