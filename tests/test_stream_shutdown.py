@@ -104,11 +104,15 @@ async def test_tls12_refuses_to_half_close_unless_it_is_told_to(
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), version=st.sampled_from(sorted(VERSIONS)))
+@given(
+    data=st.data(),
+    version=st.sampled_from(sorted(VERSIONS)),
+    transport=st.sampled_from(["memory", "tcp"]),
+)
 async def test_half_close_is_lossless_for_a_reader_in_another_task(
-    data: st.DataObject, version: str
+    data: st.DataObject, version: str, transport: str
 ) -> None:
-    async with Maker(version).client_and_bare_server() as (a, peer):
+    async with Maker(version).client_and_bare_server(transport) as (a, peer):
         messages = data.draw(st.lists(st.binary(min_size=1, max_size=100), max_size=5))
         ciphertext = b"".join(map(peer.encrypt, messages)) + peer.close_notify()
         cuts = data.draw(st.sets(st.integers(1, len(ciphertext) - 1)))
