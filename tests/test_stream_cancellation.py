@@ -214,12 +214,17 @@ async def test_what_another_task_has_sent_is_not_taken_for_our_close_notify(
         with trio.CancelScope() as scope:
             nursery.start_soon(cancel_when_blocked, scope)
             await pair.stream.send_eof(allow_tls12=True)
-        pair.stream.transport_stream.unstick.set()
+        first = pair.stream.transport_stream.unstick
+        pair.stream.transport_stream.unstick = trio.Event()
+        first.set()
         assert await pair.peer.receive_some() == b"an answer of TLS"
         await trio.testing.wait_all_tasks_blocked()
-        assert pair.stream.report.close_notify_sent is await peer_saw_close_notify(
-            pair.peer
-        )
+        assert not await peer_saw_close_notify(pair.peer)
+        assert pair.stream.report.outcome is ShutdownOutcome.OPEN
+        pair.stream.transport_stream.unstick.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await peer_saw_close_notify(pair.peer)
+        assert pair.stream.report.close_notify_sent
 
 
 async def test_a_close_notify_that_waits_for_its_turn_leaves_although_tls_fails(

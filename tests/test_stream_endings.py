@@ -232,6 +232,21 @@ async def test_closing_again_does_nothing(tls: Maker) -> None:
     await b.aclose()
 
 
+async def test_an_ending_takes_from_the_peers_goodbye_until_we_close(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    a, b = await tls.pair()
+    await trio.sleep(1)
+    assert a.report.elapsed == 0
+    await b.aclose()
+    assert await a.receive_some() == b""
+    await trio.sleep(2)
+    assert a.report.elapsed == 2
+    await trio.aclose_forcefully(a)
+    await trio.sleep(4)
+    assert a.report.elapsed == 2
+
+
 async def test_two_tasks_may_close_and_the_second_may_abort_the_first(
     tls: Maker, autojump_clock: trio.testing.MockClock
 ) -> None:
