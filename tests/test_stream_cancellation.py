@@ -359,6 +359,21 @@ async def test_a_cancelled_send_never_looks_whole(tls: Maker) -> None:
     await each_step(attempt, at_least=9)
 
 
+async def test_a_shutdown_behind_a_record_that_was_cut_waits_for_nothing(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with stepped(tls) as pair, trio.open_nursery() as nursery:
+        pair.stream.transport_stream.stuck = True
+        with trio.CancelScope() as scope:
+            nursery.start_soon(cancel_when_blocked, scope)
+            await pair.stream.send_all(b"never whole")
+        assert scope.cancelled_caught
+        report = await pair.stream.shutdown()
+        assert trio.current_time() == 0
+        assert report.outcome is ShutdownOutcome.ABORTED
+        assert not report.secure
+
+
 async def test_receiving_goes_on_after_a_send_was_cut(tls: Maker) -> None:
     a, b = await tls.pair("lockstep")
     async with trio.open_nursery() as nursery:
