@@ -6,8 +6,10 @@ until it gets through.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 import attrs
@@ -15,13 +17,16 @@ import pytest
 import trio
 import trio.testing
 
-from trio_tlsdown import ShutdownOutcome, TLSStream
+from trio_tlsdown import ShutdownOutcome, TLSFailedError, TLSStream
 
 from .support import Maker, cancel_when_blocked, cancelled_at, each_step
 
 MemoryTransport: TypeAlias = trio.StapledStream[
     trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream
 ]
+
+# Application data under keys that nobody has.
+NO_RECORD = b"\x17\x03\x03\x00\x20" + bytes(32)
 
 
 class Steps(trio.abc.Stream):
@@ -32,6 +37,7 @@ class Steps(trio.abc.Stream):
         self.slow = False
         self.stuck = False
         self.unstick = trio.Event()
+        self.closed_at_once = False
 
     async def _step(self) -> None:
         if self.slow:
@@ -39,6 +45,8 @@ class Steps(trio.abc.Stream):
                 await trio.lowlevel.checkpoint()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.slow:  # then nobody knows any more whether a part of it left
+            assert trio.current_effective_deadline() > -math.inf, "sent too late"
         await self._step()
         if self.stuck:
             await self.unstick.wait()
@@ -47,6 +55,7 @@ class Steps(trio.abc.Stream):
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
+        await self.unstick.wait()
         await self._step()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -57,6 +66,7 @@ class Steps(trio.abc.Stream):
         return data
 
     async def aclose(self) -> None:
+        self.closed_at_once = trio.current_effective_deadline() == -math.inf
         # No checkpoint, as Trio's rules would have it: who relies on one?
         self.inner.send_stream.close()
         self.inner.receive_stream.close()
@@ -66,6 +76,14 @@ class Steps(trio.abc.Stream):
 class Stepped:
     stream: TLSStream[Steps]
     peer: TLSStream[Any]
+
+    async def hold_the_turn_to_send(self) -> None:
+        """As a task does that answers a KeyUpdate.
+
+        The transport's `unstick` ends it some steps later.
+        """
+        async with self.stream._connection.wire._turn:
+            await self.stream.transport_stream.wait_send_all_might_not_block()
 
 
 @asynccontextmanager
@@ -81,16 +99,6 @@ async def stepped(tls: Maker) -> AsyncIterator[Stepped]:
     steps.slow = False
     await trio.aclose_forcefully(stream)
     await trio.aclose_forcefully(peer)
-
-
-async def hold_the_turn(
-    stream: TLSStream[Any], task_status: trio.TaskStatus[None]
-) -> None:
-    """As a task does that receives a KeyUpdate, and sends the answer."""
-    async with stream._connection.wire._turn:
-        task_status.started()
-        for _ in range(3):
-            await trio.lowlevel.checkpoint()
 
 
 async def peer_saw_close_notify(peer: TLSStream[Any]) -> bool:
@@ -126,7 +134,9 @@ async def test_a_close_notify_is_reported_sent_only_if_the_peer_gets_it(
         async with stepped(tls) as pair:
             async with trio.open_nursery() as nursery:
                 if lock_is_held:
-                    await nursery.start(hold_the_turn, pair.stream)
+                    nursery.start_soon(pair.hold_the_turn_to_send)
+                    await trio.testing.wait_all_tasks_blocked()
+                    pair.stream.transport_stream.unstick.set()
                 cancelled = await cancelled_at(
                     step, lambda: ENDINGS[ending](pair.stream)
                 )
@@ -165,6 +175,146 @@ async def test_a_second_half_close_does_not_pretend(tls: Maker) -> None:
 
     await each_step(attempt, at_least=3)
     assert outcomes == {"broken", "sent"}
+
+
+@pytest.mark.parametrize("ending", ["send_eof", "shutdown"])
+async def test_an_ending_that_is_cancelled_before_it_began_leaves_sending_alone(
+    tls: Maker, ending: str
+) -> None:
+    async with stepped(tls) as pair:
+        assert await cancelled_at(0, lambda: ENDINGS[ending](pair.stream))
+        await pair.stream.send_all(b"on and on")
+        assert await pair.peer.receive_some() == b"on and on"
+        assert not await peer_saw_close_notify(pair.peer)
+
+
+async def test_a_half_close_that_is_cancelled_before_its_turn_is_sent_by_the_next(
+    tls: Maker,
+) -> None:
+    async with stepped(tls) as pair, trio.open_nursery() as nursery:
+        nursery.start_soon(pair.hold_the_turn_to_send)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.CancelScope() as scope:
+            nursery.start_soon(cancel_when_blocked, scope)
+            await pair.stream.send_eof(allow_tls12=True)
+        assert scope.cancelled_caught
+        assert pair.stream.report.outcome is ShutdownOutcome.OPEN
+        pair.stream.transport_stream.unstick.set()
+        await pair.stream.send_eof(allow_tls12=True)
+        assert pair.stream.report.close_notify_sent
+        assert await peer_saw_close_notify(pair.peer)
+
+
+async def test_what_another_task_has_sent_is_not_taken_for_our_close_notify(
+    tls: Maker,
+) -> None:
+    """It was on its way when send_eof() was called, which waits behind it."""
+    async with stepped(tls) as pair, trio.open_nursery() as nursery:
+        pair.stream.transport_stream.stuck = True
+        pair.stream._engine.encrypt(b"an answer of TLS")
+        nursery.start_soon(pair.stream._connection.flush)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(partial(pair.stream.send_eof, allow_tls12=True))
+        await trio.testing.wait_all_tasks_blocked()
+        first = pair.stream.transport_stream.unstick
+        pair.stream.transport_stream.unstick = trio.Event()
+        first.set()
+        assert await pair.peer.receive_some() == b"an answer of TLS"
+        await trio.testing.wait_all_tasks_blocked()
+        assert not await peer_saw_close_notify(pair.peer)
+        assert pair.stream.report.outcome is ShutdownOutcome.OPEN
+        pair.stream.transport_stream.unstick.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert await peer_saw_close_notify(pair.peer)
+        assert pair.stream.report.close_notify_sent
+
+
+async def test_a_close_notify_on_its_way_leaves_although_tls_fails(
+    tls: Maker,
+) -> None:
+    """And is reported: the peer gets it, and no alert behind it."""
+    async with stepped(tls) as pair, trio.open_nursery() as nursery:
+        pair.stream.transport_stream.stuck = True
+        nursery.start_soon(partial(pair.stream.send_eof, allow_tls12=True))
+        await trio.testing.wait_all_tasks_blocked()
+        pair.stream.transport_stream.unstick.set()
+        pair.stream.transport_stream.stuck = False
+        await pair.peer.transport_stream.send_all(NO_RECORD)
+        with pytest.raises(TLSFailedError):
+            await pair.stream.receive_some()
+        assert await peer_saw_close_notify(pair.peer)
+        assert pair.stream.report.close_notify_sent
+        assert pair.stream.report.outcome is ShutdownOutcome.FAILED
+
+
+async def test_a_close_notify_that_waits_for_its_turn_is_not_made_if_tls_fails(
+    tls: Maker,
+) -> None:
+    """The fatal alert takes its place: RFC 9846 section 6.2."""
+    async with stepped(tls) as pair, trio.open_nursery() as nursery:
+
+        async def send_eof() -> None:
+            with pytest.raises(TLSFailedError):
+                await pair.stream.send_eof(allow_tls12=True)
+
+        nursery.start_soon(pair.hold_the_turn_to_send)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(send_eof)
+        await trio.testing.wait_all_tasks_blocked()
+        await pair.peer.transport_stream.send_all(NO_RECORD)
+        with pytest.raises(TLSFailedError):
+            await pair.stream.receive_some()
+        pair.stream.transport_stream.unstick.set()
+        with pytest.raises(TLSFailedError):
+            await pair.peer.receive_some()
+        assert not pair.stream.report.close_notify_sent
+
+
+@pytest.mark.parametrize("fails_first", [False, True])
+async def test_nothing_follows_a_record_that_was_cut(
+    tls: Maker, autojump_clock: trio.testing.MockClock, *, fails_first: bool
+) -> None:
+    """Neither an alert nor a close_notify: the peer would take them for its rest."""
+    autojump_clock.autojump_threshold = 0.05
+    a, b = await tls.pair("tcp")
+    theirs = b.transport_stream
+    async with trio.open_nursery() as nursery:
+
+        async def fail() -> None:
+            await theirs.send_all(NO_RECORD)
+            with pytest.raises(TLSFailedError):
+                await a.receive_some()
+
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as cancelled:
+                cancelled.start_soon(a.send_all, bytes(20_000_000))
+                await trio.sleep(1)
+                if fails_first:
+                    await fail()
+                scope.cancel()
+        with trio.move_on_after(1):  # the kernel's buffers are emptied
+            while True:
+                await theirs.receive_some()
+        if not fails_first:
+            await fail()
+        await a.aclose()
+        nursery.cancel_scope.cancel()
+    follows = await theirs.receive_some()
+    await trio.aclose_forcefully(b)
+    assert follows == b""
+    assert a.report.outcome is ShutdownOutcome.FAILED
+    assert not a.report.close_notify_sent
+
+
+async def test_a_goodbye_on_tcp_waits_for_its_turn_too(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    async with a._connection.wire._turn:
+        assert not a._connection.send_close_notify_nowait()
+        assert a.report.outcome is ShutdownOutcome.OPEN
+    await a.aclose()
+    assert a.report.close_notify_sent
+    assert await b.receive_some() == b""
+    await b.aclose()
 
 
 async def test_a_cancelled_receive_loses_nothing(tls: Maker) -> None:
@@ -237,11 +387,28 @@ async def test_a_send_that_is_cancelled_before_its_turn_has_not_happened(
     tls: Maker, size: int
 ) -> None:
     async with stepped(tls) as pair, trio.open_nursery() as nursery:
-        await nursery.start(hold_the_turn, pair.stream)
+        nursery.start_soon(pair.hold_the_turn_to_send)
+        await trio.testing.wait_all_tasks_blocked()
+        pair.stream.transport_stream.unstick.set()
         assert await cancelled_at(1, lambda: pair.stream.send_all(b"x" * size))
         nursery.start_soon(pair.stream.aclose)
         assert await pair.peer.receive_some() == b""
     assert pair.stream.report.outcome is ShutdownOutcome.SENT
+
+
+async def test_a_shutdown_behind_a_record_that_was_cut_waits_for_nothing(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with stepped(tls) as pair, trio.open_nursery() as nursery:
+        pair.stream.transport_stream.stuck = True
+        with trio.CancelScope() as scope:
+            nursery.start_soon(cancel_when_blocked, scope)
+            await pair.stream.send_all(b"never whole")
+        assert scope.cancelled_caught
+        report = await pair.stream.shutdown()
+        assert trio.current_time() == 0
+        assert report.outcome is ShutdownOutcome.ABORTED
+        assert not report.secure
 
 
 async def test_receiving_goes_on_after_a_send_was_cut(tls: Maker) -> None:
@@ -302,6 +469,49 @@ async def test_a_cancelled_aclose_has_closed(tls: Maker) -> None:
     await each_step(attempt, at_least=3)
 
 
+async def test_a_transport_that_took_no_goodbye_is_closed_at_once(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It may be a stream that would say goodbye itself, to the same deaf peer."""
+    async with stepped(tls) as pair:
+        await pair.stream.aclose()
+        assert not pair.stream.transport_stream.closed_at_once
+    async with stepped(tls) as pair:
+        pair.stream.transport_stream.stuck = True
+        await pair.stream.aclose()
+        assert trio.current_time() == 5
+        assert pair.stream.transport_stream.closed_at_once
+
+
+async def test_a_stream_that_is_closed_while_a_reader_is_about_to_take_gives_nothing(
+    tls: Maker,
+) -> None:
+    """So that what the report says is discarded stays so."""
+    a, b = await tls.pair()
+    await b.send_all(b"data")
+    await a.receive_some(1)
+
+    class CloseAtSecondStep(trio.abc.Instrument):
+        steps = 0
+
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            if task is me:
+                self.steps += 1
+                if self.steps == 2:
+                    a._connection.closing()
+
+    me = trio.lowlevel.current_task()
+    instrument = CloseAtSecondStep()
+    trio.lowlevel.add_instrument(instrument)
+    await trio.lowlevel.checkpoint()
+    with pytest.raises(trio.ClosedResourceError):
+        await a.receive_some()
+    trio.lowlevel.remove_instrument(instrument)
+    assert a.report.discarded == len(b"ata")
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
 async def test_what_arrives_while_we_close_is_not_taken_in(tls: Maker) -> None:
     async with stepped(tls) as pair, trio.open_nursery() as nursery:
 
@@ -316,6 +526,36 @@ async def test_what_arrives_while_we_close_is_not_taken_in(tls: Maker) -> None:
         await trio.aclose_forcefully(pair.stream)
         pair.stream.transport_stream.unstick.set()
     assert pair.stream.report.discarded == 0
+
+
+async def test_what_was_reported_as_discarded_is_not_read_afterwards(
+    tls: Maker,
+) -> None:
+    """The reader is woken by the data, and the stream is closed before it runs."""
+    async with stepped(tls) as pair:
+        pair.stream.transport_stream.slow = False
+        received: list[bytes] = []
+        discarded: list[int] = []
+
+        async def end() -> None:
+            await pair.stream.shutdown()
+            await pair.stream.aclose()
+            discarded.append(pair.stream.report.discarded)
+
+        async def read() -> None:
+            with suppress(trio.ClosedResourceError):
+                received.append(await pair.stream.receive_some())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(end)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            pair.peer._engine.encrypt(b"data")
+            pair.peer._engine.encrypt_close_notify()
+            await pair.peer._connection.flush()
+        assert len(b"".join(received)) + discarded[0] == len(b"data")
+        assert discarded == [pair.stream.report.discarded]
 
 
 async def test_a_second_aclose_that_is_cancelled_ends_the_first(tls: Maker) -> None:

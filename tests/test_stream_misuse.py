@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from array import array
 from typing import Any
 
 import pytest
@@ -67,6 +68,30 @@ async def test_what_is_not_bytes_is_not_sent(tls: Maker, data: Any) -> None:
     assert await b.receive_some() == b"still fine"
     await a.aclose()
     await b.aclose()
+
+
+async def test_bytes_are_counted_as_bytes_whatever_they_are_an_array_of(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair()
+    numbers = array("Q", range(10))
+    await a.send_all(memoryview(numbers))
+    assert await b.receive_some() == numbers.tobytes()
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_bad_input_is_refused_before_the_handshake_begins() -> None:
+    ours, theirs = await memory_transports()
+    a = TLSStream(ours, client_context(), server_hostname=NAME)
+    with pytest.raises(TypeError):
+        await a.send_all("text")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_bytes"):
+        await a.receive_some(0)
+    with trio.move_on_after(0), pytest.raises(trio.Cancelled):
+        await theirs.receive_some()
+    assert a.report.outcome is ShutdownOutcome.OPEN
+    await trio.aclose_forcefully(a)
 
 
 async def test_a_receive_of_nothing_is_refused(tls: Maker) -> None:

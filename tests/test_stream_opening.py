@@ -115,6 +115,39 @@ async def test_tasks_that_wait_for_a_handshake_that_fails_learn_its_cause(
     await trio.aclose_forcefully(a)
 
 
+async def test_tasks_that_wait_learn_what_the_transport_raised_in_the_handshake(
+    tls: Maker,
+) -> None:
+    """An error of no class that Trio knows: whoever shook hands gets it as it is."""
+    ours, _ = trio.testing.memory_stream_pair()
+    a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
+    fire = trio.Event()
+    raised = OSError("the cable is on fire")
+
+    async def burn() -> None:
+        await fire.wait()
+        raise raised
+
+    ours.send_stream.send_all_hook = burn
+
+    async def shake_hands_first() -> None:
+        with pytest.raises(OSError, match="on fire"):
+            await a.do_handshake()
+
+    async def wait() -> None:
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await a.receive_some()
+        assert caught.value.__cause__ is raised
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shake_hands_first)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        fire.set()
+    await trio.aclose_forcefully(a)
+
+
 @pytest.mark.parametrize(
     "says", [b"220 smtp.example ESMTP\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"]
 )

@@ -18,6 +18,8 @@ from trio_tlsdown import (
     ShutdownReport,
     TLSFailedError,
     TLSStream,
+    TraceEvent,
+    TraceKind,
     TransportBrokenError,
     TruncatedError,
     UnreadDataError,
@@ -102,11 +104,15 @@ async def test_tls12_refuses_to_half_close_unless_it_is_told_to(
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), version=st.sampled_from(sorted(VERSIONS)))
+@given(
+    data=st.data(),
+    version=st.sampled_from(sorted(VERSIONS)),
+    transport=st.sampled_from(["memory", "tcp"]),
+)
 async def test_half_close_is_lossless_for_a_reader_in_another_task(
-    data: st.DataObject, version: str
+    data: st.DataObject, version: str, transport: str
 ) -> None:
-    async with Maker(version).client_and_bare_server() as (a, peer):
+    async with Maker(version).client_and_bare_server(transport) as (a, peer):
         messages = data.draw(st.lists(st.binary(min_size=1, max_size=100), max_size=5))
         ciphertext = b"".join(map(peer.encrypt, messages)) + peer.close_notify()
         cuts = data.draw(st.sets(st.integers(1, len(ciphertext) - 1)))
@@ -370,6 +376,45 @@ async def test_a_reader_that_has_ended_does_not_make_shutdown_wait(
     await trio.aclose_forcefully(b)
 
 
+async def test_a_task_that_read_and_then_shuts_down_waits_for_no_reader(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    a, b = await tls.pair(client={"policy": ShutdownPolicy(max_unread=10)})
+    await b.send_all(b"x" * 100)
+    await a.receive_some(1)
+    assert (await a.shutdown()).outcome is ShutdownOutcome.ABORTED
+    assert trio.current_time() == 0
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_a_reader_that_comes_back_is_noticed_at_once(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    a, b = await tls.pair(client={"policy": ShutdownPolicy(max_unread=10)})
+    await b.send_all(b"x")
+
+    async def read_twice() -> None:
+        await a.receive_some()
+        await trio.sleep(0.03125)
+        assert await a.receive_some() == b"y" * 100
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_twice)
+        await trio.testing.wait_all_tasks_blocked()
+        await b.send_all(b"y" * 100)
+
+        async def goodbye() -> None:
+            await trio.sleep(0.015625)  # so that it is behind the data, apart
+            await b.shutdown()
+
+        nursery.start_soon(goodbye)
+        assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
+        assert trio.current_time() == 0.03125
+    await a.aclose()
+    await b.aclose()
+
+
 # Several tasks:
 
 
@@ -403,6 +448,20 @@ async def test_a_shutdown_that_waits_goes_on_where_one_that_did_not_stopped(
         assert await b.receive_some() == b""
         await b.shutdown()
     assert a.report.outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_a_shutdown_that_has_nothing_to_do_is_a_checkpoint(tls: Maker) -> None:
+    a, b = await tls.pair()
+    await a.shutdown(wait=False)
+    with trio.testing.assert_checkpoints():
+        await a.shutdown(wait=False)
+    await b.shutdown()
+    with trio.testing.assert_checkpoints():
+        assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
+    with trio.testing.assert_checkpoints():
+        assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
     await a.aclose()
     await b.aclose()
 
@@ -461,7 +520,8 @@ async def test_shutdown_while_another_task_sends_is_misuse_and_changes_nothing(
         for end in (a.shutdown, a.send_eof, a.unwrap):
             with pytest.raises(trio.BusyResourceError, match="another task"):
                 await end()
-        assert a.report == before
+        await trio.sleep(1)
+        assert a.report == before  # nor does the time of an ending run
         assert await b.receive_some() == b"x" * 100
     await trio.aclose_forcefully(a)
     await trio.aclose_forcefully(b)
@@ -544,19 +604,30 @@ async def test_unwrap_does_not_lose_data_that_come_meanwhile(tls: Maker) -> None
         await a.unwrap()
 
 
-async def test_unwrap_lets_a_reader_take_what_has_just_come(tls: Maker) -> None:
+@pytest.mark.parametrize("reader_first", [True, False])
+async def test_what_a_parked_reader_is_about_to_get_is_not_unread(
+    tls: Maker, *, reader_first: bool
+) -> None:
     async with tls.client_and_bare_server() as (a, peer):
+        received: list[bytes] = []
+        unread: list[UnreadDataError] = []
+
+        async def read() -> None:
+            received.append(await a.receive_some())
+
+        async def unwrap() -> None:
+            try:
+                await a.unwrap()
+            except UnreadDataError as exc:
+                unread.append(exc)
+
         async with trio.open_nursery() as nursery:
-
-            async def read() -> None:
-                assert await a.receive_some() == b"just in time"
-
-            nursery.start_soon(read)
-            await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(a.unwrap)
-            await trio.testing.wait_all_tasks_blocked()
-            await peer.send(peer.encrypt(b"just in time") + peer.close_notify())
-        assert a.report.outcome is ShutdownOutcome.COMPLETE
+            for task in (read, unwrap) if reader_first else (unwrap, read):
+                nursery.start_soon(task)
+                await trio.testing.wait_all_tasks_blocked()
+            await peer.send(peer.encrypt(b"late") + peer.close_notify())
+        assert received == [b"late"]
+        assert unread == []
 
 
 async def test_unwrap_raises_what_ended_the_connection_instead(
@@ -592,13 +663,32 @@ async def test_after_an_unwrap_closing_and_aborting_leave_the_transport_alone(
 async def test_unwrap_with_no_time_at_all_is_fine_when_both_alerts_have_crossed(
     tls: Maker,
 ) -> None:
-    a, b = await tls.pair(client={"policy": ShutdownPolicy(timeout=0)})
+    events: list[TraceEvent] = []
+    policy = ShutdownPolicy(timeout=0)
+    a, b = await tls.pair(client={"policy": policy, "trace": events.append})
     await b.send_eof(allow_tls12=True)
     await a.send_eof(allow_tls12=True)
     assert await a.receive_some() == b""
     await a.unwrap()
     assert a.report.outcome is ShutdownOutcome.COMPLETE
+    assert TraceKind.CANCELLED not in [event.kind for event in events]
     await trio.aclose_forcefully(b)
+
+
+async def test_unwrap_says_closed_when_another_task_closes_meanwhile(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair()
+    async with trio.open_nursery() as nursery:
+
+        async def unwrap() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await a.unwrap()
+
+        nursery.start_soon(unwrap)
+        await trio.testing.wait_all_tasks_blocked()
+        await a.aclose()
+    await b.aclose()
 
 
 async def test_aclose_ends_a_shutdown_that_waits_for_a_busy_reader(
@@ -620,6 +710,7 @@ async def test_aclose_ends_a_shutdown_that_waits_for_a_busy_reader(
             closing.start_soon(a.shutdown)
             await trio.testing.wait_all_tasks_blocked()
             await a.aclose()
+        assert trio.current_time() == 0
         nursery.cancel_scope.cancel()
     assert a.report.outcome is ShutdownOutcome.SENT
     await b.aclose()

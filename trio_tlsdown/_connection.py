@@ -224,6 +224,7 @@ class Connection:
         """Receive once: one task does, the others wait for what it brings."""
         if self._filling is not None:
             await self._filling.wait()
+            self.check_open()
             return
         self._filling = trio.Event()
         try:
@@ -233,9 +234,9 @@ class Connection:
         finally:
             self._filling.set()
             self._filling = None
-        if self.engine.error is not None and self.wire.busy:
-            return  # who is sending takes the alert along; do not wait for that
-        if self.engine.output.pending:  # an answer of the TLS layer, or an alert
+        # An answer of the TLS layer, or an alert. A task that is sending takes it
+        # along: to wait for its turn, with data in hand, could be for ever.
+        if self.engine.output.pending and not self.wire.busy:
             await self.flush()
 
     def take(self, max_bytes: int) -> bytes:

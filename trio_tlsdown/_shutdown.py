@@ -89,7 +89,7 @@ class ShutdownPolicy:
     timeout: float = attrs.field(default=5.0, validator=_seconds)
     """Seconds for the whole exchange: sending our close_notify (and the
     handshake, if there was none yet), then waiting for the peer's. `math.inf`
-    waits for ever. The default is that of Go (sending) and swift-nio-ssl
+    waits for ever; 0 sends only what closing can send without waiting. The default is that of Go (sending) and swift-nio-ssl
     (both)."""
 
     linger_timeout: float = attrs.field(default=2.0, validator=_seconds)

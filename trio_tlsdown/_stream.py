@@ -253,7 +253,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           *https_compatible*).
 
         Cancellation:
-          Nothing is lost. (During the handshake: see `do_handshake`.)
+          Nothing is lost. (During the handshake: see `do_handshake`. While it
+          sends an answer of the TLS layer, such as a KeyUpdate, sending breaks as
+          of `send_all`.)
 
         Raises:
           TruncatedError: the transport ended without close_notify. Sending
@@ -310,7 +312,10 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         What the peer still sends can be received by any task meanwhile or
         afterwards. Up to ``policy.max_unread`` bytes are kept for that; then
         shutdown gives up, unless another task that has been receiving still
-        runs: then it waits for that. Any number of tasks may call it together: they share the result.
+        runs: then it waits for that.
+
+        Any number of tasks may call it together: they share the result. So
+        ``wait=False`` beside a call that waits is as long as that one.
 
         Args:
           wait: Wait for the peer's close_notify. Default: True.
@@ -326,6 +331,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         Raises:
           trio.BusyResourceError: another task is sending.
           trio.ClosedResourceError: this side has closed.
+          Exception: whatever a transport raises that is not of Trio's kind.
         """
         self._connection.check_open()
         while (running := self._exchange) is not None:
@@ -375,13 +381,20 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             if not self._connection.crowded:
                 await self._connection.fill()
             elif self._has_reader():
-                # It has the time that the policy allows. That it has ended is
-                # told by nobody: look again.
-                with trio.move_on_after(READER_CHECK):
-                    await self._connection.wait_taken()
+                # It has the time that the policy allows.
+                await self._wait_for_reader()
             else:
                 self._give_up()
                 return
+        while (
+            self._engine.unread and self._receive_guard.busy and self._closing is None
+        ):
+            await self._wait_for_reader()  # who is about to take it
+
+    async def _wait_for_reader(self) -> None:
+        # That it was cancelled, or has ended, is told by nobody: look again.
+        with trio.move_on_after(READER_CHECK):
+            await self._connection.wait_taken()
 
     def _give_up(self) -> None:
         if not self._state.outcome.final:
@@ -416,7 +429,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           trio.ClosedResourceError: this side has closed.
         """
         self._connection.check_open()
-        await self._check_nothing_unread()
+        self._check_nothing_unread()
         report = await self.shutdown()
         self._connection.check_open()
         if report.outcome is not ShutdownOutcome.COMPLETE:
@@ -424,7 +437,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 "the two close_notify alerts did not cross within the limits of the "
                 f"policy: {report.outcome.value}"
             )
-        await self._check_nothing_unread()
+        self._check_nothing_unread()
         self._state.move(Event.UNWRAPPED)
         transport_stream, self._transport_stream = self.transport_stream, None
         return transport_stream, self._engine.trailing()
@@ -518,9 +531,6 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     # Parts:
 
-    async def _check_nothing_unread(self) -> None:
-        # A task that is receiving is about to take it: that is its next step.
-        while self._engine.unread and self._receive_guard.busy:  # noqa: ASYNC110
-            await trio.lowlevel.checkpoint()
+    def _check_nothing_unread(self) -> None:
         if self._engine.unread:
             raise UnreadDataError(self._engine.unread)

@@ -38,4 +38,4 @@ class TraceEvent:
     """What it was."""
 
     size: int = 0
-    """Bytes of ciphertext, for the two kinds that carry bytes."""
+    """Bytes on the transport, for the two kinds that carry bytes."""

@@ -119,8 +119,8 @@ class Wire(trio.abc.Stream):
 
     @property
     def busy(self) -> bool:
-        """Whether a task has its turn to send."""
-        return self._turn.taken
+        """Whether a task is sending."""
+        return self._turn.taken and self._waiting is None
 
     async def flush(
         self, output: ssl.MemoryBIO, encrypt: Callable[[], None] | None = None

@@ -100,7 +100,7 @@ class RogueConnection(trio.abc.AsyncResource):
     peer: RoguePeer
     _transport: trio.abc.Stream
 
-    async def __aenter__(self) -> TLSStream[Any]:
+    async def __aenter__(self) -> TLSStream[Any]:  # type: ignore[override]
         """Give the stream."""
         return self.stream
 

@@ -1,0 +1,261 @@
+"""What a hostile peer can make us spend: bounded memory, bounded time.
+
+What TLS 1.3 allows without a byte of data, the ssl module cannot send: it is
+forged.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from trio_tlsdown import (
+    ShutdownOutcome,
+    ShutdownPolicy,
+    TLSFailedError,
+    TLSStream,
+    TraceEvent,
+    TraceKind,
+)
+from trio_tlsdown._engine import MIN_CHUNK
+
+from .forge import Forger, logs_its_keys
+from .support import NAME, BarePeer, Maker, client_context, server_context
+from .test_engine import session
+
+MockClock = trio.testing.MockClock
+
+
+@attrs.frozen
+class Hostile:
+    """The other end of a client's transport, and what writes under its keys."""
+
+    transport: trio.abc.Stream
+    forger: Forger
+
+
+@asynccontextmanager
+async def client_and_hostile_server(
+    keys: Path, **options: Any
+) -> AsyncIterator[tuple[TLSStream[Any], Hostile]]:
+    ours, theirs = trio.testing.memory_stream_pair()
+    client = TLSStream(ours, client_context("TLSv1.3"), server_hostname=NAME, **options)
+    context = logs_its_keys(server_context("TLSv1.3"), keys)
+    peer = BarePeer(theirs, context, server_side=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.do_handshake)
+        nursery.start_soon(peer.handshake)
+    yield client, Hostile(theirs, Forger(keys, server_side=True))
+    await trio.aclose_forcefully(client)
+    await trio.aclose_forcefully(theirs)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    return tmp_path / "keys.log"
+
+
+# Memory:
+
+
+def test_tiny_records_cost_little_more_than_their_bytes(tls: Maker) -> None:
+    made = session(tls.version)
+    records = [made.say(b"xy") for _ in range(5000)]
+    tracemalloc.start()
+    try:
+        for record in records:
+            made.engine.feed(record)
+        cost, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert made.engine.unread == 10_000
+    assert cost < 3 * 10_000
+    assert made.engine.take(20_000) == b"xy" * 5000
+
+
+def test_putting_tiny_records_together_does_not_copy_all_that_came_before(
+    tls: Maker,
+) -> None:
+    made = session(tls.version)
+    for _ in range(5000):
+        made.engine.feed(made.say(b"xy"))
+    assert max(map(len, made.engine._plaintext)) <= MIN_CHUNK
+
+
+def test_many_small_reads_of_a_big_record_do_not_copy_its_rest_each_time(
+    tls: Maker,
+) -> None:
+    made = session(tls.version)
+    made.engine.feed(made.say(b"x" * 16_000))
+    made.engine.take(1)
+    tracemalloc.start()
+    try:
+        made.engine.take(1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8000
+
+
+async def test_what_comes_at_once_from_the_transport_is_bounded(tls: Maker) -> None:
+    a, b = await tls.pair()
+    for _ in range(20):
+        await b.send_all(b"x" * 16_000)
+    assert len(await a.receive_some()) <= 2**16
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_endless_session_tickets_leave_nothing_behind(keys: Path) -> None:
+    async with client_and_hostile_server(keys) as (client, server):
+        for number in range(2000):
+            await server.transport.send_all(server.forger.session_ticket(number))
+        await server.transport.send_all(server.forger.data(b"at last"))
+        assert await client.receive_some() == b"at last"
+        assert not client._engine._incoming.pending
+        assert not client._engine.output.pending
+        assert client.report.outcome is ShutdownOutcome.OPEN
+
+
+async def test_endless_empty_records_are_refused(keys: Path) -> None:
+    """OpenSSL counts them, so that they cannot keep it busy within one call."""
+    async with client_and_hostile_server(keys) as (client, server):
+        empty = b"".join(server.forger.data(b"") for _ in range(100))
+        await server.transport.send_all(empty)
+        with pytest.raises(TLSFailedError):
+            await client.receive_some()
+        assert client.report.outcome is ShutdownOutcome.FAILED
+        assert client.report.discarded == 0
+
+
+async def test_a_few_empty_records_are_no_end(keys: Path) -> None:
+    """RFC 9846 section 5.1: they may be sent against traffic analysis."""
+    async with client_and_hostile_server(keys) as (client, server):
+        for _ in range(3):
+            await server.transport.send_all(server.forger.data(b""))
+        await server.transport.send_all(server.forger.data(b"data"))
+        assert await client.receive_some() == b"data"
+        await server.transport.send_all(server.forger.close_notify())
+        assert await client.receive_some() == b""
+
+
+async def test_who_asks_for_new_keys_and_takes_no_answer_is_not_heard_for_ever(
+    keys: Path, autojump_clock: MockClock
+) -> None:
+    """The answers do not pile up: we stop to receive."""
+    events: list[TraceEvent] = []
+    policy = ShutdownPolicy(timeout=3)
+    async with client_and_hostile_server(keys, policy=policy, trace=events.append) as (
+        client,
+        server,
+    ):
+        client.transport_stream.send_stream.send_all_hook = trio.sleep_forever
+        for _ in range(10_000):
+            update = server.forger.key_update(asks_for_ours=True)
+            await server.transport.send_all(update)
+        events.clear()
+        with trio.move_on_after(1) as scope:
+            await client.receive_some()
+        assert scope.cancelled_caught
+        received = [e.size for e in events if e.kind is TraceKind.BYTES_RECEIVED]
+        assert sum(received) <= 2**16
+        assert client._engine.output.pending <= 2**16
+
+
+# Time:
+
+
+def tickets(forger: Forger) -> Iterator[bytes]:
+    return map(forger.session_ticket, itertools.count())
+
+
+def key_updates(forger: Forger) -> Iterator[bytes]:
+    while True:
+        yield forger.key_update(asks_for_ours=True)
+
+
+def a_dripping_record(forger: Forger) -> Iterator[bytes]:
+    return map(bytes, zip(forger.data(b"x" * 16_000), strict=True))
+
+
+def tiny_data(forger: Forger) -> Iterator[bytes]:
+    return map(forger.data, itertools.repeat(b"x"))
+
+
+@pytest.mark.parametrize("noise", [tickets, key_updates, a_dripping_record, tiny_data])
+async def test_no_noise_holds_a_shutdown_beyond_its_timeout(
+    keys: Path, autojump_clock: MockClock, noise: Any
+) -> None:
+    policy = ShutdownPolicy(timeout=5)
+    async with client_and_hostile_server(keys, policy=policy) as (client, server):
+        async with trio.open_nursery() as nursery:
+
+            async def make_noise() -> None:
+                pieces = noise(server.forger)
+                while True:
+                    await server.transport.send_all(next(pieces))
+                    await trio.sleep(0.01)
+
+            nursery.start_soon(make_noise)
+            report = await client.shutdown()
+            nursery.cancel_scope.cancel()
+        assert trio.current_time() == pytest.approx(5)
+        assert report.outcome is ShutdownOutcome.ABORTED
+        assert report.secure
+        assert bool(report.discarded) is (noise is tiny_data)
+
+
+@pytest.mark.parametrize("end", ["aclose", "shutdown"])
+async def test_a_handshake_that_drips_does_not_hold_an_ending_beyond_its_timeout(
+    tls: Maker, autojump_clock: MockClock, end: str
+) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    a = TLSStream(
+        ours,
+        client_context(tls.version),
+        server_hostname=NAME,
+        policy=ShutdownPolicy(timeout=5),
+    )
+    async with trio.open_nursery() as nursery:
+
+        async def drip() -> None:
+            await theirs.send_all(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
+            while True:
+                await theirs.send_all(b"\x00")
+                await trio.sleep(0.1)
+
+        nursery.start_soon(drip)
+        await getattr(a, end)()
+        assert trio.current_time() == pytest.approx(5)
+        nursery.cancel_scope.cancel()
+    assert a.report.outcome is ShutdownOutcome.ABORTED
+    assert not a.report.secure
+    await trio.aclose_forcefully(a)
+
+
+async def test_a_reader_gets_its_data_although_an_answer_of_tls_cannot_leave(
+    keys: Path, autojump_clock: MockClock
+) -> None:
+    """Else a peer that first writes all, then reads, would wait for us for ever."""
+    async with client_and_hostile_server(keys) as (client, server):
+        client.transport_stream.send_stream.send_all_hook = trio.sleep_forever
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_all, b"nobody takes this yet")
+            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(2):
+                update = server.forger.key_update(asks_for_ours=True)
+                await server.transport.send_all(update)
+            await server.transport.send_all(server.forger.data(b"all I have to say"))
+            with trio.move_on_after(1) as scope:
+                assert await client.receive_some() == b"all I have to say"
+            nursery.cancel_scope.cancel()
+        assert not scope.cancelled_caught
