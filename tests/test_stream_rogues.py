@@ -171,16 +171,16 @@ async def _play(
             hears=1,
             policy=POLICY,
         )
-        stream = connection.stream
-        if not (BEHAVIOURS[behaviour].in_handshake or operation == "handshake"):
-            await stream.send_all(b"x")
-            await trio.testing.wait_all_tasks_blocked()
-        with suppress(trio.BrokenResourceError):
-            with cancellation or trio.CancelScope():
-                with trio.move_on_after(PATIENCE):
-                    await OPERATIONS[operation](stream)
-        outcome = stream.report.outcome
-        await trio.aclose_forcefully(connection)
+        async with connection as stream:
+            if not (BEHAVIOURS[behaviour].in_handshake or operation == "handshake"):
+                await stream.send_all(b"x")
+                await trio.testing.wait_all_tasks_blocked()
+            with suppress(trio.BrokenResourceError):
+                with cancellation or trio.CancelScope():
+                    with trio.move_on_after(PATIENCE):
+                        await OPERATIONS[operation](stream)
+            outcome = stream.report.outcome
+            await trio.aclose_forcefully(stream)
     return outcome
 
 

@@ -89,7 +89,7 @@ class RoguePeer(ScriptedPeer):
 
 
 @attrs.frozen
-class RogueConnection(trio.abc.AsyncResource):
+class RogueConnection:
     """A `TLSStream` whose peer is a `RoguePeer`.
 
     As an async context manager it gives the stream, and ends it as
@@ -100,7 +100,7 @@ class RogueConnection(trio.abc.AsyncResource):
     peer: RoguePeer
     _transport: trio.abc.Stream
 
-    async def __aenter__(self) -> TLSStream[Any]:  # type: ignore[override]
+    async def __aenter__(self) -> TLSStream[Any]:
         """Give the stream."""
         return self.stream
 
@@ -111,19 +111,8 @@ class RogueConnection(trio.abc.AsyncResource):
         traceback: TracebackType | None,
     ) -> None:
         """Close the stream if the block ended normally, else abort it."""
-        if exc_type is None:
-            await self.aclose()
-        else:
-            await trio.aclose_forcefully(self)
-
-    async def aclose(self) -> None:
-        """Close the stream, and let the peer read what is left.
-
-        Cancellation:
-          The stream is aborted.
-        """
         try:
-            await self.stream.aclose()
+            await self.stream.__aexit__(exc_type, exc_value, traceback)
         finally:
             with trio.CancelScope(shield=True):  # short: there is nobody to wait for
                 # It may have been unwrapped.
