@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import attrs
@@ -14,33 +14,27 @@ import trio
 import trio.testing
 import trustme
 
-from trio_tlsdown import TLSStream
+from trio_tlsdown import TLSStream, testing
+from trio_tlsdown.testing import (
+    NAME as NAME,
+    ScriptedPeer,
+    tcp_transports as tcp_transports,
+)
 
-NAME = "party.example"
 CA = trustme.CA()
 CERT = CA.issue_cert(NAME)
 
-VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+VERSIONS = ["TLSv1.2", "TLSv1.3"]
 
 Transports: TypeAlias = Callable[[], Awaitable[tuple[trio.abc.Stream, trio.abc.Stream]]]
 
 
 def client_context(version: str | None = None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    CA.configure_trust(context)
-    return _only(version, context)
+    return testing.client_context(version=version, ca=CA)
 
 
 def server_context(version: str | None = None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    CERT.configure_cert(context)
-    return _only(version, context)
-
-
-def _only(version: str | None, context: ssl.SSLContext) -> ssl.SSLContext:
-    if version is not None:
-        context.minimum_version = context.maximum_version = VERSIONS[version]
-    return context
+    return testing.server_context(version=version, ca=CA)
 
 
 async def memory_transports() -> tuple[trio.abc.Stream, trio.abc.Stream]:
@@ -49,14 +43,6 @@ async def memory_transports() -> tuple[trio.abc.Stream, trio.abc.Stream]:
 
 async def lockstep_transports() -> tuple[trio.abc.Stream, trio.abc.Stream]:
     return trio.testing.lockstep_stream_pair()
-
-
-async def tcp_transports() -> tuple[trio.SocketStream, trio.SocketStream]:
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    async with listener:
-        port = listener.socket.getsockname()[1]
-        client = await trio.open_tcp_stream("127.0.0.1", port)
-        return client, await listener.accept()
 
 
 TRANSPORTS: dict[str, Transports] = {
@@ -101,6 +87,13 @@ class Maker:
             ),
         )
 
+    def peer(
+        self, transport: trio.abc.Stream, *, server_side: bool = True
+    ) -> ScriptedPeer:
+        return ScriptedPeer(
+            transport, server_side=server_side, version=self.version, ca=CA
+        )
+
     async def pair(
         self, kind: str = "memory", **options: Any
     ) -> tuple[TLSStream[Any], TLSStream[Any]]:
@@ -114,13 +107,13 @@ class Maker:
     @asynccontextmanager
     async def client_and_bare_server(
         self, transport: str = "memory", **options: Any
-    ) -> AsyncIterator[tuple[TLSStream[Any], BarePeer]]:
+    ) -> AsyncIterator[tuple[TLSStream[Any], ScriptedPeer]]:
         """A TLSStream, and a server that the test plays byte by byte."""
         ours, theirs = await TRANSPORTS[transport]()
         client = TLSStream(
             ours, client_context(self.version), server_hostname=NAME, **options
         )
-        peer = BarePeer(theirs, server_context(self.version), server_side=True)
+        peer = self.peer(theirs)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.do_handshake)
             nursery.start_soon(peer.handshake)
@@ -133,13 +126,13 @@ class Maker:
     @asynccontextmanager
     async def server_and_bare_client(
         self, **options: Any
-    ) -> AsyncIterator[tuple[TLSStream[Any], BarePeer]]:
+    ) -> AsyncIterator[tuple[TLSStream[Any], ScriptedPeer]]:
         """The same, the other way round."""
         theirs, ours = await memory_transports()
         server = TLSStream(
             ours, server_context(self.version), server_side=True, **options
         )
-        peer = BarePeer(theirs, client_context(self.version), server_side=False)
+        peer = self.peer(theirs, server_side=False)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.do_handshake)
             nursery.start_soon(peer.handshake)
@@ -148,76 +141,6 @@ class Maker:
         finally:
             await trio.aclose_forcefully(server)
             await trio.aclose_forcefully(theirs)
-
-
-class BarePeer:
-    """OpenSSL with its ciphertext in our hands: what goes out, when, and how cut.
-
-    Attributes:
-      received: The plaintext that came so far.
-      saw_close_notify: Whether a close_notify came.
-      error: The error that came instead.
-    """
-
-    def __init__(
-        self,
-        transport: trio.abc.Stream,
-        context: ssl.SSLContext,
-        *,
-        server_side: bool,
-    ) -> None:
-        self.transport = transport
-        self.incoming = ssl.MemoryBIO()
-        self.outgoing = ssl.MemoryBIO()
-        self.tls = context.wrap_bio(
-            self.incoming,
-            self.outgoing,
-            server_side=server_side,
-            server_hostname=None if server_side else NAME,
-        )
-        self.received = bytearray()
-        self.saw_close_notify = False
-        self.error: ssl.SSLError | None = None
-
-    async def handshake(self) -> None:
-        while True:
-            try:
-                self.tls.do_handshake()
-            except ssl.SSLWantReadError:
-                await self.send(self.outgoing.read())
-                self.incoming.write(await self.transport.receive_some())
-            else:
-                await self.send(self.outgoing.read())
-                return
-
-    def encrypt(self, data: bytes) -> bytes:
-        self.tls.write(data)
-        return self.outgoing.read()
-
-    def close_notify(self) -> bytes:
-        assert not self.incoming.pending, "SSL_shutdown would eat it"
-        with suppress(ssl.SSLWantReadError):
-            self.tls.unwrap()
-        return self.outgoing.read()
-
-    async def send(self, ciphertext: bytes) -> None:
-        if ciphertext:
-            await self.transport.send_all(ciphertext)
-
-    async def receive(self) -> None:
-        """Receive once, and look at what came."""
-        self.feed(await self.transport.receive_some())
-
-    def feed(self, ciphertext: bytes | bytearray) -> None:
-        self.incoming.write(ciphertext)
-        while not self.saw_close_notify:
-            try:
-                data = self.tls.read(2**16)
-            except ssl.SSLError as exc:
-                self.error = None if isinstance(exc, ssl.SSLWantReadError) else exc
-                return
-            self.received += data
-            self.saw_close_notify = not data
 
 
 class CancelAt(trio.abc.Instrument):

@@ -10,7 +10,6 @@ import contextlib
 import ssl
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import attrs
 import pytest
@@ -20,7 +19,6 @@ from trio_tlsdown import ShutdownOutcome
 from trio_tlsdown._engine import MAX_RECORD, Engine, EngineContext
 from trio_tlsdown._state import ConnectionState, Receiving, Sending
 
-from .forge import Forger, logs_its_keys
 from .support import NAME, VERSIONS, client_context, server_context
 
 
@@ -74,12 +72,9 @@ def session(
     *,
     server_side: bool = False,
     ignore_eof: bool = False,
-    keys: Path | None = None,
 ) -> Session:
     client, server = client_context(version), server_context(version)
     ours, theirs = (server, client) if server_side else (client, server)
-    if keys is not None:
-        logs_its_keys(theirs, keys)
     if ignore_eof:
         ours.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     state = ConnectionState(lambda event: None)
@@ -303,37 +298,6 @@ def test_tickets_go_ahead_of_a_fatal_alert() -> None:
     made.to_peer.write(made.engine.output.read())
     with pytest.raises(ssl.SSLError, match="ALERT_BAD_RECORD_MAC"):
         made.peer.read(100)
-
-
-def test_tickets_go_ahead_of_the_answer_to_a_key_update(tmp_path: Path) -> None:
-    """OpenSSL answers when it reads on: the second request brings it out."""
-    made = session("TLSv1.3", server_side=True, keys=tmp_path / "keys")
-    client = Forger(tmp_path / "keys", server_side=False)
-    for _ in range(2):
-        made.engine.feed(client.key_update(asks_for_ours=True))
-    assert made.engine.output.pending
-    assert made.hear() == b""
-    assert made.peer.session is not None
-    assert made.peer.session.has_ticket
-    made.engine.encrypt(b"under new keys")
-    assert made.hear() == b"under new keys"
-
-
-@sides
-def test_nothing_follows_our_close_notify_not_even_an_answer_to_a_key_update(
-    tmp_path: Path, *, server_side: bool
-) -> None:
-    """After unwrap() the peer would take it for clear text."""
-    made = session("TLSv1.3", server_side=server_side, keys=tmp_path / "keys")
-    peer = Forger(tmp_path / "keys", server_side=not server_side)
-    made.engine.encrypt_close_notify()
-    assert made.hear() == b"|"
-    for _ in range(3):
-        made.engine.feed(peer.key_update(asks_for_ours=True))
-    made.engine.feed(peer.data(b"still heard") + peer.close_notify())
-    assert made.engine.take(100) == b"still heard"
-    assert made.state.receiving is Receiving.CLOSED
-    assert not made.engine.output.pending
 
 
 def test_data_that_came_along_with_the_last_flight_are_there_at_once() -> None:

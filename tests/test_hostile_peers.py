@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import attrs
 import pytest
 import trio
 import trio.testing
@@ -27,41 +24,32 @@ from trio_tlsdown import (
     TraceKind,
 )
 from trio_tlsdown._engine import MIN_CHUNK
+from trio_tlsdown.testing import ScriptedPeer
 
-from .forge import Forger, logs_its_keys
-from .support import NAME, BarePeer, Maker, client_context, server_context
+from .support import NAME, Maker, client_context
 from .test_engine import session
 
 MockClock = trio.testing.MockClock
 
 
-@attrs.frozen
-class Hostile:
-    """The other end of a client's transport, and what writes under its keys."""
-
-    transport: trio.abc.Stream
-    forger: Forger
+NEW_SESSION_TICKET = 4
+LIFETIME = (7200).to_bytes(4, "big")  # seconds
 
 
-@asynccontextmanager
-async def client_and_hostile_server(
-    keys: Path, **options: Any
-) -> AsyncIterator[tuple[TLSStream[Any], Hostile]]:
-    ours, theirs = trio.testing.memory_stream_pair()
-    client = TLSStream(ours, client_context("TLSv1.3"), server_hostname=NAME, **options)
-    context = logs_its_keys(server_context("TLSv1.3"), keys)
-    peer = BarePeer(theirs, context, server_side=True)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.do_handshake)
-        nursery.start_soon(peer.handshake)
-    yield client, Hostile(theirs, Forger(keys, server_side=True))
-    await trio.aclose_forcefully(client)
-    await trio.aclose_forcefully(theirs)
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Path:
-    return tmp_path / "keys.log"
+def session_ticket(server: ScriptedPeer, number: int) -> bytes:
+    """RFC 9846 section 4.7.1."""
+    nonce = number.to_bytes(4, "big")
+    ticket = nonce * 50
+    return server.handshake_message(
+        NEW_SESSION_TICKET,
+        LIFETIME
+        + bytes(4)
+        + bytes([len(nonce)])
+        + nonce
+        + len(ticket).to_bytes(2, "big")
+        + ticket
+        + bytes(2),  # no extensions
+    )
 
 
 # Memory:
@@ -115,53 +103,53 @@ async def test_what_comes_at_once_from_the_transport_is_bounded(tls: Maker) -> N
     await trio.aclose_forcefully(b)
 
 
-async def test_endless_session_tickets_leave_nothing_behind(keys: Path) -> None:
-    async with client_and_hostile_server(keys) as (client, server):
+async def test_endless_session_tickets_leave_nothing_behind(tls13: Maker) -> None:
+    async with tls13.client_and_bare_server() as (client, server):
         for number in range(2000):
-            await server.transport.send_all(server.forger.session_ticket(number))
-        await server.transport.send_all(server.forger.data(b"at last"))
+            await server.send(session_ticket(server, number))
+        await server.send(server.encrypt(b"at last"))
         assert await client.receive_some() == b"at last"
         assert not client._engine._incoming.pending
         assert not client._engine.output.pending
         assert client.report.outcome is ShutdownOutcome.OPEN
 
 
-async def test_endless_empty_records_are_refused(keys: Path) -> None:
+async def test_endless_empty_records_are_refused(tls13: Maker) -> None:
     """OpenSSL counts them, so that they cannot keep it busy within one call."""
-    async with client_and_hostile_server(keys) as (client, server):
-        empty = b"".join(server.forger.data(b"") for _ in range(100))
-        await server.transport.send_all(empty)
+    async with tls13.client_and_bare_server() as (client, server):
+        empty = b"".join(server.record(23, b"") for _ in range(100))
+        await server.send(empty)
         with pytest.raises(TLSFailedError):
             await client.receive_some()
         assert client.report.outcome is ShutdownOutcome.FAILED
         assert client.report.discarded == 0
 
 
-async def test_a_few_empty_records_are_no_end(keys: Path) -> None:
+async def test_a_few_empty_records_are_no_end(tls13: Maker) -> None:
     """RFC 9846 section 5.1: they may be sent against traffic analysis."""
-    async with client_and_hostile_server(keys) as (client, server):
+    async with tls13.client_and_bare_server() as (client, server):
         for _ in range(3):
-            await server.transport.send_all(server.forger.data(b""))
-        await server.transport.send_all(server.forger.data(b"data"))
+            await server.send(server.record(23, b""))
+        await server.send(server.encrypt(b"data"))
         assert await client.receive_some() == b"data"
-        await server.transport.send_all(server.forger.close_notify())
+        await server.send(server.close_notify())
         assert await client.receive_some() == b""
 
 
 async def test_who_asks_for_new_keys_and_takes_no_answer_is_not_heard_for_ever(
-    keys: Path, autojump_clock: MockClock
+    tls13: Maker, autojump_clock: MockClock
 ) -> None:
     """The answers do not pile up: we stop to receive."""
     events: list[TraceEvent] = []
     policy = ShutdownPolicy(timeout=3)
-    async with client_and_hostile_server(keys, policy=policy, trace=events.append) as (
+    async with tls13.client_and_bare_server(policy=policy, trace=events.append) as (
         client,
         server,
     ):
         client.transport_stream.send_stream.send_all_hook = trio.sleep_forever
         for _ in range(10_000):
-            update = server.forger.key_update(asks_for_ours=True)
-            await server.transport.send_all(update)
+            update = server.key_update(asks_for_ours=True)
+            await server.send(update)
         events.clear()
         with trio.move_on_after(1) as scope:
             await client.receive_some()
@@ -174,35 +162,35 @@ async def test_who_asks_for_new_keys_and_takes_no_answer_is_not_heard_for_ever(
 # Time:
 
 
-def tickets(forger: Forger) -> Iterator[bytes]:
-    return map(forger.session_ticket, itertools.count())
+def tickets(server: ScriptedPeer) -> Iterator[bytes]:
+    return (session_ticket(server, number) for number in itertools.count())
 
 
-def key_updates(forger: Forger) -> Iterator[bytes]:
+def key_updates(server: ScriptedPeer) -> Iterator[bytes]:
     while True:
-        yield forger.key_update(asks_for_ours=True)
+        yield server.key_update(asks_for_ours=True)
 
 
-def a_dripping_record(forger: Forger) -> Iterator[bytes]:
-    return map(bytes, zip(forger.data(b"x" * 16_000), strict=True))
+def a_dripping_record(server: ScriptedPeer) -> Iterator[bytes]:
+    return map(bytes, zip(server.encrypt(b"x" * 16_000), strict=True))
 
 
-def tiny_data(forger: Forger) -> Iterator[bytes]:
-    return map(forger.data, itertools.repeat(b"x"))
+def tiny_data(server: ScriptedPeer) -> Iterator[bytes]:
+    return map(server.encrypt, itertools.repeat(b"x"))
 
 
 @pytest.mark.parametrize("noise", [tickets, key_updates, a_dripping_record, tiny_data])
 async def test_no_noise_holds_a_shutdown_beyond_its_timeout(
-    keys: Path, autojump_clock: MockClock, noise: Any
+    tls13: Maker, autojump_clock: MockClock, noise: Any
 ) -> None:
     policy = ShutdownPolicy(timeout=5)
-    async with client_and_hostile_server(keys, policy=policy) as (client, server):
+    async with tls13.client_and_bare_server(policy=policy) as (client, server):
         async with trio.open_nursery() as nursery:
 
             async def make_noise() -> None:
-                pieces = noise(server.forger)
+                pieces = noise(server)
                 while True:
-                    await server.transport.send_all(next(pieces))
+                    await server.send(next(pieces))
                     await trio.sleep(0.01)
 
             nursery.start_soon(make_noise)
@@ -243,18 +231,18 @@ async def test_a_handshake_that_drips_does_not_hold_an_ending_beyond_its_timeout
 
 
 async def test_a_reader_gets_its_data_although_an_answer_of_tls_cannot_leave(
-    keys: Path, autojump_clock: MockClock
+    tls13: Maker, autojump_clock: MockClock
 ) -> None:
     """Else a peer that first writes all, then reads, would wait for us for ever."""
-    async with client_and_hostile_server(keys) as (client, server):
+    async with tls13.client_and_bare_server() as (client, server):
         client.transport_stream.send_stream.send_all_hook = trio.sleep_forever
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.send_all, b"nobody takes this yet")
             await trio.testing.wait_all_tasks_blocked()
             for _ in range(2):
-                update = server.forger.key_update(asks_for_ours=True)
-                await server.transport.send_all(update)
-            await server.transport.send_all(server.forger.data(b"all I have to say"))
+                update = server.key_update(asks_for_ours=True)
+                await server.send(update)
+            await server.send(server.encrypt(b"all I have to say"))
             with trio.move_on_after(1) as scope:
                 assert await client.receive_some() == b"all I have to say"
             nursery.cancel_scope.cancel()

@@ -22,12 +22,10 @@ from trio_tlsdown import (
 
 from .support import (
     NAME,
-    BarePeer,
     Maker,
     client_context,
     memory_transports,
     reset,
-    server_context,
     tcp_transports,
 )
 
@@ -182,7 +180,7 @@ async def test_sslstream_sends_no_close_notify_then(tls: Maker) -> None:
     """Why we do not leave closing to trio.SSLStream (0.35)."""
     transport, theirs = await memory_transports()
     a = trio.SSLStream(transport, client_context(tls.version), server_hostname=NAME)
-    peer = BarePeer(theirs, server_context(tls.version), server_side=True)
+    peer = tls.peer(theirs)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(a.do_handshake)
         nursery.start_soon(peer.handshake)
@@ -190,7 +188,7 @@ async def test_sslstream_sends_no_close_notify_then(tls: Maker) -> None:
     await a.receive_some(5)
     await a.aclose()
     assert await theirs.receive_some() == b""
-    assert not peer.saw_close_notify
+    assert not peer.close_notify_received
 
 
 async def test_leaving_the_block_by_an_error_does_not_make_half_an_answer_whole(
@@ -360,7 +358,7 @@ async def test_a_fin_without_close_notify_is_no_clean_end(
     a = TLSStream(
         ours, context, server_hostname=NAME, https_compatible=https_compatible
     )
-    peer = BarePeer(theirs, server_context(tls.version), server_side=True)
+    peer = tls.peer(theirs)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(a.do_handshake)
         nursery.start_soon(peer.handshake)
@@ -444,7 +442,7 @@ async def test_our_close_notify_follows_a_truncation(tls: Maker, end: Any) -> No
         await end(a)
         assert a.report.outcome is ShutdownOutcome.TRUNCATED
         assert a.report.close_notify_sent
-        while not peer.saw_close_notify:
+        while not peer.close_notify_received:
             await peer.receive()
         assert peer.received == b"I heard you leave"
 
@@ -492,9 +490,7 @@ async def test_a_bad_record_is_a_failure_and_the_peer_learns_it(tls: Maker) -> N
 
 async def test_a_bad_record_behind_good_ones_costs_none_of_them(tls: Maker) -> None:
     async with tls.client_and_bare_server() as (a, peer):
-        good, bad = peer.encrypt(b"good"), bytearray(peer.encrypt(b"evil"))
-        bad[-1] ^= 1
-        await peer.send(good + bytes(bad))
+        await peer.send(peer.encrypt(b"good") + peer.tampered())
         assert await a.receive_some() == b"good"
         with pytest.raises(TLSFailedError):
             await a.receive_some()
@@ -504,12 +500,7 @@ async def test_a_bad_record_behind_good_ones_costs_none_of_them(tls: Maker) -> N
 
 async def test_the_peers_fatal_alert_is_a_failure(tls: Maker) -> None:
     async with tls.client_and_bare_server() as (a, peer):
-        await a.send_all(b"hello")
-        received = bytearray(await peer.transport.receive_some())
-        received[-1] ^= 1
-        peer.feed(received)
-        assert peer.error is not None
-        await peer.send(peer.outgoing.read())
+        await peer.send(peer.alert(2, 20))
         with pytest.raises(TLSFailedError, match="alert bad record mac") as caught:
             await a.receive_some()
         assert caught.value.reason is not None
@@ -526,13 +517,11 @@ async def test_a_fatal_alert_is_given_up_when_the_peer_takes_nothing_in(
         server_hostname=NAME,
         policy=ShutdownPolicy(timeout=3),
     )
-    peer = BarePeer(theirs, server_context(tls.version), server_side=True)
+    peer = tls.peer(theirs)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(a.do_handshake)
         nursery.start_soon(peer.handshake)
-    bad = bytearray(peer.encrypt(b"evil"))
-    bad[-1] ^= 1
-    await peer.send(bytes(bad))
+    await peer.send(peer.tampered())
     ours.send_stream.send_all_hook = trio.sleep_forever
     with pytest.raises(TLSFailedError):
         await a.receive_some()

@@ -16,7 +16,7 @@ import trio
 
 from trio_tlsdown import ShutdownOutcome, TLSStream
 
-from .support import server_context
+from .support import Maker, server_context
 
 with warnings.catch_warnings(action="ignore"):  # asyncore, on Python 3.11
     from tlslite.api import TLSConnection
@@ -82,3 +82,36 @@ async def test_a_key_update_is_answered_and_costs_nothing(*, half_closed: bool) 
     assert answers == [b"" if half_closed else b"answer"]
     assert report.outcome is ShutdownOutcome.COMPLETE
     await stream.aclose()
+
+
+async def test_tickets_go_ahead_of_the_answer(tls13: Maker) -> None:
+    """They are older; and OpenSSL answers when it reads on: to the first of two."""
+    async with tls13.server_and_bare_client() as (server, client):
+        await client.send(
+            client.key_update() + client.key_update() + client.encrypt(b"x")
+        )
+        assert await server.receive_some() == b"x"
+        await server.send_all(b"under new keys")
+        await client.hear(len(b"under new keys"))
+        assert client.tls.session is not None
+        assert client.tls.session.has_ticket
+
+
+@pytest.mark.parametrize("we_are_server", [False, True])
+async def test_nothing_follows_our_close_notify_not_even_an_answer(
+    tls13: Maker, *, we_are_server: bool
+) -> None:
+    """After unwrap() the peer would take it for clear text."""
+    connected = (
+        tls13.server_and_bare_client if we_are_server else tls13.client_and_bare_server
+    )
+    async with connected() as (stream, peer):
+        await stream.send_eof()
+        await peer.hear_close_notify()
+        for _ in range(3):
+            await peer.send(peer.key_update())
+        await peer.send(peer.encrypt(b"still heard") + peer.close_notify())
+        assert await stream.receive_some() == b"still heard"
+        transport, _ = await stream.unwrap()
+        await transport.aclose()
+        assert await peer.transport.receive_some() == b""

@@ -28,7 +28,6 @@ from .support import (
     CA,
     CERT,
     NAME,
-    BarePeer,
     Maker,
     client_context,
     memory_transports,
@@ -242,14 +241,13 @@ async def test_the_alert_of_a_refused_handshake_is_given_up_in_time(
     policy = ShutdownPolicy(timeout=3)
     context = client_context(tls.version)
     a = TLSStream(ours, context, server_hostname="other.example", policy=policy)
-    peer = BarePeer(theirs, server_context(tls.version), server_side=True)
+    peer = tls.peer(theirs)
 
     async def answer_and_take_nothing_more() -> None:
-        peer.incoming.write(await theirs.receive_some())
-        with pytest.raises(ssl.SSLWantReadError):
-            peer.tls.do_handshake()
+        await peer.receive_ciphertext()
+        assert not peer.step_of_handshake()
         ours.send_stream.send_all_hook = trio.sleep_forever
-        await peer.send(peer.outgoing.read())
+        await peer.send(peer.flight())
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(answer_and_take_nothing_more)
@@ -410,7 +408,7 @@ async def test_a_truststore_context_verifies(
     context.maximum_version = client_context(tls.version).maximum_version
     ours, theirs = await memory_transports()
     a = TLSStream(ours, context, server_hostname=NAME)
-    peer = BarePeer(theirs, server_context(tls.version), server_side=True)
+    peer = tls.peer(theirs)
 
     async def answer() -> None:
         try:

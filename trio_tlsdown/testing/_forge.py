@@ -12,6 +12,8 @@ from ._record_keys import APPLICATION_DATA, HEADER, RecordKeys, suite_of
 
 CHANGE_CIPHER_SPEC: Final = 20
 ALERT: Final = 21
+HANDSHAKE: Final = 22
+KEY_UPDATE: Final = 24
 
 # Where ClientHello and ServerHello, the first record of each side, have theirs.
 RANDOM: Final = slice(11, 43)
@@ -23,8 +25,7 @@ class RecordForge:
     OpenSSL shakes hands, and makes all records up to the first forged one. From
     then on the forge numbers them, and OpenSSL, which knows nothing of that, can
     only read. It is for TLS 1.3, and for TLS 1.2 with AES-GCM or
-    ChaCha20-Poly1305; not for a session that a KeyUpdate or a renegotiation gave
-    new keys.
+    ChaCha20-Poly1305; not for a session that a renegotiation gave new keys.
 
     Args:
       context: Its ``keylog_filename`` must be set: the keys are taken from there.
@@ -125,6 +126,21 @@ class RecordForge:
     def alert(self, level: int, description: int) -> bytes:
         """Any alert. *level*: 1 for a warning, 2 for fatal."""
         return self.record(ALERT, bytes([level, description]))
+
+    def handshake_message(self, kind: int, body: bytes) -> bytes:
+        """A message that may follow the handshake, such as 4: a session ticket."""
+        header = bytes([kind]) + len(body).to_bytes(3, "big")
+        return self.record(HANDSHAKE, header + body)
+
+    def key_update(self, *, asks_for_ours: bool = True) -> bytes:
+        """Go over to new keys (TLS 1.3); ask the receiver to do so, too.
+
+        RFC 9846 section 4.7.3.
+        """
+        record = self.handshake_message(KEY_UPDATE, bytes([asks_for_ours]))
+        self._keys = self.take_over().next()
+        self._sequence = 0
+        return record
 
     def tampered(self, data: bytes = b"tampered") -> bytes:
         """Application data that was changed on its way: it fails its check."""

@@ -57,16 +57,18 @@ def suite_of(name: str) -> Suite:
 class RecordKeys:
     """A key, an IV, and how the version makes a record with them."""
 
+    suite: Suite
     aead: AEAD
     iv: bytes
-    tls13: bool
+    traffic_secret: bytes | None = None
+    """What the next keys come from; None for TLS 1.2."""
 
     @classmethod
     def of_tls13(cls, suite: Suite, traffic_secret: bytes) -> Self:
         """RFC 9846 section 7.3."""
         key = _expand_label(traffic_secret, b"key", suite.key_size, suite.hash)
         iv = _expand_label(traffic_secret, b"iv", NONCE_SIZE, suite.hash)
-        return cls(suite.aead(key), iv, tls13=True)
+        return cls(suite, suite.aead(key), iv, traffic_secret)
 
     @classmethod
     def of_tls12(
@@ -80,11 +82,25 @@ class RecordKeys:
         key_at = key_size if server_side else 0
         iv_at = 2 * key_size + (iv_size if server_side else 0)
         key, iv = block[key_at:][:key_size], block[iv_at:][:iv_size]
-        return cls(suite.aead(key), iv, tls13=False)
+        return cls(suite, suite.aead(key), iv)
+
+    def next(self) -> Self:
+        """The keys behind a KeyUpdate: RFC 9846 section 7.2."""
+        if self.traffic_secret is None:
+            raise RuntimeError("TLS 1.2 has no KeyUpdate")
+        secret = _expand_label(
+            self.traffic_secret,
+            b"traffic upd",
+            len(self.traffic_secret),
+            self.suite.hash,
+        )
+        return self.of_tls13(self.suite, secret)
 
     def seal(self, sequence: int, content_type: int, payload: bytes) -> bytes:
         """The record of that number."""
-        if self.tls13:  # RFC 9846 section 5.2: the real type is inside
+        if (
+            self.traffic_secret is not None
+        ):  # RFC 9846 section 5.2: the real type is inside
             inner = payload + bytes([content_type])
             header = HEADER.pack(APPLICATION_DATA, TLS12, len(inner) + TAG_SIZE)
             return header + self.aead.encrypt(self._nonce(sequence), inner, header)

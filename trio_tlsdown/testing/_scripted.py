@@ -115,6 +115,11 @@ class ScriptedPeer:
         self._context.keylog_filename = None  # type: ignore[assignment]  # typeshed
         self._key_log.unlink(missing_ok=True)
 
+    @property
+    def tls(self) -> ssl.SSLObject:
+        """The session as OpenSSL has it: to be asked, not to be used."""
+        return self._forge.tls
+
     def step_of_handshake(self) -> bool:
         """Go as far as what came allows; whether the handshake is done.
 
@@ -155,6 +160,14 @@ class ScriptedPeer:
     def record(self, content_type: int, payload: bytes) -> bytes:
         """Any record: `RecordForge.record`."""
         return self._forge.record(content_type, payload)
+
+    def handshake_message(self, kind: int, body: bytes) -> bytes:
+        """Any message: `RecordForge.handshake_message`."""
+        return self._forge.handshake_message(kind, body)
+
+    def key_update(self, *, asks_for_ours: bool = True) -> bytes:
+        """New keys: `RecordForge.key_update`."""
+        return self._forge.key_update(asks_for_ours=asks_for_ours)
 
     def tampered(self) -> bytes:
         """A record that was changed on its way."""
