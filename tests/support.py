@@ -26,6 +26,10 @@ CERT = CA.issue_cert(NAME)
 
 VERSIONS = ["TLSv1.2", "TLSv1.3"]
 
+# What OpenSSL calls a record that cannot be read; since 3.2 it goes into no detail.
+LAYER_FAILED = "RECORD_LAYER_FAILURE"
+BAD_RECORD = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC", LAYER_FAILED}
+
 Transports: TypeAlias = Callable[[], Awaitable[tuple[trio.abc.Stream, trio.abc.Stream]]]
 
 

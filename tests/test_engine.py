@@ -19,7 +19,7 @@ from trio_tlsdown import ShutdownOutcome
 from trio_tlsdown._engine import MAX_RECORD, Engine, EngineContext
 from trio_tlsdown._state import ConnectionState, Receiving, Sending
 
-from .support import NAME, VERSIONS, client_context, server_context
+from .support import BAD_RECORD, NAME, VERSIONS, client_context, server_context
 
 
 @attrs.frozen
@@ -217,7 +217,7 @@ def test_an_error_behind_good_records_costs_none_of_them_and_stays(
     made.engine.feed(good + bad + made.say(b"unreachable"))
     assert made.engine.take(100) == b"good"
     assert made.engine.error is not None
-    assert made.engine.error.reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+    assert made.engine.error.reason in BAD_RECORD
     made.engine.feed(b"")
     assert made.state.outcome is ShutdownOutcome.FAILED
     made.to_peer.write(made.engine.output.read())

@@ -12,8 +12,10 @@ import pytest
 from OpenSSL import SSL
 
 from tests.support import (
+    BAD_RECORD,
     CA,
     CERT,
+    LAYER_FAILED,
     NAME,
     VERSIONS,
     client_context,
@@ -229,17 +231,20 @@ def test_openssl_may_have_sent_the_first_close_notify(session: Session) -> None:
 
 def test_a_tampered_record_is_refused(session: Session) -> None:
     reason = session.reason(session.forge.tampered())
-    assert reason == "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"
+    assert reason in BAD_RECORD
 
 
 def test_a_record_that_holds_too_much(session: Session) -> None:
     record = session.forge.data(b"x" * (2**14 + 1))
-    assert session.reason(record) == "DATA_LENGTH_TOO_LONG"
+    assert session.reason(record) in {"DATA_LENGTH_TOO_LONG", LAYER_FAILED}
 
 
 def test_an_unknown_content_type(session: Session, version: str) -> None:
-    reasons = {"TLSv1.2": "UNEXPECTED_RECORD", "TLSv1.3": "BAD_RECORD_TYPE"}
-    assert session.reason(session.forge.record(99, b"?")) == reasons[version]
+    reason = session.reason(session.forge.record(99, b"?"))
+    if version == "TLSv1.2":
+        assert reason == "UNEXPECTED_RECORD"
+    else:
+        assert reason in {"BAD_RECORD_TYPE", LAYER_FAILED}
 
 
 # Every suite; only with pyOpenSSL can one of TLS 1.3 be chosen. It brings an
