@@ -108,11 +108,13 @@ async def _read_on(end: End) -> bool:
 
 async def _read_all(end: End) -> bool:
     try:
-        if not isinstance(end, TLSStream):
-            return await end.hear_to_end()
-        return await _read_stream(end)
+        if isinstance(end, TLSStream):
+            return await _read_stream(end)
+        if end.transport_end is None:
+            await end.hear_to_end()
     except trio.ClosedResourceError:
         return False
+    return end.transport_end == "FIN" and end.error is None
 
 
 async def _read_stream(stream: TLSStream[Any]) -> bool:

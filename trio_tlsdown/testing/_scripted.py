@@ -232,11 +232,10 @@ class ScriptedPeer:
         while not self.close_notify_received:
             await self._go_on()
 
-    async def hear_to_end(self) -> bool:
-        """Receive until the transport ends; whether it was a FIN."""
+    async def hear_to_end(self) -> None:
+        """Receive until the transport ends: `transport_end` says how."""
         while await self.receive():
             pass
-        return self.transport_end == "FIN"
 
     async def _go_on(self) -> None:
         if self.close_notify_received or self.error or not await self.receive():
