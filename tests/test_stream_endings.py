@@ -331,6 +331,19 @@ async def test_https_compatible_closing_after_the_peers_goodbye_is_aborted(
 # Cuts:
 
 
+async def test_waiting_to_send_tells_that_the_transport_is_broken(tls: Maker) -> None:
+    async def break_down() -> None:
+        raise trio.BrokenResourceError
+
+    a, b = await tls.pair()
+    a.transport_stream.send_stream.wait_send_all_might_not_block_hook = break_down
+    with pytest.raises(TransportBrokenError):
+        await a.wait_send_all_might_not_block()
+    assert a.report.outcome is ShutdownOutcome.RESET
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
 async def test_closing_says_goodbye_while_another_task_waits_to_send(
     tls: Maker,
 ) -> None:

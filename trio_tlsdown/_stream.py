@@ -189,13 +189,19 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         Raises:
           trio.BusyResourceError: another task is sending, or waits to.
           trio.ClosedResourceError: this side has closed, or half-closed.
+          TransportBrokenError: the transport failed.
+          TLSFailedError: the session failed.
         """
         self._send_guard.check()
         with self._wait_guard:
             self._connection.check_open()
-            if self._state.sending is not Sending.HANDSHAKING:
-                self._connection.check_can_send()
+            self._check_can_send()
             await self._connection.wire.wait_send_all_might_not_block()
+            self._check_can_send()
+
+    def _check_can_send(self) -> None:
+        if self._state.sending is not Sending.HANDSHAKING:
+            self._connection.check_can_send()
 
     async def send_eof(self, *, allow_tls12: bool = False) -> None:
         """Half-close: send our close_notify, and nothing else.

@@ -186,16 +186,19 @@ class Wire(trio.abc.Stream):
         try:
             await self.transport.send_all(data)
         except trio.BrokenResourceError as exc:
-            self._broken = True
-            self.error = exc
-            self._was_reset = _is_reset(exc)
-            self._state.note(Event.SENDING_RESET)
+            self._cannot_send(exc)
         except BaseException:
             self._broken = True
             self._state.note(Event.SENDING_LOST)
             raise
         else:
             self._has_sent(len(data), sending)
+
+    def _cannot_send(self, error: trio.BrokenResourceError) -> None:
+        self._broken = True
+        self.error = error
+        self._was_reset = _is_reset(error)
+        self._state.note(Event.SENDING_RESET)
 
     def _has_sent(self, size: int, sending: Sending) -> None:
         self._trace(TraceKind.BYTES_SENT, size)
@@ -208,6 +211,8 @@ class Wire(trio.abc.Stream):
             with trio.CancelScope() as self._waiting:
                 try:
                     await self.transport.wait_send_all_might_not_block()
+                except trio.BrokenResourceError as exc:
+                    self._cannot_send(exc)
                 finally:
                     self._waiting = None
 
