@@ -225,6 +225,25 @@ def test_an_error_behind_good_records_costs_none_of_them_and_stays(
         made.peer.read(100)
 
 
+def test_what_openssl_refuses_to_write_is_a_failure(version: str) -> None:
+    made = session(version)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        made.engine.ssl_object.unwrap()  # behind the engine's back
+    made.engine.encrypt(b"too late")
+    assert made.engine.error is not None
+    assert made.engine.error.reason == "PROTOCOL_IS_SHUTDOWN"
+    assert made.state.outcome is ShutdownOutcome.FAILED
+
+
+def test_a_shutdown_that_openssl_refuses_is_a_failure(version: str) -> None:
+    made = session(version)
+    made.engine._incoming.write(made.say(b"not decrypted first"))
+    made.engine.encrypt_close_notify()
+    assert made.engine.error is not None
+    assert made.engine.error.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"
+    assert made.state.outcome is ShutdownOutcome.FAILED
+
+
 @pytest.mark.parametrize("ignore_eof", [False, True])
 @pytest.mark.parametrize("keep", [0, 3, 20])
 def test_the_end_of_the_transport_is_a_truncation_and_leaves_sending_alone(

@@ -271,8 +271,13 @@ async def test_a_close_notify_that_waits_for_its_turn_is_not_made_if_tls_fails(
 
 
 @pytest.mark.parametrize("fails_first", [False, True])
+@pytest.mark.parametrize("ending", ["shutdown", "aclose"])
 async def test_nothing_follows_a_record_that_was_cut(
-    tls: Maker, autojump_clock: trio.testing.MockClock, *, fails_first: bool
+    tls: Maker,
+    autojump_clock: trio.testing.MockClock,
+    ending: str,
+    *,
+    fails_first: bool,
 ) -> None:
     """Neither an alert nor a close_notify: the peer would take them for its rest."""
     autojump_clock.autojump_threshold = 0.05
@@ -297,7 +302,8 @@ async def test_nothing_follows_a_record_that_was_cut(
                 await theirs.receive_some()
         if not fails_first:
             await fail()
-        await a.aclose()
+        await ENDINGS[ending](a)
+        await trio.aclose_forcefully(a)
         nursery.cancel_scope.cancel()
     follows = await theirs.receive_some()
     await trio.aclose_forcefully(b)

@@ -22,10 +22,10 @@ from .support import (
     BAD_RECORD,
     CERT,
     NAME,
+    TRANSPORTS,
     cancelled_at,
     client_context,
     each_step,
-    memory_transports,
 )
 
 
@@ -72,9 +72,9 @@ class RenegotiatingServer:
 
 @asynccontextmanager
 async def connected(
-    policy: ShutdownPolicy = ShutdownPolicy(),
+    policy: ShutdownPolicy = ShutdownPolicy(), transport: str = "memory"
 ) -> AsyncIterator[tuple[TLSStream[Any], RenegotiatingServer]]:
-    ours, theirs = await memory_transports()
+    ours, theirs = await TRANSPORTS[transport]()
     client = TLSStream(
         ours, client_context("TLSv1.2"), server_hostname=NAME, policy=policy
     )
@@ -88,10 +88,10 @@ async def connected(
 
 @asynccontextmanager
 async def asked_to_renegotiate(
-    policy: ShutdownPolicy = ShutdownPolicy(),
+    policy: ShutdownPolicy = ShutdownPolicy(), transport: str = "memory"
 ) -> AsyncIterator[tuple[TLSStream[Any], RenegotiatingServer]]:
     """A client that has read the server's wish for a new handshake."""
-    async with connected(policy) as (client, server):
+    async with connected(policy, transport) as (client, server):
         await server.ask_for_a_new_handshake()
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
@@ -141,10 +141,13 @@ async def test_data_can_be_sent_while_the_peer_renegotiates() -> None:
         assert server.tls.total_renegotiations() == 1
 
 
+@pytest.mark.parametrize("transport", ["memory", "tcp"])
 @pytest.mark.parametrize("ending", ["shutdown", "send_eof", "aclose"])
-async def test_a_close_notify_waits_for_the_end_of_it(ending: str) -> None:
+async def test_a_close_notify_waits_for_the_end_of_it(
+    ending: str, transport: str
+) -> None:
     """OpenSSL refuses to send one in the middle: SHUTDOWN_WHILE_IN_INIT."""
-    async with asked_to_renegotiate() as (client, server):
+    async with asked_to_renegotiate(transport=transport) as (client, server):
         end: dict[str, Callable[[], Awaitable[object]]] = {
             "shutdown": client.shutdown,
             "send_eof": partial(client.send_eof, allow_tls12=True),
@@ -155,8 +158,8 @@ async def test_a_close_notify_waits_for_the_end_of_it(ending: str) -> None:
             with pytest.raises(SSL.ZeroReturnError):
                 await server.receive()
             assert server.tls.total_renegotiations() == 1
-            assert client.report.close_notify_sent
             await server.transport.aclose()
+        assert client.report.close_notify_sent
 
 
 async def test_a_close_notify_does_not_wait_for_it_for_ever(

@@ -117,12 +117,14 @@ class Engine:
     # Sending:
 
     def encrypt(self, data: bytes | bytearray | memoryview) -> None:
-        """Make *data* due.
+        """Make *data* due, unless it is too late.
 
         Raises:
           ssl.SSLWantReadError: the peer renegotiates (TLS 1.2). Send what is
             due, feed what it answers, then call again with the same data.
         """
+        if self._state.sending is not Sending.OPEN:
+            return
         try:
             self.ssl_object.write(data)
         except ssl.SSLWantReadError:
@@ -214,8 +216,6 @@ class Engine:
                 chunk = self.ssl_object.read(MAX_RECORD)
             except ssl.SSLWantReadError:
                 return
-            except ssl.SSLZeroReturnError:
-                chunk = b""  # how the peer's alert shows once ours was sent
             except ssl.SSLError as exc:
                 if not self._is_close_notify(exc):
                     self._fail(exc)
@@ -227,10 +227,13 @@ class Engine:
                 self._state.move(Event.CLOSE_NOTIFY_RECEIVED)
 
     def _is_close_notify(self, error: ssl.SSLError) -> bool:
-        # So it shows since OpenSSL 3.2 if user_canceled came before it, as from
-        # Java: https://github.com/openssl/openssl/issues/25254. OpenSSL is never
-        # told that the transport ended, so nothing else can be an EOF to it.
-        return isinstance(error, ssl.SSLEOFError) and self.version() == "TLSv1.3"
+        # ZeroReturn is how it shows once ours was sent; EOF since OpenSSL 3.2, if
+        # user_canceled came before it, as from Java:
+        # https://github.com/openssl/openssl/issues/25254. OpenSSL is never told
+        # that the transport ended, so nothing else can be an EOF to it.
+        return isinstance(error, ssl.SSLZeroReturnError) or (
+            isinstance(error, ssl.SSLEOFError) and self.version() == "TLSv1.3"
+        )
 
     def _keep(self, chunk: bytes) -> None:
         self.unread += len(chunk)
@@ -242,9 +245,9 @@ class Engine:
     def _fail(self, error: ssl.SSLError) -> None:
         # OpenSSL remembers only that something failed, and says EOF from then
         # on: a bad MAC would look like a truncation. The first error stays.
-        if self.error is None:
-            self.error = error
-            self._state.move(Event.FAILED)
+        # Each caller looks at the state first, so there is no second.
+        self.error = error
+        self._state.move(Event.FAILED)
         self._release_tickets()
 
     def _release_tickets(self) -> None:
