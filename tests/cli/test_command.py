@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 import subprocess
 import sys
 from typing import TextIO
@@ -63,14 +62,10 @@ def test_a_reader_that_has_gone_is_no_traceback(option: str) -> None:
     assert result.stderr == ""
 
 
-def test_the_module_and_the_command_are_the_same(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["trio-tlsdown", "--version"])
-    with pytest.raises(SystemExit) as exit_:
-        runpy.run_module("trio_tlsdown", run_name="__main__")
-    assert exit_.value.code == 0
-    assert f"trio-tlsdown {trio_tlsdown.__version__} (Trio " in capsys.readouterr().out
+def test_the_module_and_the_command_are_the_same() -> None:
+    result = python("-m", "trio_tlsdown", "--version")
+    assert result.returncode == 0
+    assert f"trio-tlsdown {trio_tlsdown.__version__} (Trio " in result.stdout
 
 
 def test_help_names_the_subcommands() -> None:
