@@ -19,6 +19,7 @@ from ._forge import RecordForge
 from ._transports import reset
 
 MAX_RECORD: Final = 2**14  # bytes of plaintext: RFC 9846 section 5.1
+LONGEST_ALERT: Final = 31  # bytes of ciphertext: TLS 1.2 with AES-GCM
 WARNING: Final = 1
 CLOSE_NOTIFY: Final = 0
 
@@ -48,7 +49,7 @@ class ScriptedPeer:
     """The plaintext that came so far."""
 
     close_notify_sent: bool
-    """Whether a `close_notify` that was made has been sent."""
+    """Whether a `close_notify` that was made has been sent, to its last byte."""
 
     close_notify_received: bool
     """Whether one came. What follows it is not read any more."""
@@ -74,7 +75,8 @@ class ScriptedPeer:
             server_side=server_side,
             server_hostname=None if server_side else NAME,
         )
-        self._close_notify_made = False
+        self._close_notifies: list[bytes] = []
+        self._sent = b""  # only the end
         self.transport = transport
         self.server_side = server_side
         self.received = bytearray()
@@ -105,10 +107,16 @@ class ScriptedPeer:
             self._forge.take_over()
             self._decrypt()  # data may have come along with the last flight
         except ssl.SSLError:
-            await self.send(self.flight())
+            await self.send(self.flight())  # noqa: ASYNC120  (a cancellation wins)
             raise
         finally:
-            self._key_log.unlink(missing_ok=True)
+            self.forget_key_log()
+
+    def forget_key_log(self) -> None:
+        """Close and remove the key log, which is needed for the handshake only."""
+        # To typeshed None is no file name.
+        self._forge.tls.context.keylog_filename = None  # type: ignore[assignment]
+        self._key_log.unlink(missing_ok=True)
 
     def step_of_handshake(self) -> bool:
         """Go as far as what came allows; whether the handshake is done.
@@ -140,8 +148,9 @@ class ScriptedPeer:
 
     def close_notify(self, *, level: int = WARNING) -> bytes:
         """A close_notify alert. *level*: 1 (a warning, as it should be) or 2."""
-        self._close_notify_made = True
-        return self.alert(level, CLOSE_NOTIFY)
+        record = self.alert(level, CLOSE_NOTIFY)
+        self._close_notifies.append(record)
+        return record
 
     def alert(self, level: int, description: int) -> bytes:
         """Any alert. *level*: 1 for a warning, 2 for fatal."""
@@ -165,7 +174,11 @@ class ScriptedPeer:
         """
         if data:
             await self.transport.send_all(data)
-            self.close_notify_sent = self._close_notify_made
+            sent = self._sent + data  # an alert may go in pieces
+            self.close_notify_sent |= any(
+                alert in sent for alert in self._close_notifies
+            )
+            self._sent = sent[-LONGEST_ALERT:]
 
     async def receive_ciphertext(self) -> None:
         """Receive once, and leave what came to OpenSSL.
