@@ -12,7 +12,7 @@ from trio_tlsdown import ShutdownPolicy, TLSStream
 
 from ._certificates import NAME, ContextOptions, client_context, server_context
 from ._endings import watch
-from ._transports import MemoryTransport, memory_transports, tcp_transports
+from ._transports import MemoryTransport, abort, memory_transports, tcp_transports
 
 T_Transport = TypeVar("T_Transport", bound=trio.abc.Stream)
 
@@ -43,8 +43,7 @@ class TLSPair(NamedTuple, Generic[T_Transport]):
         traceback: TracebackType | None,
     ) -> None:
         """Abort both; one that was closed stays as it ended."""
-        for stream in self:
-            await trio.aclose_forcefully(stream)
+        await abort(*self)  # noqa: ASYNC102  (shielded, and it does not wait)
 
 
 class PairOptions(ContextOptions, total=False):
@@ -138,7 +137,6 @@ async def wrap_pair(
                 nursery.start_soon(pair.client.do_handshake)
                 nursery.start_soon(pair.server.do_handshake)
     except BaseException:
-        for transport in transports:
-            await trio.aclose_forcefully(transport)
+        await abort(*transports)  # noqa: ASYNC102  (likewise)
         raise
     return pair

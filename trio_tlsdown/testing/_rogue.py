@@ -15,7 +15,7 @@ from ._behaviours import behaviour
 from ._certificates import NAME, ContextOptions, client_context, server_context
 from ._endings import watch
 from ._scripted import ScriptedPeer
-from ._transports import memory_transports, tcp_transports
+from ._transports import abort, memory_transports, tcp_transports
 
 FINISH_TIMEOUT: Final = 5.0  # seconds
 
@@ -72,7 +72,8 @@ class RoguePeer(ScriptedPeer):
             pass  # one of the ends went, or broke it off
         finally:
             self.forget_key_log()  # there may have been no handshake
-            await trio.aclose_forcefully(self.transport)
+            # ASYNC102: shielded, and it does not wait.
+            await abort(self.transport)  # noqa: ASYNC102
             self._finished.set()
 
     async def finish(self) -> None:
@@ -175,8 +176,7 @@ async def connect_rogue(
             https_compatible=https_compatible,
         )
     except BaseException:
-        await trio.aclose_forcefully(ours)
-        await trio.aclose_forcefully(theirs)
+        await abort(ours, theirs)  # noqa: ASYNC102  (likewise)
         raise
     watch(stream, peer)
     nursery.start_soon(peer.run)
