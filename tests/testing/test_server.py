@@ -12,6 +12,7 @@ import trustme
 from tests.support import VERSIONS, cancelled_at, each_step
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
 from trio_tlsdown.testing import (
+    NAME,
     LoopbackServer,
     client_context,
     echo,
@@ -130,6 +131,11 @@ async def test_a_client_that_refuses_the_server_is_only_a_report(
     [report] = await server.wait_reports()
     assert report.outcome is ShutdownOutcome.FAILED
     assert handled == []
+    transport = await trio.open_tcp_stream(server.host, server.port)
+    async with TLSStream(transport, client_context(), server_hostname=NAME) as stream:
+        await stream.do_handshake()
+        assert len(await server.wait_reports(2)) == 2
+    assert len(handled) == 1
 
 
 async def test_connecting_to_a_server_that_has_gone_fails() -> None:

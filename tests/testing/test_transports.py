@@ -186,6 +186,19 @@ async def test_tcp_transports_leave_nothing_open_when_cancelled() -> None:
     await each_step(attempt, at_least=3)
 
 
+async def test_tcp_transports_close_the_client_when_none_is_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def accept(_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    before = len(os.listdir("/dev/fd"))
+    monkeypatch.setattr(trio.SocketListener, "accept", accept)
+    with pytest.raises(OSError, match="too many open files"):
+        await tcp_transports()
+    assert len(os.listdir("/dev/fd")) == before
+
+
 async def test_abort_closes_all_even_when_it_is_cancelled(connect: Connect) -> None:
     ends = await connect()
     with trio.CancelScope() as scope:
