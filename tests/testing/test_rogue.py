@@ -180,9 +180,10 @@ async def test_the_block_aborts_when_it_is_left_by_an_error(
 async def test_the_block_does_not_wait_for_the_habit(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    began = trio.current_time()
     async with await connect_rogue(nursery, "answer_late") as stream:
-        await stream.do_handshake()
+        await stream.shutdown(wait=False)
+        await trio.testing.wait_all_tasks_blocked()  # until it sleeps
+        began = trio.current_time()
     assert trio.current_time() == began
 
 
