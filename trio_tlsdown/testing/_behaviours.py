@@ -306,8 +306,8 @@ async def bad_record(peer: ScriptedPeer) -> None:
 async def fatal_close_notify(peer: ScriptedPeer) -> None:
     """Sends close_notify with the level of a fatal alert.
 
-    TLS 1.3 lets a receiver ignore the level (RFC 9846 section 6); in TLS 1.2 it
-    counts (RFC 5246 section 7.2).
+    So does nothing that is known. TLS 1.3 lets a receiver ignore the level (RFC 9846
+    section 6); in TLS 1.2 it counts (RFC 5246 section 7.2).
     """
     await peer.send(peer.close_notify(level=FATAL))
 

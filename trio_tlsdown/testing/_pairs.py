@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from types import TracebackType
-from typing import Generic, NamedTuple, Self, TypeVar, Unpack
+from typing import Generic, NamedTuple, Self, TypeAlias, TypeVar, Unpack
 
 import trio
 
@@ -12,9 +12,11 @@ from trio_tlsdown import ShutdownPolicy, TLSStream
 
 from ._certificates import NAME, ContextOptions, client_context, server_context
 from ._endings import watch
-from ._transports import MemoryTransport, memory_transports, tcp_transports
+from ._transports import MemoryTransport, abort, memory_transports, tcp_transports
 
 T_Transport = TypeVar("T_Transport", bound=trio.abc.Stream)
+
+Contexts: TypeAlias = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
 class TLSPair(NamedTuple, Generic[T_Transport]):
@@ -41,8 +43,7 @@ class TLSPair(NamedTuple, Generic[T_Transport]):
         traceback: TracebackType | None,
     ) -> None:
         """Abort both; one that was closed stays as it ended."""
-        for stream in self:
-            await trio.aclose_forcefully(stream)
+        await abort(*self)  # noqa: ASYNC102  (shielded, and it does not wait)
 
 
 class PairOptions(ContextOptions, total=False):
@@ -67,7 +68,9 @@ async def memory_tls_pair(**options: Unpack[PairOptions]) -> TLSPair[MemoryTrans
     Raises:
       ValueError: a *version* that there is not.
     """
-    return await _pair(memory_transports(), **options)
+    contexts, policy, handshake = _parts(**options)
+    transports = memory_transports()
+    return await wrap_pair(transports, contexts, policy, handshake=handshake)
 
 
 async def tcp_tls_pair(
@@ -86,40 +89,54 @@ async def tcp_tls_pair(
       ValueError: a *version* that there is not.
       OSError: there is no TCP on that address.
     """
-    return await _pair(await tcp_transports(host), **options)
+    contexts, policy, handshake = _parts(**options)
+    transports = await tcp_transports(host)
+    return await wrap_pair(transports, contexts, policy, handshake=handshake)
 
 
-async def _pair(
-    transports: tuple[T_Transport, T_Transport],
+def _parts(
     *,
     policy: ShutdownPolicy = ShutdownPolicy(),
     handshake: bool = True,
     **options: Unpack[ContextOptions],
-) -> TLSPair[T_Transport]:
-    try:
-        contexts = client_context(**options), server_context(**options)
-        return await wrap_pair(transports, contexts, policy, handshake=handshake)
-    except BaseException:
-        for transport in transports:
-            await trio.aclose_forcefully(transport)
-        raise
+) -> tuple[Contexts, ShutdownPolicy, bool]:
+    # Options that are wrong are so before anything is open.
+    return (client_context(**options), server_context(**options)), policy, handshake
 
 
 async def wrap_pair(
     transports: tuple[T_Transport, T_Transport],
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    contexts: Contexts,
     policy: ShutdownPolicy = ShutdownPolicy(),
     *,
     handshake: bool = True,
 ) -> TLSPair[T_Transport]:
-    """Two TLSStreams over transports that are connected: client, then server."""
-    pair = TLSPair(
-        TLSStream(transports[0], contexts[0], server_hostname=NAME, policy=policy),
-        TLSStream(transports[1], contexts[1], server_side=True, policy=policy),
-    )
-    watch(*pair)
-    if handshake:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pair.client.do_handshake)
-            nursery.start_soon(pair.server.do_handshake)
+    """Two TLSStreams over transports that are connected: client, then server.
+
+    Args:
+      transports: The client's, then the server's.
+      contexts: Likewise. The client asks for ``"localhost"``.
+      policy: Of both streams.
+      handshake: Shake hands before the pair is returned. Default: True.
+
+    Cancellation:
+      The transports are closed.
+
+    Raises:
+      ExceptionGroup: the handshake failed; it has what either end met. The
+        transports are closed.
+    """
+    try:
+        pair = TLSPair(
+            TLSStream(transports[0], contexts[0], server_hostname=NAME, policy=policy),
+            TLSStream(transports[1], contexts[1], server_side=True, policy=policy),
+        )
+        watch(*pair)
+        if handshake:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pair.client.do_handshake)
+                nursery.start_soon(pair.server.do_handshake)
+    except BaseException:
+        await abort(*transports)  # noqa: ASYNC102  (likewise)
+        raise
     return pair

@@ -15,7 +15,9 @@ from ._behaviours import behaviour
 from ._certificates import NAME, ContextOptions, client_context, server_context
 from ._endings import watch
 from ._scripted import ScriptedPeer
-from ._transports import memory_transports, tcp_transports
+from ._transports import abort, memory_transports, tcp_transports
+
+FINISH_TIMEOUT: Final = 5.0  # seconds
 
 
 class RoguePeer(ScriptedPeer):
@@ -66,13 +68,12 @@ class RoguePeer(ScriptedPeer):
             with self._misbehaving:
                 await self._misbehave()
             await self.hear_to_end()
-        except (trio.BrokenResourceError, ssl.SSLError):
-            pass  # it was the other end that went, or broke it off
-        except trio.ClosedResourceError:
-            pass  # it was this one
+        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
+            pass  # one of the ends went, or broke it off
         finally:
-            self.end_key_log()
-            await trio.aclose_forcefully(self.transport)
+            self.forget_key_log()  # there may have been no handshake
+            # ASYNC102: shielded, and it does not wait.
+            await abort(self.transport)  # noqa: ASYNC102
             self._finished.set()
 
     async def finish(self) -> None:
@@ -93,12 +94,12 @@ class RogueConnection:
     """A `TLSStream` whose peer is a `RoguePeer`.
 
     As an async context manager it gives the stream, and ends it as
-    ``async with stream:`` does. Afterwards the peer has seen all there was.
+    ``async with stream:`` does. Afterwards the peer has seen all there was, unless
+    the stream was unwrapped: then the transport is yours to close.
     """
 
     stream: TLSStream[Any]
     peer: RoguePeer
-    _transport: trio.abc.Stream
 
     async def __aenter__(self) -> TLSStream[Any]:
         """Give the stream."""
@@ -112,12 +113,15 @@ class RogueConnection:
     ) -> None:
         """Close the stream if the block ended normally, else abort it."""
         try:
-            await self.stream.__aexit__(exc_type, exc_value, traceback)
+            # ASYNC102: it knows itself how to close when cancelled.
+            await self.stream.__aexit__(  # noqa: ASYNC102
+                exc_type, exc_value, traceback
+            )
         finally:
-            with trio.CancelScope(shield=True):  # short: there is nobody to wait for
-                # It may have been unwrapped.
-                await trio.aclose_forcefully(self._transport)
-                await self.peer.finish()
+            if self.stream.transport_stream is not None:
+                # The stream is closed: what is left is short.
+                with trio.move_on_after(FINISH_TIMEOUT, shield=True):
+                    await self.peer.finish()
 
 
 async def connect_rogue(
@@ -151,31 +155,35 @@ async def connect_rogue(
       Nothing is left open.
 
     Raises:
-      ValueError: there is no such behaviour. The message names those there are.
+      ValueError: there is no such behaviour, and the message names those there
+        are; or no such *version*.
     """
-    behaviour(name)  # before anything is open
     ours, theirs = (
         memory_transports() if transport == "memory" else await tcp_transports()
     )
-    peer = RoguePeer(
-        name, theirs, server_side=server_side, hears=hears, says=says, **options
-    )
-    if context is None:
-        context = (client_context if server_side else server_context)(**options)
-    stream = TLSStream[Any](
-        ours,
-        context,
-        server_hostname=NAME if server_side else None,
-        server_side=not server_side,
-        policy=policy,
-        https_compatible=https_compatible,
-    )
+    try:
+        peer = RoguePeer(
+            name, theirs, server_side=server_side, hears=hears, says=says, **options
+        )
+        if context is None:
+            context = (client_context if server_side else server_context)(**options)
+        stream = TLSStream[Any](
+            ours,
+            context,
+            server_hostname=NAME if server_side else None,
+            server_side=not server_side,
+            policy=policy,
+            https_compatible=https_compatible,
+        )
+    except BaseException:
+        await abort(ours, theirs)  # noqa: ASYNC102  (likewise)
+        raise
     watch(stream, peer)
     nursery.start_soon(peer.run)
-    return RogueConnection(stream, peer, ours)
+    return RogueConnection(stream, peer)
 
 
-async def serve_rogue(
+async def serve_rogue(  # noqa: ASYNC114  (how flake8-async is to know it)
     name: str,
     *,
     port: int = 0,
@@ -197,10 +205,12 @@ async def serve_rogue(
       **options: See `ContextOptions`.
 
     Raises:
-      ValueError: there is no such behaviour. The message names those there are.
+      ValueError: there is no such behaviour, and the message names those there
+        are; or no such *version*.
       OSError: the port cannot be had.
     """
-    behaviour(name)
+    behaviour(name)  # it and the context complain now, not at the first client
+    server_context(**options)
 
     async def handle(transport: trio.SocketStream) -> None:
         await RoguePeer(name, transport, hears=hears, says=says, **options).run()

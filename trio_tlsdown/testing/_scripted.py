@@ -48,7 +48,7 @@ class ScriptedPeer:
     """The plaintext that came so far."""
 
     close_notify_sent: bool
-    """Whether a `close_notify` that was made has been sent."""
+    """Whether a `close_notify` that was made has been sent, to its last byte."""
 
     close_notify_received: bool
     """Whether one came. What follows it is not read any more."""
@@ -66,15 +66,16 @@ class ScriptedPeer:
         server_side: bool,
         **options: Unpack[ContextOptions],
     ) -> None:
-        self._context = (server_context if server_side else client_context)(**options)
+        context = (server_context if server_side else client_context)(**options)
         self._key_log = next(_key_logs())
-        self._context.keylog_filename = os.fspath(self._key_log)
+        context.keylog_filename = os.fspath(self._key_log)
         self._forge = RecordForge(
-            self._context,
+            context,
             server_side=server_side,
             server_hostname=None if server_side else NAME,
         )
-        self._close_notify_made = False
+        self._close_notify = b""  # the record, when it was made
+        self._sent = b""  # no more of the end than may be a part of that
         self.transport = transport
         self.server_side = server_side
         self.received = bytearray()
@@ -105,14 +106,15 @@ class ScriptedPeer:
             self._forge.take_over()
             self._decrypt()  # data may have come along with the last flight
         except ssl.SSLError:
-            await self.send(self.flight())
+            await self.send(self.flight())  # noqa: ASYNC120  (a cancellation wins)
             raise
         finally:
-            self.end_key_log()
+            self.forget_key_log()
 
-    def end_key_log(self) -> None:
-        """Close and remove the file with the keys; `handshake` does so by itself."""
-        self._context.keylog_filename = None  # type: ignore[assignment]  # typeshed
+    def forget_key_log(self) -> None:
+        """Close and remove the key log, which is needed for the handshake only."""
+        # To typeshed None is no file name.
+        self._forge.tls.context.keylog_filename = None  # type: ignore[assignment]
         self._key_log.unlink(missing_ok=True)
 
     @property
@@ -150,8 +152,9 @@ class ScriptedPeer:
 
     def close_notify(self, *, level: int = WARNING) -> bytes:
         """A close_notify alert. *level*: 1 (a warning, as it should be) or 2."""
-        self._close_notify_made = True
-        return self.alert(level, CLOSE_NOTIFY)
+        record = self.alert(level, CLOSE_NOTIFY)
+        self._close_notify = self._close_notify or record
+        return record
 
     def alert(self, level: int, description: int) -> bytes:
         """Any alert. *level*: 1 for a warning, 2 for fatal."""
@@ -183,7 +186,13 @@ class ScriptedPeer:
         """
         if data:
             await self.transport.send_all(data)
-            self.close_notify_sent = self._close_notify_made
+            self._note_sent(data)
+
+    def _note_sent(self, data: bytes) -> None:
+        record, self._sent = self._close_notify, self._sent + data
+        if record and record in self._sent:
+            self.close_notify_sent = True
+        self._sent = self._sent[-len(record) :] if record else b""
 
     async def receive_ciphertext(self) -> None:
         """Receive once, and leave what came to OpenSSL.

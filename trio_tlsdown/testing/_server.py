@@ -29,6 +29,7 @@ class LoopbackServer:
     """How each connection ended that has ended, in that order."""
 
     _context: ssl.SSLContext
+    _ended: trio.lowlevel.ParkingLot
 
     async def connect(self) -> TLSStream[trio.SocketStream]:
         """A new client of it, with whom it has shaken hands.
@@ -48,11 +49,26 @@ class LoopbackServer:
             raise
         return stream
 
+    async def wait_reports(self, count: int = 1) -> list[ShutdownReport]:
+        """Wait until *count* connections have ended, and give `reports`.
+
+        A client that has closed is ahead of the server, which has yet to see it.
+
+        Cancellation:
+          Nothing is lost.
+        """
+        while len(self.reports) < count:
+            await self._ended.park()
+        return self.reports
+
 
 async def echo(stream: TLSStream[Any]) -> None:
-    """Send back what comes, until the peer has said all."""
-    async for chunk in stream:
-        await stream.send_all(chunk)
+    """Send back what comes, until the peer has said all, or has gone."""
+    try:
+        async for chunk in stream:
+            await stream.send_all(chunk)
+    except trio.BrokenResourceError:
+        pass  # the report has it
 
 
 async def start_server(
@@ -68,7 +84,8 @@ async def start_server(
     Args:
       nursery: Where it runs. What a handler raises is raised there, as in
         `trio.serve_tcp`.
-      handler: Gets each connection. When it returns, the connection is closed with
+      handler: Gets each connection that has shaken hands; one that failed to is
+        only in the reports. When it returns, the connection is closed with
         close_notify; when it raises, without. Default: `echo`.
       server: The server's context. Default: that of `server_context`.
       client: What `LoopbackServer.connect` uses. Default: that of
@@ -76,13 +93,16 @@ async def start_server(
       policy: Of the server's streams.
     """
     reports: list[ShutdownReport] = []
+    ended = trio.lowlevel.ParkingLot()
 
     async def handle(stream: TLSStream[trio.SocketStream]) -> None:
         try:
             async with stream:
-                await handler(stream)
+                if await _shake_hands(stream):
+                    await handler(stream)
         finally:
             reports.append(stream.report)
+            ended.unpark_all()
 
     [listener] = await trio.open_tcp_listeners(0, host=LOOPBACK)
     port = listener.socket.getsockname()[1]
@@ -91,4 +111,12 @@ async def start_server(
         handle,
         [TLSListener(listener, server or server_context(), policy=policy)],
     )
-    return LoopbackServer(LOOPBACK, port, reports, client or client_context())
+    return LoopbackServer(LOOPBACK, port, reports, client or client_context(), ended)
+
+
+async def _shake_hands(stream: TLSStream[Any]) -> bool:
+    try:
+        await stream.do_handshake()
+    except trio.BrokenResourceError:
+        return False
+    return True

@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import struct
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import attrs
 import trio
@@ -48,15 +48,12 @@ class MemoryTransport(trio.abc.HalfCloseableStream):
         """
         try:
             await self._pipe.send_all(data)
-        except trio.BrokenResourceError as exc:
-            raise self._error(errno.EPIPE) from exc
+        except trio.BrokenResourceError:
+            self._fail(errno.EPIPE)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Do not wait: it never blocks."""
-        try:
-            await self._pipe.wait_send_all_might_not_block()
-        except trio.BrokenResourceError as exc:
-            raise self._error(errno.EPIPE) from exc
+        await self._pipe.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
         """End this direction: what a FIN does."""
@@ -75,7 +72,7 @@ class MemoryTransport(trio.abc.HalfCloseableStream):
         """
         data = await self._pipe.receive_some(max_bytes)
         if not data and self._fate.reset:
-            raise self._error(errno.ECONNRESET)
+            self._fail(errno.ECONNRESET)
         return data
 
     def reset(self) -> None:
@@ -88,12 +85,11 @@ class MemoryTransport(trio.abc.HalfCloseableStream):
         """Close this end."""
         await self._pipe.aclose()
 
-    def _error(self, number: int) -> trio.BrokenResourceError:
-        # As of a socket: Trio's error, and the reason behind it.
+    def _fail(self, number: int) -> NoReturn:
+        # As a socket does: Trio's error, and the reason behind it.
         number = errno.ECONNRESET if self._fate.reset else number
-        error = trio.BrokenResourceError(os.strerror(number))
-        error.__cause__ = OSError(number, os.strerror(number))
-        return error
+        error = OSError(number, os.strerror(number))
+        raise trio.BrokenResourceError(error.strerror) from error
 
 
 def memory_transports() -> tuple[MemoryTransport, MemoryTransport]:
@@ -115,7 +111,7 @@ async def tcp_transports(
       Nothing is left open.
     """
     [listener] = await trio.open_tcp_listeners(0, host=host)
-    async with listener:
+    try:
         port = listener.socket.getsockname()[1]
         client = await trio.open_tcp_stream(host, port)
         try:
@@ -123,6 +119,18 @@ async def tcp_transports(
         except BaseException:
             await trio.aclose_forcefully(client)
             raise
+    finally:
+        listener.socket.close()  # not aclose: cancelled, that would lose the two
+
+
+async def abort(*resources: trio.abc.AsyncResource) -> None:
+    """Close at once: all of them, and then go on, cancelled or not.
+
+    `trio.aclose_forcefully` leaves by `trio.Cancelled` when its caller is cancelled.
+    """
+    with trio.CancelScope(shield=True):
+        for resource in resources:
+            await trio.aclose_forcefully(resource)
 
 
 async def reset(transport: trio.abc.Stream) -> None:

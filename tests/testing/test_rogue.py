@@ -1,0 +1,309 @@
+"""How a rogue peer is used; not what each of them does to a stream."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from functools import partial
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.testing
+
+from tests.support import VERSIONS
+from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream, TruncatedError
+from trio_tlsdown.testing import (
+    BEHAVIOURS,
+    NAME,
+    MemoryTransport,
+    RoguePeer,
+    client_context,
+    connect_rogue,
+    memory_transports,
+    serve_rogue,
+)
+
+
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    result: str = request.param
+    return result
+
+
+@pytest.fixture(params=["memory", "tcp"])
+def transport(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+# Names:
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_the_docstring_says_what_it_does_and_who_does_so(name: str) -> None:
+    description = BEHAVIOURS[name].description
+    summary, _, rest = description.partition("\n\n")
+    assert summary.endswith(".")
+    assert "\n" not in summary
+    assert "So do" in rest or "do so" in rest
+
+
+async def test_a_name_that_there_is_not_is_told_with_those_there_are(
+    nursery: trio.Nursery,
+) -> None:
+    one, _ = memory_transports()
+    before = len(os.listdir("/dev/fd"))
+    for call in (
+        partial(connect_rogue, nursery, "cut"),
+        partial(connect_rogue, nursery, "cut", transport="tcp"),
+        partial(serve_rogue, "cut"),
+    ):
+        with pytest.raises(ValueError, match="no behaviour 'cut'; there are: cut_in"):
+            await call()
+    with pytest.raises(ValueError, match=f"{', '.join(BEHAVIOURS)}$"):
+        RoguePeer("cut", one)
+    assert len(os.listdir("/dev/fd")) == before
+
+
+async def test_a_version_that_there_is_not_is_told_before_anything_is_open(
+    nursery: trio.Nursery, transport: Any
+) -> None:
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(ValueError, match="version must be"):
+        await connect_rogue(nursery, "flood", transport=transport, version="TLSv1")
+    with pytest.raises(ValueError, match="version must be"):
+        await serve_rogue("flood", version="TLSv1")
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def test_its_repr_names_the_habit() -> None:
+    peer = RoguePeer("flood", memory_transports()[0], server_side=False)
+    assert repr(peer) == "<RoguePeer, the client, who does flood>"
+
+
+# Connecting:
+
+
+@pytest.mark.parametrize("server_side", [True, False], ids=["server", "client"])
+async def test_it_hears_and_says_before_it_misbehaves(
+    nursery: trio.Nursery, version: str, transport: Any, server_side: bool
+) -> None:
+    connection = await connect_rogue(
+        nursery,
+        "cut_before_close_notify",
+        server_side=server_side,
+        transport=transport,
+        hears=4,
+        says=b"answer",
+        version=version,
+    )
+    async with connection as stream:
+        assert stream.server_side is not server_side
+        await stream.send_all(b"help")
+        assert await stream.receive_some() == b"answer"
+        assert stream.version() == version
+        with pytest.raises(TruncatedError):
+            await stream.receive_some()
+    assert connection.peer.received == b"help"
+
+
+async def test_it_says_nothing_before_it_has_heard(nursery: trio.Nursery) -> None:
+    connection = await connect_rogue(
+        nursery, "close_without_waiting", hears=4, says=b"answer"
+    )
+    async with connection as stream:
+        await stream.send_all(b"que")
+        await trio.testing.wait_all_tasks_blocked()
+        assert not connection.peer.close_notify_sent
+        await stream.send_all(b"s")
+        assert await stream.receive_some(6) == b"answer"
+        await trio.testing.wait_all_tasks_blocked()
+        assert connection.peer.close_notify_sent
+
+
+async def test_the_transport_is_that_asked_for(nursery: trio.Nursery) -> None:
+    async with await connect_rogue(nursery, "never_answer") as stream:
+        assert isinstance(stream.transport_stream, MemoryTransport)
+    async with await connect_rogue(nursery, "never_answer", transport="tcp") as stream:
+        assert isinstance(stream.transport_stream, trio.SocketStream)
+
+
+async def test_the_stream_is_as_asked_for(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    connection = await connect_rogue(
+        nursery,
+        "never_answer",
+        policy=ShutdownPolicy(timeout=77),
+        https_compatible=True,
+        context=client_context(version="TLSv1.2"),
+    )
+    async with connection as stream:
+        await stream.do_handshake()
+        assert stream.https_compatible
+        assert stream.version() == "TLSv1.2"
+        began = trio.current_time()
+        await stream.shutdown()
+        assert trio.current_time() - began == pytest.approx(77)
+
+
+async def test_the_block_ends_when_the_peer_has_seen_all(
+    nursery: trio.Nursery, version: str, transport: Any
+) -> None:
+    connection = await connect_rogue(
+        nursery,
+        "never_answer",
+        transport=transport,
+        version=version,
+        server_side=False,  # no session tickets, which would make a reset of it
+    )
+    async with connection as stream:
+        await stream.send_all(b"last words")
+    assert connection.peer.received == b"last words"
+    assert connection.peer.close_notify_received
+    assert connection.peer.transport_end == "FIN"
+
+
+async def test_the_block_aborts_when_it_is_left_by_an_error(
+    nursery: trio.Nursery, transport: Any
+) -> None:
+    connection = await connect_rogue(nursery, "never_answer", transport=transport)
+    with pytest.raises(ArithmeticError):  # noqa: PT012
+        async with connection as stream:
+            await stream.do_handshake()
+            raise ArithmeticError
+    assert not connection.peer.close_notify_received
+    assert connection.peer.transport_end is not None
+
+
+async def test_the_block_does_not_wait_for_the_habit(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with await connect_rogue(nursery, "answer_late") as stream:
+        await stream.shutdown(wait=False)
+        await trio.testing.wait_all_tasks_blocked()  # until it sleeps
+        began = trio.current_time()
+    assert trio.current_time() == began
+
+
+async def test_the_block_can_be_left_when_all_is_cancelled() -> None:
+    """The peer, too: it says that it has finished all the same."""
+    with trio.fail_after(4):  # less than what bounds the block
+        async with trio.open_nursery() as nursery:
+            connection = await connect_rogue(nursery, "never_answer")
+            async with connection as stream:
+                await stream.do_handshake()
+                nursery.cancel_scope.cancel()
+                await trio.lowlevel.checkpoint()
+    with pytest.raises(trio.ClosedResourceError):
+        await connection.peer.transport.receive_some()
+
+
+async def test_a_stream_that_was_unwrapped_leaves_its_transport_open(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    began = trio.current_time()
+    connection = await connect_rogue(nursery, "second_close_notify")
+    async with connection as stream:
+        assert await stream.receive_some() == b""
+        transport, _ = await stream.unwrap()
+    assert trio.current_time() == began, "it waited for an end that was not to come"
+    await transport.send_all(b"clear text")
+    await transport.aclose()
+    await connection.peer.finish()
+    assert connection.peer.transport_end == "FIN"
+    assert stream.report.outcome is ShutdownOutcome.COMPLETE
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+async def test_every_peer_closes_when_the_other_end_has_gone(
+    name: str,
+    version: str,
+    transport: Any,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    before = len(os.listdir("/dev/fd"))
+    async with trio.open_nursery() as nursery:
+        connection = await connect_rogue(
+            nursery, name, transport=transport, version=version
+        )
+        await trio.aclose_forcefully(connection.stream)
+    with pytest.raises(trio.ClosedResourceError):
+        await connection.peer.transport.receive_some()
+    assert len(os.listdir("/dev/fd")) == before
+
+
+async def test_finish_ends_the_habit_and_reads_on(nursery: trio.Nursery) -> None:
+    connection = await connect_rogue(nursery, "answer_late")
+    stream, peer = connection.stream, connection.peer
+    await stream.send_all(b"one")
+    async with trio.open_nursery() as inner:
+        inner.start_soon(peer.finish)
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.send_all(b"two")
+        await stream.aclose()
+    assert peer.received == b"onetwo"
+    assert not peer.close_notify_sent
+
+
+# Serving:
+
+
+async def test_a_plain_sslstream_can_be_its_client(
+    nursery: trio.Nursery, version: str
+) -> None:
+    host, port = cast(
+        "tuple[str, int]",
+        await nursery.start(
+            partial(
+                serve_rogue,
+                "cut_before_close_notify",
+                hears=4,
+                says=b"answer",
+                version=version,
+            )
+        ),
+    )
+    for _ in range(2):
+        transport = await trio.open_tcp_stream(host, port)
+        stream = trio.SSLStream(transport, client_context(), server_hostname=NAME)
+        await stream.send_all(b"help")
+        assert await stream.receive_some() == b"answer"
+        with pytest.raises(trio.BrokenResourceError) as caught:
+            await stream.receive_some()
+        assert isinstance(caught.value.__cause__, ssl.SSLEOFError)
+        await trio.aclose_forcefully(stream)
+
+
+async def test_a_blocking_socket_can_be_its_client(
+    nursery: trio.Nursery, version: str
+) -> None:
+    address = await nursery.start(
+        partial(
+            serve_rogue,
+            "close_without_waiting",
+            hears=4,
+            says=b"answer",
+            version=version,
+        )
+    )
+
+    def client() -> list[bytes]:
+        with socket.create_connection(address, timeout=10) as plain:
+            with client_context().wrap_socket(plain, server_hostname=NAME) as tls:
+                tls.sendall(b"help")
+                return [tls.recv(100), tls.recv(100)]
+
+    assert await trio.to_thread.run_sync(client) == [b"answer", b""]
+
+
+async def test_it_serves_where_it_is_told(nursery: trio.Nursery) -> None:
+    host, port = await nursery.start(partial(serve_rogue, "never_answer", host="::1"))
+    assert host == "::1"
+    transport = await trio.open_tcp_stream(host, port)
+    stream = TLSStream(transport, client_context(), server_hostname=NAME)
+    async with stream:
+        await stream.do_handshake()
+    with pytest.raises(OSError, match="in use"):
+        await serve_rogue("never_answer", host=host, port=port)
