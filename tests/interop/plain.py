@@ -37,7 +37,7 @@ class Plain:
     async def run(self, *, closes_first: bool = False) -> None:
         """Shake hands, read until TLS or the transport ends, answer, and close.
 
-        It lets others go first: what they send, they send before the answer.
+        It lets others go first: what they do unasked, they do before its close_notify.
 
         Args:
           closes_first: Send close_notify before reading.
@@ -46,6 +46,7 @@ class Plain:
             with suppress(ssl.SSLError, trio.BrokenResourceError):
                 await self._call(self.tls.do_handshake)
                 if closes_first:
+                    await wait_all_tasks_blocked()
                     await self._close_notify()
                 while await self._call(lambda: self.tls.read(2**14)):
                     pass
