@@ -48,7 +48,7 @@ class ScriptedPeer:
     """The plaintext that came so far."""
 
     close_notify_sent: bool
-    """Whether a `close_notify` that was made has been sent."""
+    """Whether a `close_notify` that was made has been sent, to its last byte."""
 
     close_notify_received: bool
     """Whether one came. What follows it is not read any more."""
@@ -74,7 +74,8 @@ class ScriptedPeer:
             server_side=server_side,
             server_hostname=None if server_side else NAME,
         )
-        self._close_notify_made = False
+        self._close_notify = b""  # the record, when it was made
+        self._sent = b""  # no more of the end than may be a part of that
         self.transport = transport
         self.server_side = server_side
         self.received = bytearray()
@@ -140,8 +141,9 @@ class ScriptedPeer:
 
     def close_notify(self, *, level: int = WARNING) -> bytes:
         """A close_notify alert. *level*: 1 (a warning, as it should be) or 2."""
-        self._close_notify_made = True
-        return self.alert(level, CLOSE_NOTIFY)
+        record = self.alert(level, CLOSE_NOTIFY)
+        self._close_notify = self._close_notify or record
+        return record
 
     def alert(self, level: int, description: int) -> bytes:
         """Any alert. *level*: 1 for a warning, 2 for fatal."""
@@ -165,7 +167,13 @@ class ScriptedPeer:
         """
         if data:
             await self.transport.send_all(data)
-            self.close_notify_sent = self._close_notify_made
+            self._note_sent(data)
+
+    def _note_sent(self, data: bytes) -> None:
+        record, self._sent = self._close_notify, self._sent + data
+        if record and record in self._sent:
+            self.close_notify_sent = True
+        self._sent = self._sent[-len(record) :] if record else b""
 
     async def receive_ciphertext(self) -> None:
         """Receive once, and leave what came to OpenSSL.
