@@ -222,10 +222,8 @@ async def flood(peer: ScriptedPeer) -> None:
 
     So does any server in the middle of a download that its client has given up.
     """
-    record = bytes(CHUNK)
     for _ in range(FLOOD // CHUNK):
-        await peer.send(peer.encrypt(record))
-        await trio.lowlevel.checkpoint()
+        await peer.send(peer.encrypt(bytes(CHUNK)))
     await peer.send(peer.close_notify())
 
 
