@@ -48,8 +48,11 @@ class Plain:
                 if closes_first:
                     await wait_all_tasks_blocked()
                     await self._close_notify()
-                while await self._call(lambda: self.tls.read(2**14)):
-                    pass
+                # Since OpenSSL 3.2 close_notify behind user_canceled shows as that:
+                # https://github.com/openssl/openssl/issues/25254
+                with suppress(ssl.SSLEOFError):
+                    while await self._call(lambda: self.tls.read(2**14)):
+                        pass
                 await wait_all_tasks_blocked()
                 await self._close_notify()
             await wait_all_tasks_blocked()
