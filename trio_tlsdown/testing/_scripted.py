@@ -106,7 +106,7 @@ class ScriptedPeer:
             self._forge.take_over()
             self._decrypt()  # data may have come along with the last flight
         except ssl.SSLError:
-            await self.send(self.flight())
+            await self.send(self.flight())  # noqa: ASYNC120 (cancelled is cancelled)
             raise
         finally:
             self._key_log.unlink(missing_ok=True)
