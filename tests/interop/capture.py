@@ -102,14 +102,16 @@ async def witness(
 
 def between(packets: Sequence[Packet], ports: Collection[int]) -> list[Packet]:
     """The packets of one connection, without what a kernel sent again."""
-    seen: set[tuple[int, int]] = set()
+    taken: set[tuple[int, int]] = set()
     chosen = []
     for packet in packets:
-        place = packet.source, packet.start
-        if {packet.source, packet.destination} == set(ports) and place not in seen:
-            chosen.append(packet)
-            if packet.size:
-                seen.add(place)
+        if {packet.source, packet.destination} == set(ports):
+            place = packet.source, packet.start
+            takes_place = packet.size > 0 or packet.fin  # RFC 9293 section 3.4
+            if not (takes_place and place in taken):
+                chosen.append(packet)
+            if takes_place:
+                taken.add(place)
     return chosen
 
 

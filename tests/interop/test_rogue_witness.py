@@ -92,7 +92,7 @@ LOOKS: Final[dict[str, list[Sign]]] = {
     "second_close_notify": [*rogue(CLOSE_NOTIFY, CLOSE_NOTIFY), *ANSWER],
     "data_after_close_notify": [*rogue(CLOSE_NOTIFY, "data 8"), *ANSWER],
     "cleartext_after_close_notify": [
-        *rogue(CLOSE_NOTIFY, "16 bytes of no record"),
+        *rogue(CLOSE_NOTIFY, "220 clear text\r\n"),
         *ANSWER,
     ],
     "garbage_after_close_notify": [
@@ -154,7 +154,8 @@ class Witnessed:
         if content_type in TYPES and version in VERSIONS_OF_RECORDS:
             assert length > len(rest) - HEADER.size
             return [PART]
-        return [f"{len(rest)} bytes of no record"]
+        text = rest.isascii()
+        return [rest.decode() if text else f"{len(rest)} bytes of no record"]
 
     def when(self, party: Party, sign: str) -> float:
         """When a record was sent, in seconds, or ``FIN``."""
@@ -168,7 +169,6 @@ class Witnessed:
         return "rogue" if packet.source == self.port else "other"
 
 
-PARTIES: Final[tuple[Party, Party]] = ("rogue", "other")
 Key: TypeAlias = tuple[str, str, str]
 SIDES: Final = ("client", "server")
 KEYS: Final[list[Key]] = [
