@@ -102,17 +102,13 @@ async def witness(
 
 def between(packets: Sequence[Packet], ports: Collection[int]) -> list[Packet]:
     """The packets of one connection, without what a kernel sent again."""
-    taken: set[tuple[int, int]] = set()
-    chosen = []
+    chosen: dict[object, Packet] = {}
     for packet in packets:
         if {packet.source, packet.destination} == set(ports):
-            place = packet.source, packet.start
             takes_place = packet.size > 0 or packet.fin  # RFC 9293 section 3.4
-            if not (takes_place and place in taken):
-                chosen.append(packet)
-            if takes_place:
-                taken.add(place)
-    return chosen
+            place = packet.source, packet.start
+            chosen.setdefault(place if takes_place else packet, packet)
+    return list(chosen.values())
 
 
 async def capture(file: Path, play: Callable[[], Awaitable[Connections]]) -> str | None:
