@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 import trio
 
-from .programs import require, running
+from .programs import require, running, unavailable
 
-# More than any packet of ours has. Of the big ones that others send meanwhile
-# the rest is not kept.
-SNAPLEN: Final = 4096
 PAUSE: Final = 0.01  # seconds, between two looks into the file
 
 FIN, RST = 0x01, 0x04  # RFC 9293 section 3.1
+ALERT, APPLICATION_DATA = 21, 23  # RFC 9846 section 5.1
+HEADER_SIZE: Final = 5
+
+CLOSE_NOTIFY: Final = "alert 1/0"
+UNREADABLE: Final = "a record that cannot be decrypted"
 
 FIELDS: Final = (
+    "frame.time_epoch",
     "tcp.srcport",
     "tcp.dstport",
     "tcp.flags",
     "tcp.seq",
     "tcp.len",
+    "tls.record.length",
+    "tls.record.content_type",  # what is inside, if it can be decrypted
+    "tls.alert_message.level",
     "tls.alert_message.desc",
+    "data.len",
+    "tcp.payload",
 )
+
+Connections: TypeAlias = Collection[tuple[int, int]]
+"""Their ports: the client's, the server's."""
 
 
 @attrs.frozen
 class Packet:
     """One TCP packet, as tshark reads it."""
+
+    time: float
+    """Seconds since some moment."""
 
     source: int
     """The port that sent it."""
@@ -48,26 +62,69 @@ class Packet:
     size: int
     """Bytes of payload."""
 
-    alerts: tuple[int, ...]
-    """The TLS alerts that end in it, decrypted."""
+    records: tuple[str, ...]
+    """The TLS records that end in it, decrypted: ``alert LEVEL/DESCRIPTION``,
+    ``data SIZE``, or `UNREADABLE`. Those of a handshake are left out."""
+
+    in_records: int
+    """Bytes of all TLS records that end in it."""
+
+    payload: bytes
 
 
-async def capture(
-    file: Path, play: Callable[[], Awaitable[Collection[tuple[int, int]]]]
-) -> str | None:
+async def witness(
+    folder: Path, play: Callable[[Path], Awaitable[Connections]]
+) -> list[Packet]:
+    """What is on the loopback interface while *play* runs.
+
+    dumpcap and tshark start slowly: make all connections under one capture. Skips
+    the test where there can be none.
+
+    Args:
+      folder: Where files can be left.
+      play: Makes connections over 127.0.0.1. They have to end. It gets the name of
+        the key log, in which the secrets of all of them have to be.
+    """
+    require("tshark")
+    file, secrets = folder / "loopback.pcap", folder / "secrets"
+    connections: Connections = ()
+
+    async def play_and_note() -> Connections:
+        nonlocal connections
+        connections = await play(secrets)
+        return connections
+
+    problem = await capture(file, play_and_note)
+    if problem is not None:
+        unavailable(f"no capture: {problem}")
+    return await read(file, secrets, connections)
+
+
+def between(packets: Sequence[Packet], ports: Collection[int]) -> list[Packet]:
+    """The packets of one connection, without what a kernel sent again."""
+    chosen: dict[object, Packet] = {}
+    for packet in packets:
+        if {packet.source, packet.destination} == set(ports):
+            takes_place = packet.size > 0 or packet.fin  # RFC 9293 section 3.4
+            place = packet.source, packet.start
+            chosen.setdefault(place if takes_place else packet, packet)
+    return list(chosen.values())
+
+
+async def capture(file: Path, play: Callable[[], Awaitable[Connections]]) -> str | None:
     """Write what is on the loopback interface to *file* while *play* runs.
 
     Args:
       file: Where to.
-      play: Makes connections, and returns their ports, client and server. They
-        have to end: it goes on until the ends of all of them are in the file.
+      play: Makes connections, which have to end: it goes on until the ends of all
+        of them are in the file.
 
     Returns:
       None, or why this machine does not let us.
     """
     async with running(
         *(require("dumpcap"), "-q", "-i", "lo", "-f", "tcp and host 127.0.0.1"),
-        *("-s", str(SNAPLEN), "-B", "16", "-P", "-w", str(file)),
+        *("-B", "16", "-P", "-w", str(file)),
     ) as dumpcap:
         # It names the file when everything is open and the filter set.
         if not await dumpcap.gets_to_say("File: "):
@@ -80,7 +137,7 @@ async def capture(
     return None
 
 
-def _all_ended(file: Path, connections: Collection[tuple[int, int]]) -> bool:
+def _all_ended(file: Path, connections: Connections) -> bool:
     fins: set[tuple[int, int]] = set()
     resets: set[tuple[int, int]] = set()
     for source, destination, flags in _headers(file.read_bytes()):
@@ -110,36 +167,85 @@ def _headers(pcap: bytes) -> Iterator[tuple[int, int, int]]:
         yield source, destination, tcp[13]
 
 
-async def read(file: Path, secrets: Path, servers: Collection[int]) -> list[Packet]:
+async def read(file: Path, secrets: Path, connections: Connections) -> list[Packet]:
     """What tshark makes of a captured file.
 
     Args:
       file: The capture.
-      secrets: What ``SSLKEYLOGFILE`` got, of all connections.
-      servers: The ports that spoke TLS.
+      secrets: The key log.
+      connections: Those that it is about; others may be using the interface, too.
     """
     tshark = await trio.run_process(
         [
             *(require("tshark"), "-n", "-r", str(file), "-T", "fields"),
             *(word for field in FIELDS for word in ("-e", field)),
             *("-o", f"tls.keylog_file:{secrets}"),
-            *(word for port in servers for word in ("-d", f"tcp.port=={port},tls")),
+            *(
+                word
+                for _, port in connections
+                for word in ("-d", f"tcp.port=={port},tls")
+            ),
         ],
         capture_stdout=True,
         capture_stderr=True,
     )
-    return [_packet(*line.split("\t")) for line in tshark.stdout.decode().splitlines()]
+    packets = [
+        _packet(*line.split("\t")) for line in tshark.stdout.decode().splitlines()
+    ]
+    wanted = [set(ports) for ports in connections]
+    return [
+        packet for packet in packets if {packet.source, packet.destination} in wanted
+    ]
 
 
 def _packet(
-    source: str, destination: str, flags: str, start: str, size: str, alerts: str
+    time: str,
+    source: str,
+    destination: str,
+    flags: str,
+    start: str,
+    size: str,
+    lengths: str,
+    types: str,
+    levels: str,
+    descriptions: str,
+    sizes: str,
+    payload: str,
 ) -> Packet:
+    in_each = _numbers(lengths)
+    alerts = iter(zip(_numbers(levels), _numbers(descriptions), strict=True))
+    data = iter(_numbers(sizes))
     return Packet(
+        time=float(time),
         source=int(source),
         destination=int(destination),
         fin=bool(int(flags, 16) & FIN),
         reset=bool(int(flags, 16) & RST),
         start=int(start),
         size=int(size),
-        alerts=tuple(int(number) for number in alerts.split(",") if number),
+        records=tuple(_records(_numbers(types), len(in_each), alerts, data)),
+        in_records=sum(HEADER_SIZE + length for length in in_each),
+        payload=bytes.fromhex(payload),
     )
+
+
+def _numbers(field: str) -> list[int]:
+    return [int(number) for number in field.split(",") if number]
+
+
+def _records(
+    types: Sequence[int],
+    number: int,
+    alerts: Iterator[tuple[int, int]],
+    data: Iterator[int],
+) -> Iterator[str]:
+    # TLS 1.2 has the type outside: that is no sign that the rest can be decrypted.
+    for content_type in types:
+        if content_type == ALERT:
+            alert = next(alerts, None)
+            yield f"alert {alert[0]}/{alert[1]}" if alert else UNREADABLE
+        elif content_type == APPLICATION_DATA:
+            size = next(data, None)
+            yield UNREADABLE if size is None else f"data {size}"
+    # TLS 1.3 has it inside only.
+    yield from [UNREADABLE] * (number - len(types))

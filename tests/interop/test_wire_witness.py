@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -20,8 +20,7 @@ from trio_tlsdown import TraceEvent, TraceKind
 from trio_tlsdown.cli._scenarios import SCENARIOS, run
 from trio_tlsdown.cli._stage import SIDES, VERSIONS, Party, Version, open_stage
 
-from .capture import Packet, capture, read
-from .programs import require, unavailable
+from .capture import CLOSE_NOTIFY, Connections, Packet, between, witness
 
 
 class Sign(enum.Enum):
@@ -120,8 +119,9 @@ class Witnessed:
         seen: Seen = []
         for packet in self.packets:
             party = self._sender(packet)
-            assert set(packet.alerts) <= {0}, "an alert that is not close_notify"
-            seen += [(party, Sign.CLOSE_NOTIFY)] * len(packet.alerts)
+            alerts = [record for record in packet.records if "alert" in record]
+            assert set(alerts) <= {CLOSE_NOTIFY}, "an alert that is not close_notify"
+            seen += [(party, Sign.CLOSE_NOTIFY)] * len(alerts)
             seen += [(party, Sign.FIN)] * packet.fin
             seen += [(party, Sign.RST)] * packet.reset
         return seen
@@ -137,11 +137,7 @@ class Witnessed:
     def bytes_seen(self, party: Party) -> int:
         """How many bytes this party sent, each counted once."""
         return sum(
-            {
-                packet.start: packet.size
-                for packet in self.packets
-                if self._sender(packet) == party
-            }.values()
+            packet.size for packet in self.packets if self._sender(packet) == party
         )
 
     def _sender(self, packet: Packet) -> Party:
@@ -170,52 +166,28 @@ async def play_2_reset(version: Version) -> Witnessed:
 Runs: TypeAlias = dict[tuple[str, Version], Witnessed]
 
 
-async def play_and_capture(folder: Path) -> Runs | str:
-    """Play all scenarios under one capture: dumpcap and tshark start slowly.
-
-    Returns:
-      The runs, or why there cannot be any here.
-    """
-    file, secrets = folder / "loopback.pcap", folder / "secrets"
+async def play_and_capture(folder: Path) -> Runs:
+    """Play all scenarios under one capture."""
     runs: Runs = {}
 
-    async def play_all() -> Collection[tuple[int, int]]:
-        for scenario in STORIES:
-            for version in VERSIONS:
-                runs[scenario, version] = await play(scenario, version)
+    async def play_all(secrets: Path) -> Connections:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SSLKEYLOGFILE", os.fspath(secrets))
+            for scenario in STORIES:
+                for version in VERSIONS:
+                    runs[scenario, version] = await play(scenario, version)
         return [(run.ports["A"], run.ports["B"]) for run in runs.values()]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSLKEYLOGFILE", os.fspath(secrets))
-        problem = await capture(file, play_all)
-    if problem is not None:
-        return problem
-    packets = await read(file, secrets, [run.ports["B"] for run in runs.values()])
+    packets = await witness(folder, play_all)
     return {
-        key: attrs.evolve(
-            run,
-            packets=[
-                packet
-                for packet in packets
-                if {packet.source, packet.destination} == set(run.ports.values())
-            ],
-        )
+        key: attrs.evolve(run, packets=between(packets, run.ports.values()))
         for key, run in runs.items()
     }
 
 
-def witnessed_runs(folder: Path) -> Runs:
-    require("tshark")
-    require("dumpcap")
-    runs = trio.run(play_and_capture, folder)
-    if isinstance(runs, str):
-        unavailable(f"no capture: {runs}")
-    return runs
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return witnessed_runs(tmp_path_factory.mktemp("capture"))
+    return trio.run(play_and_capture, tmp_path_factory.mktemp("capture"))
 
 
 @pytest.fixture(
@@ -280,4 +252,4 @@ def test_a_capture_that_is_not_allowed_skips_the_test(
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     monkeypatch.delenv("TLSDOWN_REQUIRE_PEERS", raising=False)
     with pytest.raises(pytest.skip.Exception, match="You may not"):
-        witnessed_runs(tmp_path)
+        trio.run(play_and_capture, tmp_path)

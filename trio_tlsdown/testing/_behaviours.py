@@ -2,8 +2,10 @@
 
 Each is a script for one party, run when it has shaken hands and said what it had
 to say (but see `Behaviour.in_handshake`). When a script returns, its party reads
-on until the transport ends, and then closes it. Who does so is told as observed, in
-that version; most of them do not always.
+on until the transport ends, and then closes it.
+
+Software is named where it was seen to do so, in that version and in the way told;
+another version, or another configuration, may do better.
 """
 
 from __future__ import annotations
@@ -82,8 +84,7 @@ def _in_handshake(script: Script) -> Script:
 async def cut_in_handshake(peer: ScriptedPeer) -> None:
     """Sends half of its first flight, then FIN.
 
-    So does a server that dies or is restarted, and a load balancer with no
-    server behind it.
+    No software is known for it; a process that is killed then does so.
     """
     await _half_a_flight(peer)
     await peer.cut()
@@ -93,8 +94,7 @@ async def cut_in_handshake(peer: ScriptedPeer) -> None:
 async def stall_in_handshake(peer: ScriptedPeer) -> None:
     """Sends half of its first flight, then nothing, and keeps the connection.
 
-    So do clients that probe, the slow clients of an attack, and servers that are
-    out of threads.
+    No software is known for it; whoever means to keep the other busy can do so.
     """
     await _half_a_flight(peer)
 
@@ -114,9 +114,10 @@ async def _half_a_flight(peer: ScriptedPeer) -> None:
 async def cut_before_close_notify(peer: ScriptedPeer) -> None:
     """FIN, and never a close_notify. It still reads.
 
-    So do ncat 7.93, Python's ``SSLSocket.close()``, urllib, redis-cli 7.0, wget
-    1.21 (GnuTLS), ``trio.SSLStream(https_compatible=True)``; and any process that
-    is killed. An attacker can do so, too: the truncation attack.
+    So do ncat 7.93, and nginx 1.22 with ``proxy_half_close``. Others close at once,
+    and answer what still comes with RST: ``SSLSocket.close()`` and urllib of Python
+    3.11, redis-cli 7.0, wget 1.21, ``SSLStream(https_compatible=True)`` of Trio
+    0.35. An attacker can do so, too: the truncation attack.
     """
     await peer.cut()
 
@@ -125,8 +126,8 @@ async def cut_before_close_notify(peer: ScriptedPeer) -> None:
 async def cut_after_close_notify(peer: ScriptedPeer) -> None:
     """Waits for the other's close_notify, then FIN instead of an answer.
 
-    So do nginx 1.22 and redis-server 7.0, and Python's ``SSLSocket`` when it is
-    closed at the end of input.
+    So do nginx 1.22, redis-server 7.0, asyncio of Python 3.10, and Python 3.11's
+    ``SSLSocket`` when it is closed at the end of input.
     """
     await peer.hear_close_notify()
     await peer.cut()
@@ -136,7 +137,8 @@ async def cut_after_close_notify(peer: ScriptedPeer) -> None:
 async def cut_inside_record(peer: ScriptedPeer) -> None:
     """Sends half a record of application data, then FIN.
 
-    So does a process that is killed while it sends, and an attacker.
+    No software is known for it; a process that is killed while it sends does so,
+    and an attacker can.
     """
     record = peer.encrypt(bytes(1000))
     await peer.send(record[: len(record) // 2])
@@ -147,8 +149,8 @@ async def cut_inside_record(peer: ScriptedPeer) -> None:
 async def reset_before_close_notify(peer: ScriptedPeer) -> None:
     """RST, at once.
 
-    So does a kernel for a process that closes with unread input, such as a TLS 1.3
-    client that has not read its session tickets; and many a firewall.
+    So does Linux for a process that closes with unread input, such as a TLS 1.3
+    client that has not read its session tickets (openssl/openssl#7948).
     """
     await peer.reset()
 
@@ -157,7 +159,8 @@ async def reset_before_close_notify(peer: ScriptedPeer) -> None:
 async def reset_after_close_notify(peer: ScriptedPeer) -> None:
     """Waits for the other's close_notify, then RST instead of an answer.
 
-    So does a server that closes with ``SO_LINGER`` 0 to save itself TIME_WAIT.
+    So does Linux for a process that closes when the close_notify has come but was
+    not read.
     """
     await peer.hear_close_notify()
     await peer.reset()
@@ -167,7 +170,8 @@ async def reset_after_close_notify(peer: ScriptedPeer) -> None:
 async def never_answer(peer: ScriptedPeer) -> None:
     """Reads the other's close_notify, says nothing, and keeps the connection.
 
-    So does Azure Blob Storage on TLS 1.3 (aio-libs/aiohttp#11091).
+    So did Azure Blob Storage on TLS 1.3, in 2025 (aio-libs/aiohttp#11091). So do the
+    clients ncat 7.93 and stunnel 5.68, for 3 s at least.
     """
 
 
@@ -178,7 +182,9 @@ async def never_answer(peer: ScriptedPeer) -> None:
 async def answer_late(peer: ScriptedPeer) -> None:
     """Answers the other's close_notify after 3 s.
 
-    So does a server that finishes an answer first; it is not wrong.
+    TLS 1.3 allows it; TLS 1.2 wants the answer at once (RFC 5246 section 7.2.1).
+    Apache 2.4, lighttpd 1.4 and HAProxy 2.6 are late when they have a response to
+    finish first.
     """
     await peer.hear_close_notify()
     await trio.sleep(LATE)
@@ -189,7 +195,7 @@ async def answer_late(peer: ScriptedPeer) -> None:
 async def slow_drip(peer: ScriptedPeer) -> None:
     """Sends application data, then close_notify, one byte each 50 ms.
 
-    So does a link that is very bad, and a client that means to keep a server busy.
+    No software is known for it; whoever means to keep the other busy can do so.
     """
     rest = peer.encrypt(b"drip") + peer.close_notify()
     while rest:
@@ -202,10 +208,10 @@ async def slow_drip(peer: ScriptedPeer) -> None:
 async def keep_sending_after_close_notify(peer: ScriptedPeer) -> None:
     """Hears the other's close_notify, sends 160 KiB more, then its own.
 
-    TLS 1.3 allows it, and Go, rustls, Node.js, GnuTLS do so when their application
-    has more to say. In TLS 1.2 the data should have been dropped (RFC 5246 section
-    7.2.1). asyncio 3.11 and anyio 4 lose the connection to it
-    (APPLICATION_DATA_AFTER_CLOSE_NOTIFY).
+    TLS 1.3 allows it; TLS 1.2 wants the data dropped (RFC 5246 section 7.2.1). In
+    both, Go 1.27, rustls 0.20, Node.js 20 and GnuTLS 3.7 do so when their
+    application has more to say. asyncio of Python 3.11 and anyio 4.16 fail on it when
+    they close (APPLICATION_DATA_AFTER_CLOSE_NOTIFY).
     """
     await peer.hear_close_notify()
     for _ in range(10):
@@ -217,12 +223,10 @@ async def keep_sending_after_close_notify(peer: ScriptedPeer) -> None:
 async def flood(peer: ScriptedPeer) -> None:
     """Sends 16 MiB without listening, then close_notify.
 
-    So does a server in the middle of a download that the client gave up.
+    So does any server in the middle of a download that its client has given up.
     """
-    record = bytes(CHUNK)
     for _ in range(FLOOD // CHUNK):
-        await peer.send(peer.encrypt(record))
-        await trio.lowlevel.checkpoint()
+        await peer.send(peer.encrypt(bytes(CHUNK)))
     await peer.send(peer.close_notify())
 
 
@@ -233,8 +237,9 @@ async def flood(peer: ScriptedPeer) -> None:
 async def close_without_waiting(peer: ScriptedPeer) -> None:
     """Sends close_notify and closes: on TCP an answer gets RST.
 
-    TLS allows it. So do Go, nginx, curl, Java, rustls, HAProxy, PostgreSQL,
-    `trio.SSLStream.aclose`, and most others.
+    TLS allows it, and no ending was seen more often: so do Go 1.27, rustls 0.20,
+    nginx 1.22 and HAProxy 2.6 for HTTP, PostgreSQL 15, curl 7.88, and
+    `trio.SSLStream.aclose` of Trio 0.35.
     """
     await peer.send(peer.close_notify())
     await peer.close()
@@ -244,8 +249,7 @@ async def close_without_waiting(peer: ScriptedPeer) -> None:
 async def second_close_notify(peer: ScriptedPeer) -> None:
     """Sends close_notify twice.
 
-    So does a library whose application shuts down twice. The second has to be
-    ignored (RFC 9846 section 6.1).
+    The second has to be ignored (RFC 9846 section 6.1). No software is known for it.
     """
     await peer.send(peer.close_notify() + peer.close_notify())
 
@@ -254,8 +258,8 @@ async def second_close_notify(peer: ScriptedPeer) -> None:
 async def data_after_close_notify(peer: ScriptedPeer) -> None:
     """Sends close_notify, and a record of application data behind it.
 
-    It has to be ignored (RFC 9846 section 6.1). So does nothing that is known; but
-    see OpenSSL's PROTOCOL_IS_SHUTDOWN, which is there to prevent it.
+    It has to be ignored (RFC 9846 section 6.1). No software is known for it; OpenSSL
+    refuses to send that (PROTOCOL_IS_SHUTDOWN).
     """
     await peer.send(peer.close_notify() + peer.encrypt(b"too late"))
 
@@ -264,7 +268,9 @@ async def data_after_close_notify(peer: ScriptedPeer) -> None:
 async def cleartext_after_close_notify(peer: ScriptedPeer) -> None:
     """Sends close_notify, and clear text behind it in the same packet.
 
-    So does proftpd 1.3.8 after ``CCC``, which does not wait for the answer.
+    After ``CCC`` in FTP (RFC 4217) a server goes on in clear text, and proftpd 1.3.8
+    does not wait for the answer to its close_notify. In the same packet no software
+    is known to do so.
     """
     await peer.send(peer.close_notify() + CLEAR_TEXT)
 
@@ -273,8 +279,7 @@ async def cleartext_after_close_notify(peer: ScriptedPeer) -> None:
 async def garbage_after_close_notify(peer: ScriptedPeer) -> None:
     """Sends close_notify, and random bytes behind it.
 
-    It has to be ignored (RFC 9846 section 6.1). So does a program that reuses the
-    transport without having agreed on it.
+    It has to be ignored (RFC 9846 section 6.1). No software is known for it.
     """
     await peer.send(peer.close_notify() + os.urandom(100))
 
@@ -286,8 +291,8 @@ async def garbage_after_close_notify(peer: ScriptedPeer) -> None:
 async def fatal_alert(peer: ScriptedPeer) -> None:
     """Sends the fatal alert internal_error, then FIN.
 
-    So does any library that met an error: OpenSSL sends decode_error when it was
-    cut (s_server 3.0, stunnel 5.68, socat 1.7).
+    With another alert, decode_error, so do programs with OpenSSL 3.0 when they were
+    cut: its s_server, stunnel 5.68, socat 1.7.
     """
     await peer.send(peer.alert(FATAL, INTERNAL_ERROR))
     await peer.cut()
@@ -297,7 +302,7 @@ async def fatal_alert(peer: ScriptedPeer) -> None:
 async def bad_record(peer: ScriptedPeer) -> None:
     """Sends a record that fails its check.
 
-    So does a network that changes bytes, or an attacker.
+    No software is known for it; an attacker can do so.
     """
     await peer.send(peer.tampered())
 
@@ -306,8 +311,9 @@ async def bad_record(peer: ScriptedPeer) -> None:
 async def fatal_close_notify(peer: ScriptedPeer) -> None:
     """Sends close_notify with the level of a fatal alert.
 
-    So does nothing that is known. TLS 1.3 lets a receiver ignore the level (RFC 9846
-    section 6); in TLS 1.2 it counts (RFC 5246 section 7.2).
+    TLS 1.3 lets a receiver ignore the level (RFC 9846 section 6). In TLS 1.2 it
+    counts (RFC 5246 section 7.2): OpenSSL 3.0 takes it for an error. testssl.sh 3.2
+    does so, in clear text, to end its probes.
     """
     await peer.send(peer.close_notify(level=FATAL))
 
@@ -316,7 +322,7 @@ async def fatal_close_notify(peer: ScriptedPeer) -> None:
 async def user_canceled_first(peer: ScriptedPeer) -> None:
     """Sends the alert user_canceled, then close_notify.
 
-    So does Java (17 and 25) on TLS 1.3, whenever it closes. GnuTLS took it for an
-    error (openjdk/jdk#7664).
+    So does Java (17 and 25) on TLS 1.3 when it closes first. GnuTLS took it for an
+    error in 2022 (openjdk/jdk#7664).
     """
     await peer.send(peer.alert(WARNING, USER_CANCELED) + peer.close_notify())
