@@ -17,8 +17,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+# Of pytest. A file's tests stay together: what it has captured once is enough.
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
+PYTEST := pytest -n $(WORKERS) --dist loadfile
 # -qq: errors only. The pip that comes with a Python may be too old for --group.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # With --verifytypes it knows no other Python than that on the PATH.
@@ -49,7 +52,7 @@ demo: $(DEMO)
 	@$(BIN)/trio-tlsdown demo $(ARGS)
 
 test: $(TEST)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m $(PYTEST) $(ARGS)
 
 lint: $(LINTERS)
 types: $(TYPE_CHECKERS)
@@ -84,7 +87,7 @@ public-types:
 
 coverage: $(TEST)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m $(PYTEST) $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -247,19 +247,24 @@ async def test_a_close_notify_on_its_way_leaves_although_tls_fails(
         assert pair.stream.report.outcome is ShutdownOutcome.FAILED
 
 
-async def test_a_close_notify_that_waits_for_its_turn_is_not_made_if_tls_fails(
-    tls: Maker,
+@pytest.mark.parametrize("call", ["send_all", "send_eof"])
+async def test_what_waits_for_its_turn_is_not_sent_if_tls_fails(
+    tls: Maker, call: str
 ) -> None:
     """The fatal alert takes its place: RFC 9846 section 6.2."""
     async with stepped(tls) as pair, trio.open_nursery() as nursery:
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "send_all": partial(pair.stream.send_all, b"never sent"),
+            "send_eof": partial(pair.stream.send_eof, allow_tls12=True),
+        }
 
-        async def send_eof() -> None:
+        async def send() -> None:
             with pytest.raises(TLSFailedError):
-                await pair.stream.send_eof(allow_tls12=True)
+                await calls[call]()
 
         nursery.start_soon(pair.hold_the_turn_to_send)
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(send_eof)
+        nursery.start_soon(send)
         await trio.testing.wait_all_tasks_blocked()
         await pair.peer.transport_stream.send_all(NO_RECORD)
         with pytest.raises(TLSFailedError):
@@ -501,12 +506,10 @@ async def test_a_stream_that_is_closed_while_a_reader_is_about_to_take_gives_not
         steps = 0
 
         def before_task_step(self, task: trio.lowlevel.Task) -> None:
-            if task is me:
-                self.steps += 1
-                if self.steps == 2:
-                    a._connection.closing()
+            self.steps += 1
+            if self.steps == 2:
+                a._connection.closing()
 
-    me = trio.lowlevel.current_task()
     instrument = CloseAtSecondStep()
     trio.lowlevel.add_instrument(instrument)
     await trio.lowlevel.checkpoint()

@@ -247,6 +247,16 @@ def test_an_unknown_content_type(session: Session, version: str) -> None:
         assert reason in {"BAD_RECORD_TYPE", LAYER_FAILED}
 
 
+def test_new_keys_are_for_tls13_only(session: Session, version: str) -> None:
+    if version == "TLSv1.2":
+        with pytest.raises(RuntimeError, match="no KeyUpdate"):
+            session.forge.key_update()
+        return
+    assert session.received(session.forge.data(b"old") + session.forge.key_update())
+    assert session.received(session.forge.data(b"new")) == b"new"
+    assert session.peer.error is None
+
+
 # Every suite; only with pyOpenSSL can one of TLS 1.3 be chosen. It brings an
 # OpenSSL of its own.
 
