@@ -8,7 +8,7 @@ import trio
 import trio.abc
 import trio.testing
 
-from trio_tlsdown import TLSListener, TLSStream
+from trio_tlsdown import ShutdownPolicy, TLSListener, TLSStream
 
 from .support import NAME, Maker, client_context, server_context
 
@@ -16,9 +16,15 @@ from .support import NAME, Maker, client_context, server_context
 # costs its whole timeout, in mock time.
 
 
+# A peer that sends on and on is waited for so long when closing. Seconds.
+SHORT = {"policy": ShutdownPolicy(linger_timeout=0.02)}
+
+
 @pytest.mark.parametrize("transport", ["memory", "tcp"])
 async def test_tls13_is_a_half_closeable_stream(tls13: Maker, transport: str) -> None:
-    await trio.testing.check_half_closeable_stream(lambda: tls13.pair(transport), None)
+    await trio.testing.check_half_closeable_stream(
+        lambda: tls13.pair(transport, client=SHORT, server=SHORT), None
+    )
 
 
 async def test_tls13_is_a_half_closeable_stream_in_lockstep(
@@ -32,7 +38,9 @@ async def test_tls13_is_a_half_closeable_stream_in_lockstep(
 
 @pytest.mark.parametrize("transport", ["memory", "tcp"])
 async def test_tls12_is_a_two_way_stream(tls12: Maker, transport: str) -> None:
-    await trio.testing.check_two_way_stream(lambda: tls12.pair(transport), None)
+    await trio.testing.check_two_way_stream(
+        lambda: tls12.pair(transport, client=SHORT, server=SHORT), None
+    )
 
 
 async def test_tls12_is_a_two_way_stream_in_lockstep(

@@ -14,6 +14,7 @@ import trio
 
 from ._engine import EngineContext
 from ._errors import TLSFailedError, TransportBrokenError, TruncatedError
+from ._linger import is_quiet, linger
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from ._state import ConnectionState, Event, Receiving, Sending
 from ._trace import TraceEvent, TraceKind
@@ -279,6 +280,28 @@ class Connection:
                 self.state.note(Event.FAILED)
             self.state.move(Event.CLOSED)
             self._wake_up()
+
+    def should_linger(self) -> bool:
+        """Whether closing the transport may destroy what was sent.
+
+        To be asked before the last close_notify, which always needs a moment.
+        """
+        transport = self.wire.transport
+        return (
+            isinstance(transport, trio.SocketStream)
+            and self._policy.linger_timeout > 0
+            # Behind its close_notify the peer sends nothing that could meet RST.
+            and not self.state.close_notify_received
+            and not is_quiet(transport)
+        )
+
+    async def linger(self) -> None:
+        """Wait until the peer's kernel has what was sent; `closing` comes before."""
+        transport = self.wire.transport
+        assert isinstance(transport, trio.SocketStream)
+        # Takes the transport back from a reader that is parked on it.
+        trio.lowlevel.notify_closing(transport.socket)
+        await linger(transport, self._policy.linger_timeout)
 
     def check_open(self) -> None:
         """Raise `trio.ClosedResourceError` if this side has closed."""

@@ -457,6 +457,12 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         nor while another task is sending. A task that is receiving gets
         `trio.ClosedResourceError`.
 
+        A TCP socket is kept for up to ``policy.linger_timeout`` until the peer's
+        kernel has acknowledged what was sent, unless it has already and nothing
+        is unread: else an RST could destroy it. If the peer sends something
+        meanwhile, until the peer ends. That the peer's *application* has all of
+        it is proven by its answer only.
+
         Cancellation:
           The transport is closed at once: `trio.aclose_forcefully` is the way
           to abort.
@@ -486,16 +492,14 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     async def _close(self) -> None:
         self._connection.begin_ending()
         failure: trio.BrokenResourceError | None = None
-        said_goodbye = False
+        graceful = False
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
-            if self._can_say_goodbye():
-                if self._state.handshaken:
-                    said_goodbye = self._connection.send_close_notify_nowait()
-                if not said_goodbye:
-                    with self._connection.deadline():
-                        await self._send_close_notify()
-                        said_goodbye = True
+            should_linger = self._connection.should_linger()
+            graceful = await self._say_goodbye() or self._https_compatible
+            self._connection.closing()
+            if graceful and should_linger:
+                await self._connection.linger()
         except trio.BrokenResourceError as exc:
             failure = exc  # of the handshake that this started
         except trio.ClosedResourceError:
@@ -505,12 +509,21 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             await trio.aclose_forcefully(self._connection.wire)
             raise
         self._connection.closing()
-        if said_goodbye or self._https_compatible:
+        if graceful:
             await self._connection.wire.aclose()
         else:
             await trio.aclose_forcefully(self._connection.wire)
         if failure is not None:
             raise failure
+
+    async def _say_goodbye(self) -> bool:
+        if not self._can_say_goodbye():
+            return False
+        if self._state.handshaken and self._connection.send_close_notify_nowait():
+            return True
+        with self._connection.deadline() as scope:
+            await self._send_close_notify()
+        return not scope.cancelled_caught
 
     def _can_say_goodbye(self) -> bool:
         if self._https_compatible:

@@ -145,7 +145,7 @@ class Wire(trio.abc.Stream):
             if not output.pending:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             while output.pending:
-                await self.send_all(output.read())
+                await self._send(output.read())
                 if output.pending:
                     await trio.lowlevel.checkpoint_if_cancelled()
 
@@ -178,7 +178,13 @@ class Wire(trio.abc.Stream):
         return True
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send ciphertext."""
+        """Send a flight of the handshake, in turn with `flush`."""
+        # When the last one leaves the session stands already, and other tasks may
+        # have something to send.
+        async with self._turn:
+            await self._send(data)
+
+    async def _send(self, data: bytes | bytearray | memoryview) -> None:
         if self._broken:
             await trio.lowlevel.checkpoint()
             return
