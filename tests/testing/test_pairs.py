@@ -216,12 +216,14 @@ async def test_a_handshake_can_be_left_to_the_test(make: Make, version: str) -> 
 
 
 async def test_pairs_keep_the_contract_of_a_half_closeable_stream(
-    make: Make, autojump_clock: trio.testing.MockClock
+    make: Make,
 ) -> None:
     """In TLS 1.3, whose half-close it is."""
+    # A peer that sends on and on, as there, is waited for when closing.
+    policy = ShutdownPolicy(linger_timeout=0)
 
     async def maker() -> tuple[TLSStream[Any], TLSStream[Any]]:
-        return await make(version="TLSv1.3")
+        return await make(version="TLSv1.3", policy=policy)
 
     await trio.testing.check_half_closeable_stream(maker, None)
 

@@ -73,7 +73,8 @@ async def test_the_server_has_the_policy(
     async def handler(stream: TLSStream[Any]) -> None:
         await stream.shutdown()
 
-    server = await start_server(nursery, handler, policy=ShutdownPolicy(timeout=77))
+    policy = ShutdownPolicy(timeout=77, linger_timeout=0)
+    server = await start_server(nursery, handler, policy=policy)
     async with await server.connect():
         began = trio.current_time()
         [report] = await server.wait_reports()
