@@ -210,8 +210,16 @@ def _tell_where(
 
 
 def _reasons(error: OSError) -> str:
-    # Each once: a host often has several addresses, and one trouble.
-    return "; ".join(dict.fromkeys(one.strerror or str(one) for one in _each(error)))
+    causes = _each(error)
+    if causes == [error]:
+        return error.strerror or str(error)
+    # Without the address that Trio adds, and each once: a host often has several
+    # addresses, and one trouble.
+    return "; ".join(
+        dict.fromkeys(
+            os.strerror(one.errno) if one.errno else str(one) for one in causes
+        )
+    )
 
 
 def _each(error: OSError) -> list[OSError]:
