@@ -40,6 +40,7 @@ from .support import CA, NAME, Maker, client_context, server_context
 ABORTED = ShutdownOutcome.ABORTED
 COMPLETE = ShutdownOutcome.COMPLETE
 FAILED = ShutdownOutcome.FAILED
+OPEN = ShutdownOutcome.OPEN
 SENT = ShutdownOutcome.SENT
 
 
@@ -262,6 +263,16 @@ async def test_it_can_be_cancelled_while_it_ends(
     assert server.tally == {ABORTED: 1}
 
 
+async def test_cancelled_from_outside_it_aborts_every_client(tls: Maker) -> None:
+    with trio.CancelScope() as scope:
+        async with serving(tls.version, echo) as (nursery, server):
+            for _ in range(3):
+                await connect(nursery, port_of(server), tls.version)
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert nursery.tally == {ABORTED: 6}
+
+
 async def test_wherever_it_is_cancelled_nothing_is_left(tls13: Maker) -> None:
     async def scenario() -> None:
         async with open_tls_nursery() as nursery:
@@ -309,14 +320,41 @@ async def test_a_connection_that_comes_too_late_is_closed(
             over.set()
 
 
+async def test_a_handshake_of_a_foreign_task_ends_with_the_nursery(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def connect_late(port: int) -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await connect(nursery, port, tls.version)
+
+    async with nothing_left(), trio.open_nursery() as others:
+        _, port = await others.start(serve_rogue, "stall_in_handshake")
+        with trio.CancelScope() as scope:
+            async with open_tls_nursery() as nursery:
+                others.start_soon(connect_late, port)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        assert nursery.tally == {FAILED: 1}
+        await trio.testing.wait_all_tasks_blocked()
+        assert nursery.tally == {FAILED: 1}
+        others.cancel_scope.cancel()
+
+
 async def test_what_is_closed_is_forgotten_in_time(tls13: Maker) -> None:
     """A nursery may live long, and see many connections."""
     async with serving(tls13.version, echo) as (nursery, server):
         for _ in range(SWEEP_AT_LEAST + 1):
             client = await connect(nursery, port_of(server), tls13.version)
             await trio.aclose_forcefully(client)
-        assert len(nursery._clients.streams) == 1
-        assert nursery.tally[ABORTED] >= SWEEP_AT_LEAST + 1
+        assert nursery._clients.streams == [client]
+        nursery._clients.count(client)
+        nursery._clients.count(client)  # it counts once
+        assert sum(nursery._clients.tally.values()) == SWEEP_AT_LEAST + 1
+        open_still = await connect(nursery, port_of(server), tls13.version)
+        await open_still.transport_stream.aclose()
+        tally = nursery.tally
+        assert nursery._clients.streams == [open_still]
+        assert tally[OPEN] == 0
 
 
 async def test_a_policy_must_be_one() -> None:
@@ -463,6 +501,7 @@ async def test_a_handshake_that_stalls(
             with pytest.raises(HandshakeTimeoutError) as caught:
                 await connect(nursery, port, tls.version, handshake_timeout=7)
             assert trio.current_time() - began == pytest.approx(7, abs=0.1)
+            assert caught.value.timeout == 7
             assert at(caught.value, host, port)
         rogues.cancel_scope.cancel()
     assert nursery.tally == {FAILED: 1}

@@ -366,6 +366,42 @@ async def test_it_tells_who_is_connected_and_where_it_listens(tls: Maker) -> Non
         await trio.aclose_forcefully(client)
 
 
+async def test_what_a_handler_raises_when_it_is_cancelled_is_logged(
+    tls13: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("mine")
+
+    async def handler(stream: Stream) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail)
+            nursery.start_soon(trio.sleep_forever)
+
+    errors = Errors()
+    async with serving(tls13.version, handler, on_error=errors) as (nursery, server):
+        client = await client_of(port_of(server), tls13.version)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            assert await what_it_sees(client) in CUT
+    [(error, _)] = errors
+    assert pytest.RaisesGroup(KeyError).matches(error)
+    assert server.tally == {ABORTED: 1}
+
+
+async def test_a_handler_that_closes_the_transport_has_aborted(tls: Maker) -> None:
+    async def handler(stream: Stream) -> None:
+        await stream.transport_stream.aclose()
+
+    async with serving(tls.version, handler) as (_, server):
+        client = await client_of(port_of(server), tls.version)
+        assert await what_it_sees(client) in CUT
+        await until(lambda: server.tally == {ABORTED: 1})
+
+
 async def test_an_ipv6_peer_is_named_in_brackets() -> None:
     listeners = await trio.open_tcp_listeners(0, host="::1")
     async with listeners[0]:

@@ -19,14 +19,14 @@ class Clients:
 
     def __init__(self) -> None:
         self.over = False
-        self._streams: set[SocketTLSStream] = set()
+        self._established: dict[SocketTLSStream, bool] = {}
         self._tally: Counter[ShutdownOutcome] = Counter()
         self._sweep_at = SWEEP_AT_LEAST
 
     @property
     def streams(self) -> list[SocketTLSStream]:
         """Those that have not been counted."""
-        return list(self._streams)
+        return list(self._established)
 
     @property
     def tally(self) -> Counter[ShutdownOutcome]:
@@ -40,18 +40,22 @@ class Clients:
             raise RuntimeError("this TLSNursery is over: it cannot open connections")
 
     def add(self, stream: SocketTLSStream) -> None:
-        """Take responsibility for a stream."""
-        if len(self._streams) >= self._sweep_at:
+        """Take responsibility for a stream that is about to shake hands."""
+        if len(self._established) >= self._sweep_at:
             self._sweep()
-            self._sweep_at = max(2 * len(self._streams), SWEEP_AT_LEAST)
-        self._streams.add(stream)
+            self._sweep_at = max(2 * len(self._established), SWEEP_AT_LEAST)
+        self._established[stream] = False
 
-    def count(
-        self, stream: SocketTLSStream, outcome: ShutdownOutcome | None = None
-    ) -> None:
-        """Let go of a stream that has ended; by default as its report says."""
-        self._streams.discard(stream)
-        self._tally[outcome or stream.report.outcome] += 1
+    def established(self, stream: SocketTLSStream) -> None:
+        """Its handshake is done."""
+        self._established[stream] = True
+
+    def count(self, stream: SocketTLSStream) -> None:
+        """Let go of a stream that has ended, unless that was done already."""
+        established = self._established.pop(stream, None)
+        if established is not None:
+            failed = ShutdownOutcome.FAILED
+            self._tally[stream.report.outcome if established else failed] += 1
 
     def _sweep(self) -> None:
         # Nobody tells when the user closes a stream, so it is looked for: seldom
@@ -62,6 +66,8 @@ class Clients:
 
 
 def _is_closed(stream: SocketTLSStream) -> bool:
+    if stream.report.outcome is ShutdownOutcome.OPEN:
+        return False  # even if somebody has closed its transport
     transport: trio.SocketStream | None = stream.transport_stream
     unwrapped = transport is None  # pyright: ignore[reportUnnecessaryComparison]
     return unwrapped or stream.transport_stream.socket.fileno() == -1

@@ -9,8 +9,15 @@ from ._log import LOGGER
 from ._stream import T_Stream, TLSStream
 
 
-async def shake_hands(stream: TLSStream[T_Stream], seconds: float) -> None:
-    """Do the handshake within so many seconds, or close the stream.
+async def shake_hands(
+    stream: TLSStream[T_Stream], limit: float, *, since: float | None = None
+) -> None:
+    """Do the handshake within a limit of time, or close the stream.
+
+    Args:
+      stream: The stream.
+      limit: Seconds.
+      since: When they began to run, on Trio's clock. Default: now.
 
     Cancellation:
       The stream is closed.
@@ -22,10 +29,11 @@ async def shake_hands(stream: TLSStream[T_Stream], seconds: float) -> None:
       TransportBrokenError: the transport failed.
     """
     try:
-        with trio.move_on_after(seconds) as scope:
+        began = trio.current_time() if since is None else since
+        with trio.CancelScope(deadline=began + limit) as scope:
             await stream.do_handshake()
         if scope.cancelled_caught:
-            raise HandshakeTimeoutError(seconds)
+            raise HandshakeTimeoutError(limit)
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise

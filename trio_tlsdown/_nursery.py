@@ -13,10 +13,11 @@ import trio
 
 from ._check import check_count, check_seconds, check_type
 from ._clients import Clients
+from ._ending import end_gracefully
 from ._errors import ConnectFailedError, ListenFailedError, TLSDownError
 from ._handshake import shake_hands
 from ._listener import TLSListener
-from ._server import OnError, ServerOptions, TLSServer, end_gracefully
+from ._server import OnError, ServerOptions, TLSServer
 from ._shutdown import ShutdownOutcome, ShutdownPolicy
 from ._stream import TLSStream
 from ._tcp import Handler, default_client_context
@@ -152,7 +153,7 @@ class TLSNursery:
         if ssl_context is None:
             ssl_context = default_client_context()
         check_type("ssl_context", ssl_context, ssl.SSLContext)
-        deadline = trio.current_time() + handshake_timeout
+        began = trio.current_time()
         transport = await _open_tcp_stream(host, port, handshake_timeout)
         try:
             self._clients.check_open()
@@ -168,12 +169,13 @@ class TLSNursery:
             raise
         self._clients.add(stream)
         try:
-            await shake_hands(stream, max(0, deadline - trio.current_time()))
+            await shake_hands(stream, handshake_timeout, since=began)
         except BaseException as exc:
-            self._clients.count(stream, ShutdownOutcome.FAILED)
+            self._clients.count(stream)
             if isinstance(exc, TLSDownError):
                 exc.host, exc.port = host, port
             raise
+        self._clients.established(stream)
         return stream
 
     # Servers:
@@ -322,9 +324,10 @@ async def open_tls_nursery(
     finally:
         # Now that no task is left that would see its stream closed under it.
         clients.over = True
-        for stream in clients.streams:
-            await trio.aclose_forcefully(stream)
-            clients.count(stream)
+        with trio.CancelScope(shield=True):  # short: it waits for nobody
+            for stream in clients.streams:
+                await trio.aclose_forcefully(stream)
+                clients.count(stream)
 
 
 async def _end_all(clients: Clients, servers: list[TLSServer]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 import attrs
 import trio
@@ -12,6 +12,7 @@ import trio
 from ._accept import SocketTLSStream, accept_connections
 from ._check import check_seconds
 from ._drain import IDLE, DrainReport, Scopes
+from ._ending import end_gracefully
 from ._handshake import log_failed_handshake, shake_hands
 from ._listener import TLSListener
 from ._log import LOGGER, peer_of
@@ -20,32 +21,6 @@ from ._stream import TLSStream
 from ._tcp import Handler
 
 OnError: TypeAlias = Callable[[Exception, SocketTLSStream], object]
-
-
-async def end_gracefully(stream: SocketTLSStream) -> None:
-    """Shut down within the policy, then close; abort what does not go.
-
-    Nothing happens to a stream that was closed or unwrapped already.
-
-    Cancellation:
-      The stream is closed at once.
-
-    Raises:
-      trio.BusyResourceError: another task was sending. It was aborted.
-    """
-    try:
-        if not stream.https_compatible:
-            report = await stream.shutdown()
-            if not report.close_notify_sent:
-                # It cannot be sent, or not in time: aclose() would try again.
-                await trio.aclose_forcefully(stream)
-                return
-        await stream.aclose()
-    except trio.ClosedResourceError:
-        pass  # somebody was faster
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
 
 
 @attrs.frozen(kw_only=True)
@@ -93,7 +68,7 @@ class TLSServer:
         self._handlers_cancelled = 0
         self._accepting = len(listeners)  # tasks
         self._over = trio.Event()  # nothing is accepted any more, and all is closed
-        self.draining = trio.Event()
+        self.draining: Final = trio.Event()
         """Set when a drain begins."""
         for listener in listeners:
             nursery.start_soon(self._accept, listener)
@@ -141,47 +116,46 @@ class TLSServer:
         IDLE.set(self._idle)
         peer = peer_of(stream.transport_stream)
         handshaken = False
+        failure: Exception | None = None
         try:
-            handshaken = await self._open(stream, peer)
+            handshaken = await self._shake_hands(stream)
             if handshaken:
-                await self._handle(stream, peer)
+                await self._handle(stream)
+        except Exception as exc:  # noqa: BLE001 - it concerns nobody else
+            failure = exc
+        except BaseExceptionGroup as group:
+            failure, others = group.split(Exception)
+            assert others is not None
+            raise others from None  # it was cancelled, or the like
         finally:
+            with trio.CancelScope(shield=True):  # short: it waits for nobody
+                await trio.aclose_forcefully(stream)
             outcome = stream.report.outcome if handshaken else ShutdownOutcome.FAILED
+            if failure is not None:
+                self._log(failure, stream, peer, handshaken=handshaken)
+                self._tell(failure, stream)
+            del failure  # its traceback refers to this frame
             self._ended(stream, outcome)
 
-    async def _open(self, stream: SocketTLSStream, peer: str) -> bool:
-        with self._handshakes.enter():
-            try:
-                await shake_hands(stream, self._options.handshake_timeout)
-            except Exception as exc:  # noqa: BLE001 - it concerns nobody else
-                log_failed_handshake(peer, exc)
-                self._tell(exc, stream)
-            else:
-                return True
-        return False
+    async def _shake_hands(self, stream: SocketTLSStream) -> bool:
+        with self._handshakes.enter() as scope:
+            await shake_hands(stream, self._options.handshake_timeout)
+        return not scope.cancelled_caught
 
-    async def _handle(self, stream: SocketTLSStream, peer: str) -> None:
-        try:
-            with self._handlers.enter() as scope:
-                await self._options.handler(stream)
-            if scope.cancelled_caught:
-                self._handlers_cancelled += 1
-                await trio.aclose_forcefully(stream)
-            else:
-                await end_gracefully(stream)
-        except Exception as exc:  # noqa: BLE001 - it concerns nobody else
-            await trio.aclose_forcefully(stream)
-            self._log(exc, stream, peer)
-            self._tell(exc, stream)
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
+    async def _handle(self, stream: SocketTLSStream) -> None:
+        with self._handlers.enter() as scope:
+            await self._options.handler(stream)
+        if scope.cancelled_caught:
+            self._handlers_cancelled += 1
+        else:
+            await end_gracefully(stream)
 
-    def _log(self, exc: Exception, stream: SocketTLSStream, peer: str) -> None:
-        if (
-            isinstance(exc, trio.BrokenResourceError)
-            and stream.report.error is not None
-        ):
+    def _log(
+        self, exc: Exception, stream: SocketTLSStream, peer: str, *, handshaken: bool
+    ) -> None:
+        if not handshaken:
+            log_failed_handshake(peer, exc)
+        elif isinstance(exc, trio.BrokenResourceError) and stream.report.error:
             # A peer that vanished is no bug of the handler's.
             LOGGER.warning("connection of %s: %s", peer, exc)
         else:
