@@ -346,9 +346,9 @@ async def test_what_is_closed_is_forgotten_in_time(tls13: Maker) -> None:
         for _ in range(SWEEP_AT_LEAST + 1):
             client = await connect(nursery, port_of(server), tls13.version)
             await trio.aclose_forcefully(client)
-        assert nursery._clients.streams == [client]
-        nursery._clients.count(client)
-        nursery._clients.count(client)  # it counts once
+        [last] = nursery._clients.streams
+        nursery._clients.count(last)
+        nursery._clients.count(last)  # it counts once
         assert sum(nursery._clients.tally.values()) == SWEEP_AT_LEAST + 1
         open_still = await connect(nursery, port_of(server), tls13.version)
         await open_still.transport_stream.aclose()

@@ -2,11 +2,13 @@
 
 import logging
 import math
+import resource
 import socket
 import ssl
 import struct
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from trio_tlsdown import (
     cancel_on_drain,
 )
 from trio_tlsdown._log import peer_of
-from trio_tlsdown.testing import echo
+from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
 
 from .serving import (
     HOST,
@@ -35,7 +37,7 @@ from .serving import (
     until,
     what_it_sees,
 )
-from .support import NAME, Maker, tcp_transports
+from .support import NAME, Maker, client_context, tcp_transports
 
 ABORTED = ShutdownOutcome.ABORTED
 COMPLETE = ShutdownOutcome.COMPLETE
@@ -366,6 +368,38 @@ async def test_it_tells_who_is_connected_and_where_it_listens(tls: Maker) -> Non
         await trio.aclose_forcefully(client)
 
 
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """What is open stays open; nothing more can be opened."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_it_waits_until_there_are_descriptors_again(
+    tls: Maker,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with serving(tls.version, echo) as (_, server):
+        sock = trio.socket.socket()
+        with no_descriptor_left():
+            await sock.connect((HOST, port_of(server)))
+            await trio.sleep(10)
+            assert not server.connections
+        transport = trio.SocketStream(sock)
+        context = client_context(tls.version)
+        async with TLSStream(transport, context, server_hostname=NAME) as client:
+            await client.send_all(b"hello")
+            assert await client.receive_some() == b"hello"
+            await client.shutdown()
+    [record] = caplog.records
+    assert "cannot accept connections: Too many open files" in record.getMessage()
+
+
 async def test_what_a_handler_raises_when_it_is_cancelled_is_logged(
     tls13: Maker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -648,6 +682,27 @@ async def test_a_drain_that_is_cancelled_can_be_taken_up_again(
         report = await server.drain(grace=0)
         assert report.handlers_cancelled == 1
         await trio.aclose_forcefully(client)
+
+
+async def test_wherever_a_drain_is_cancelled_another_one_ends_it(
+    tls13: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def scenario(cancellation: Cancellation) -> None:
+        async with serving(tls13.version, ask_and_answer) as (nursery, server):
+            idle = await client_of(port_of(server), tls13.version)
+            busy = await client_of(port_of(server), tls13.version)
+            await busy.send_all(b"question")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(expect_goodbye, idle)
+            with cancellation:
+                await server.drain(grace=0.5)
+            assert server.draining.is_set() or cancellation.cancelled
+            await server.drain(grace=0)
+            assert not server.connections
+            assert server.tally == {COMPLETE: 1, ABORTED: 1}
+            await trio.aclose_forcefully(busy)
+
+    assert await cancel_everywhere(scenario) > 5
 
 
 @pytest.mark.parametrize(("grace", "error"), [("1", TypeError), (-1, ValueError)])
