@@ -705,6 +705,26 @@ async def test_wherever_a_drain_is_cancelled_another_one_ends_it(
     assert await cancel_everywhere(scenario) > 5
 
 
+async def test_a_handler_that_raises_when_the_grace_is_over_was_cancelled(
+    tls13: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def handler(stream: Stream) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise KeyError("mine")
+
+    errors = Errors()
+    async with serving(tls13.version, handler, on_error=errors) as (_, server):
+        client = await client_of(port_of(server), tls13.version)
+        await trio.testing.wait_all_tasks_blocked()
+        report = await server.drain(grace=1)
+        assert report.handlers_cancelled == 1
+        assert report.tally == {ABORTED: 1}
+        await trio.aclose_forcefully(client)
+    assert len(errors) == 1
+
+
 @pytest.mark.parametrize(("grace", "error"), [("1", TypeError), (-1, ValueError)])
 async def test_a_grace_that_cannot_be_one_is_refused(
     grace: Any, error: type[Exception], tls13: Maker

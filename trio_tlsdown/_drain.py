@@ -48,11 +48,17 @@ class Scopes:
             finally:
                 self._open.discard(scope)
 
-    def cancel(self) -> None:
-        """Cancel all that are open, and all that will be."""
+    def cancel(self) -> int:
+        """Cancel all that are open, and all that will be.
+
+        Returns:
+          How many it was that cancelled.
+        """
         self._cancelled = True
-        for scope in self._open:
+        running = [scope for scope in self._open if not scope.cancel_called]
+        for scope in running:
             scope.cancel()
+        return len(running)
 
 
 # The waits for a next request, of the server whose handler is running.

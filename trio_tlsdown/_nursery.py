@@ -20,42 +20,10 @@ from ._listener import TLSListener
 from ._server import OnError, ServerOptions, TLSServer
 from ._shutdown import ShutdownOutcome, ShutdownPolicy
 from ._stream import TLSStream
+from ._tasks import Tasks
 from ._tcp import Handler, default_client_context
 
 Ts = TypeVarTuple("Ts")
-
-
-class _Tasks:
-    """Counts tasks, so that their end can be waited for while others run."""
-
-    def __init__(self) -> None:
-        self._running = 0
-        self._none = trio.Event()
-
-    def start_soon(
-        self,
-        nursery: trio.Nursery,
-        async_fn: Callable[..., Awaitable[object]],
-        args: tuple[object, ...],
-        name: object,
-    ) -> None:
-        nursery.start_soon(self._run, async_fn, args, name=name or async_fn)
-        self._running += 1
-
-    async def _run(
-        self, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]
-    ) -> None:
-        try:
-            await async_fn(*args)
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._none.set()
-
-    async def wait_none(self) -> None:
-        while self._running:
-            self._none = trio.Event()
-            await self._none.wait()
 
 
 @final
@@ -66,7 +34,7 @@ class TLSNursery:
         self,
         nursery: trio.Nursery,
         policy: ShutdownPolicy,
-        tasks: _Tasks,
+        tasks: Tasks,
         clients: Clients,
         servers: list[TLSServer],
     ) -> None:
@@ -310,7 +278,7 @@ async def open_tls_nursery(
         `trio.Nursery`.
     """
     check_type("policy", policy, ShutdownPolicy)
-    tasks = _Tasks()
+    tasks = Tasks()
     clients = Clients()
     servers: list[TLSServer] = []
     try:

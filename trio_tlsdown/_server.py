@@ -145,9 +145,7 @@ class TLSServer:
     async def _handle(self, stream: SocketTLSStream) -> None:
         with self._handlers.enter() as scope:
             await self._options.handler(stream)
-        if scope.cancelled_caught:
-            self._handlers_cancelled += 1
-        else:
+        if not scope.cancelled_caught:
             await end_gracefully(stream)
 
     def _log(
@@ -212,7 +210,7 @@ class TLSServer:
         await trio.lowlevel.checkpoint()
         with trio.move_on_after(grace):
             await self._over.wait()
-        self._handlers.cancel()
+        self._handlers_cancelled += self._handlers.cancel()
         await self._over.wait()
         return DrainReport(
             tally=self.tally - before,
