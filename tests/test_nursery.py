@@ -2,6 +2,7 @@
 
 import datetime as dt
 import errno
+import math
 import socket
 import ssl
 from typing import Any
@@ -162,6 +163,42 @@ async def test_leaving_takes_no_longer_than_timeout_and_linger_timeout(
         assert server.tally == {ABORTED: 1}
 
 
+async def test_what_a_handler_opens_while_it_finishes_ends_well_too(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def handler(stream: Stream) -> None:
+        await server.draining.wait()
+        await trio.sleep(1)
+        second = await nursery.start_server(
+            echo, 0, server_context(tls.version), host=HOST
+        )
+        await connect(nursery, port_of(second), tls.version)
+
+    async with serving(tls.version, handler) as (nursery, server):
+        await connect(nursery, port_of(server), tls.version)
+        began = trio.current_time()
+    assert nursery.tally == {COMPLETE: 4}
+    assert trio.current_time() - began == pytest.approx(1, abs=0.1)
+
+
+async def test_a_drain_that_the_user_has_begun_is_bounded_too(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    policy = ShutdownPolicy(timeout=3)
+    async with nothing_left(), trio.open_nursery() as rogues:
+        async with open_tls_nursery(policy) as nursery:
+            server = await nursery.start_server(
+                echo, 0, server_context(tls.version), host=HOST
+            )
+            await rogue_of(port_of(server), rogues, "never_answer", tls.version)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.move_on_after(1):
+                await server.drain(grace=math.inf)
+            began = trio.current_time()
+        assert trio.current_time() - began == pytest.approx(3, abs=0.1)
+    assert server.tally == {ABORTED: 1}
+
+
 async def test_a_client_that_another_task_still_uses_is_aborted(tls: Maker) -> None:
     async def send(stream: Stream) -> None:
         with pytest.raises((trio.ClosedResourceError, trio.BrokenResourceError)):
@@ -320,6 +357,28 @@ async def test_a_connection_that_comes_too_late_is_closed(
             over.set()
 
 
+async def test_a_server_that_comes_too_late_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over = trio.Event()
+    open_tcp_listeners = trio.open_tcp_listeners
+
+    async def open_late(*args: Any, **options: Any) -> list[trio.SocketListener]:
+        await over.wait()
+        return await open_tcp_listeners(*args, **options)
+
+    async def start_late() -> None:
+        with pytest.raises(RuntimeError, match="closed"):
+            await tls.start_server(echo, 0, server_context(), host=HOST)
+
+    monkeypatch.setattr(trio, "open_tcp_listeners", open_late)
+    async with nothing_left(), trio.open_nursery() as others:
+        async with open_tls_nursery() as tls:
+            others.start_soon(start_late)
+            await trio.testing.wait_all_tasks_blocked()
+        over.set()
+
+
 async def test_a_handshake_of_a_foreign_task_ends_with_the_nursery(
     tls: Maker, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -349,6 +408,8 @@ async def test_what_is_closed_is_forgotten_in_time(tls13: Maker) -> None:
         [last] = nursery._clients.streams
         nursery._clients.count(last)
         nursery._clients.count(last)  # it counts once
+        nursery._clients.established(last)
+        assert nursery._clients.streams == []
         assert sum(nursery._clients.tally.values()) == SWEEP_AT_LEAST + 1
         open_still = await connect(nursery, port_of(server), tls13.version)
         await open_still.transport_stream.aclose()

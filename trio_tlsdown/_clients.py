@@ -48,7 +48,8 @@ class Clients:
 
     def established(self, stream: SocketTLSStream) -> None:
         """Its handshake is done."""
-        self._established[stream] = True
+        if stream in self._established:  # it has not been ended meanwhile
+            self._established[stream] = True
 
     def count(self, stream: SocketTLSStream) -> None:
         """Let go of a stream that has ended, unless that was done already."""

@@ -213,20 +213,25 @@ class TLSNursery:
             on_error=on_error,
             slots=slots,
         )
-        server = TLSServer(
-            self._nursery,
-            listeners,
-            [
-                TLSListener(
-                    listener,
-                    ssl_context,
-                    https_compatible=https_compatible,
-                    policy=self._policy,
-                )
-                for listener in listeners
-            ],
-            options,
-        )
+        try:
+            server = TLSServer(
+                self._nursery,
+                listeners,
+                [
+                    TLSListener(
+                        listener,
+                        ssl_context,
+                        https_compatible=https_compatible,
+                        policy=self._policy,
+                    )
+                    for listener in listeners
+                ],
+                options,
+            )
+        except BaseException:  # the nursery has ended meanwhile
+            for listener in listeners:
+                listener.socket.close()
+            raise
         self._servers.append(server)
         return server
 
@@ -299,14 +304,19 @@ async def open_tls_nursery(
 
 
 async def _end_all(clients: Clients, servers: list[TLSServer]) -> None:
-    async with trio.open_nursery() as endings:
-        for server in servers:
-            endings.start_soon(server.drain)
-        for stream in clients.streams:
-            endings.start_soon(_end_client, stream)
+    drained = 0
+    # Again, if handlers that were finishing have opened something.
+    while drained < len(servers) or clients.streams:
+        async with trio.open_nursery() as endings:
+            for server in servers[drained:]:
+                endings.start_soon(server.drain)
+            drained = len(servers)
+            for stream in clients.streams:
+                endings.start_soon(_end_client, clients, stream)
 
 
-async def _end_client(stream: TLSStream[trio.SocketStream]) -> None:
+async def _end_client(clients: Clients, stream: TLSStream[trio.SocketStream]) -> None:
     # Another task may be sending: then it is aborted, and the report says so.
     with suppress(trio.BusyResourceError):
         await end_gracefully(stream)
+    clients.count(stream)
