@@ -7,6 +7,7 @@ carry the data. Misuse raises `trio.ClosedResourceError`,
 
 from __future__ import annotations
 
+import os
 import ssl
 from typing import Final
 
@@ -26,7 +27,71 @@ NOT_TLS: Final = frozenset(
 
 
 class TLSDownError(Exception):
-    """The root of this package's own errors."""
+    """The root of this package's own errors.
+
+    Attributes:
+      host: To which host `TLSNursery.connect` was to connect, or at which
+        `TLSNursery.start_server` was to listen; None in errors of others.
+      port: Likewise. If it is there, the message begins with both.
+    """
+
+    host: str | bytes | None = None
+    port: int | None = None
+
+    def __str__(self) -> str:
+        """Say where, if that is known, and what."""
+        text = super().__str__()
+        if self.port is None:
+            return text
+        return f"{host_and_port(self.host, self.port)}: {text}"
+
+
+def host_and_port(host: str | bytes | None, port: int) -> str:
+    """Where, as people write it; None is any address of this machine."""
+    name = os.fsdecode(host or "*")
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+class ConnectFailedError(TLSDownError, OSError):
+    """There is no TCP connection: no such name, nobody listens, no way, no answer.
+
+    The cause is the `OSError` of Trio, which knows about each address.
+
+    Attributes:
+      errno: What all addresses failed with, such as `errno.ECONNREFUSED`; None
+        if they differ. If the name has no address: that of `socket.gaierror`,
+        such as `socket.EAI_NONAME`.
+    """
+
+    def __init__(self, host: str | bytes, port: int, error: OSError) -> None:
+        super().__init__(f"cannot connect: {_reasons(error)}")
+        _tell_where(self, host, port, error)
+
+
+class ListenFailedError(TLSDownError, OSError):
+    """There is no listening: the port is taken or not allowed, or no such address.
+
+    The cause is the `OSError` of the system.
+
+    Attributes:
+      errno: Such as `errno.EADDRINUSE`.
+    """
+
+    def __init__(self, host: str | bytes | None, port: int, error: OSError) -> None:
+        super().__init__(f"cannot listen: {_reasons(error)}")
+        _tell_where(self, host, port, error)
+
+
+class HandshakeTimeoutError(TLSDownError, trio.BrokenResourceError, trio.TooSlowError):
+    """The TLS handshake took longer than it may.
+
+    Attributes:
+      timeout: How long it may take, in seconds.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        super().__init__(f"the TLS handshake took longer than {timeout:g} s")
 
 
 class TruncatedError(TLSDownError, trio.BrokenResourceError):
@@ -129,6 +194,38 @@ class HalfCloseUnsupportedError(TLSDownError, RuntimeError):
             f"{version} has no half-close: a conforming peer discards its answer. "
             "Use TLS 1.3 or shutdown(), or insist with send_eof(allow_tls12=True)"
         )
+
+
+def _tell_where(
+    error: ConnectFailedError | ListenFailedError,
+    host: str | bytes | None,
+    port: int,
+    cause: OSError,
+) -> None:
+    error.host = host
+    error.port = port
+    numbers = {one.errno for one in _each(cause)}
+    error.errno = numbers.pop() if len(numbers) == 1 else None
+    _chain(error, cause)
+
+
+def _reasons(error: OSError) -> str:
+    causes = _each(error)
+    if causes == [error]:
+        return error.strerror or str(error)
+    # Without the address that Trio adds, and each once: a host often has several
+    # addresses, and one trouble.
+    return "; ".join(
+        dict.fromkeys(
+            os.strerror(one.errno) if one.errno else str(one) for one in causes
+        )
+    )
+
+
+def _each(error: OSError) -> list[OSError]:
+    # Trio chains what happened at each address of a host.
+    causes: tuple[object, ...] = getattr(error.__cause__, "exceptions", (error,))
+    return [one for one in causes if isinstance(one, OSError)]
 
 
 def _chain(error: Exception, cause: BaseException | None) -> None:

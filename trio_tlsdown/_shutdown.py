@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-import math
 from typing import TYPE_CHECKING, Literal
 
 import attrs
+
+from ._check import check_seconds
 
 if TYPE_CHECKING:
     from typing import Any
@@ -62,10 +63,7 @@ class ShutdownOutcome(enum.Enum):
 
 
 def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
-    if math.isnan(value) or value < 0:
-        raise ValueError(f"{attribute.name} must be >= 0 seconds, not {value!r}")
+    check_seconds(attribute.name, value)
 
 
 def _bytes(_: object, attribute: attrs.Attribute[Any], value: object) -> None:

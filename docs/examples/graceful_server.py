@@ -1,0 +1,49 @@
+"""An echo server that stops well on SIGTERM, within a deadline.
+
+Run it with a certificate and its key::
+
+    python graceful_server.py cert.pem key.pem 8443 &
+    openssl s_client -connect localhost:8443
+    kill %1
+
+Idle clients get a close_notify at once, answers that have begun are finished, and
+after some seconds it ends whatever happens: with exit code 0.
+"""
+
+import signal
+import ssl
+import sys
+
+import trio
+
+from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery
+
+GRACE = 10  # seconds that answers may take after SIGTERM
+
+
+async def echo(stream: TLSStream[trio.SocketStream]) -> None:
+    while True:
+        request = b""
+        with cancel_on_drain():  # around the wait for the next request, only
+            request = await stream.receive_some()
+        if not request:
+            return  # the peer has said all, or the server drains
+        await stream.send_all(request)
+
+
+async def main(certificate: str, key: str, port: int) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_tls_nursery() as tls:
+            server = await tls.start_server(echo, port, context, host="127.0.0.1")
+            print("listening on port", server.addresses[0][1], flush=True)
+            async for _ in signals:
+                break
+            report = await server.drain(grace=GRACE)
+    for outcome, count in report.tally.items():
+        print(count, outcome.value)
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,417 @@
+"""What takes the place of Trio's helpers for TLS over TCP."""
+
+import errno
+import inspect
+import logging
+import os
+import ssl
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from trio_tlsdown import (
+    HandshakeTimeoutError,
+    ShutdownPolicy,
+    TLSFailedError,
+    TLSListener,
+    TLSStream,
+    open_tls_over_tcp_listeners,
+    open_tls_over_tcp_stream,
+    serve_tls_over_tcp,
+)
+from trio_tlsdown._accept import SHORTAGE_SLEEP, accept_connections
+from trio_tlsdown.testing import echo
+
+from .serving import (
+    HOST,
+    Stream,
+    client_of,
+    nothing_left,
+    port_of,
+    rogue_of,
+    what_it_sees,
+)
+from .support import NAME, Maker, client_context, server_context
+
+POLICY = ShutdownPolicy(timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("ours", "trios"),
+    [
+        (open_tls_over_tcp_stream, trio.open_ssl_over_tcp_stream),
+        (open_tls_over_tcp_listeners, trio.open_ssl_over_tcp_listeners),
+        (serve_tls_over_tcp, trio.serve_ssl_over_tcp),
+    ],
+)
+def test_a_helper_takes_what_trios_helper_takes(ours: Any, trios: Any) -> None:
+    def parameters(function: Any) -> list[tuple[str, Any, Any]]:
+        return [
+            (each.name, each.kind, each.default)
+            for each in inspect.signature(function).parameters.values()
+        ]
+
+    added = {"policy", "handshake_timeout"}
+    assert [one for one in parameters(ours) if one[0] not in added] == parameters(trios)
+
+
+# A client:
+
+
+async def test_a_client_does_no_handshake_by_itself(tls: Maker) -> None:
+    listeners = await trio.open_tcp_listeners(0, host=HOST)
+    port = listeners[0].socket.getsockname()[1]
+    async with listeners[0], nothing_left():
+        client = await open_tls_over_tcp_stream(
+            HOST,
+            port,
+            ssl_context=client_context(tls.version),
+            https_compatible=True,
+            policy=POLICY,
+        )
+        assert client.https_compatible
+        assert client.server_hostname == HOST
+        with pytest.raises(trio.NeedHandshakeError):
+            client.version()
+        await trio.aclose_forcefully(client)
+
+
+async def test_a_client_shakes_hands_if_a_handshake_timeout_asks_for_it(
+    tls: Maker,
+) -> None:
+    async with nothing_left():
+        async with trio.open_nursery() as serving:
+            listeners = await serving.start(serve, tls, echo)
+            client = await open_tls_over_tcp_stream(
+                "localhost",
+                port_of(listeners),
+                ssl_context=client_context(tls.version),
+                handshake_timeout=5,
+            )
+            assert client.version() == tls.version
+            async with client:
+                await client.send_all(b"hello")
+                assert await client.receive_some() == b"hello"
+            serving.cancel_scope.cancel()
+
+
+async def test_a_client_gives_up_a_handshake_that_stalls(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    [listener] = await trio.open_tcp_listeners(0, host=HOST)
+    async with listener, nothing_left():
+        began = trio.current_time()
+        with pytest.raises(HandshakeTimeoutError, match="longer than 3 s") as caught:
+            await open_tls_over_tcp_stream(
+                HOST,
+                listener.socket.getsockname()[1],
+                ssl_context=client_context(tls.version),
+                handshake_timeout=3,
+            )
+        assert trio.current_time() - began == pytest.approx(3)
+        assert isinstance(caught.value, trio.BrokenResourceError)
+        assert isinstance(caught.value, trio.TooSlowError)
+        assert caught.value.timeout == 3
+        assert caught.value.host is None
+
+
+async def test_a_clients_own_context_never_takes_a_cut_for_an_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ignore = ssl.Options(1 << 7)
+
+    def lenient() -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.options |= ignore
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", lenient)
+    monkeypatch.setattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", ignore, raising=False)
+    [listener] = await trio.open_tcp_listeners(0, host=HOST)
+    async with listener:
+        port = listener.socket.getsockname()[1]
+        client = await open_tls_over_tcp_stream(HOST, port)
+        assert not client.context.options & ignore
+        await trio.aclose_forcefully(client)
+
+        own = lenient()
+        client = await open_tls_over_tcp_stream(HOST, port, ssl_context=own)
+        assert client.context is own
+        assert own.options & ignore  # it is the user's
+        await trio.aclose_forcefully(client)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ssl_context": "context"},
+        {"policy": 5},
+        {"handshake_timeout": "soon"},
+    ],
+)
+async def test_a_client_tells_wrong_arguments_before_it_connects(
+    options: dict[str, Any],
+) -> None:
+    with pytest.raises(TypeError, match=next(iter(options))):
+        await open_tls_over_tcp_stream("no.invalid", 443, **options)
+
+
+async def test_a_client_closes_its_socket_when_the_name_cannot_be_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [listener] = await trio.open_tcp_listeners(0, host=HOST)
+    port = listener.socket.getsockname()[1]
+
+    async def connect(host: str, port: int, **_: object) -> trio.SocketStream:
+        return await trio.testing.open_stream_to_socket_listener(listener)
+
+    monkeypatch.setattr(trio, "open_tcp_stream", connect)
+    async with listener, nothing_left():
+        with pytest.raises(ValueError, match=r"server_hostname|label"):
+            await open_tls_over_tcp_stream(".bad.example", port)
+
+
+# A server:
+
+
+async def serve(
+    tls: Maker,
+    handler: Any,
+    *,
+    task_status: trio.TaskStatus[Any],
+    **options: Any,
+) -> None:
+    await serve_tls_over_tcp(
+        handler,
+        0,
+        server_context(tls.version),
+        host=HOST,
+        task_status=task_status,
+        **options,
+    )
+
+
+async def test_listeners_accept_streams_that_have_not_shaken_hands(tls: Maker) -> None:
+    [listener] = await open_tls_over_tcp_listeners(
+        0,
+        server_context(tls.version),
+        host=HOST,
+        https_compatible=True,
+        backlog=5,
+        policy=POLICY,
+    )
+    async with listener, trio.open_nursery() as nursery:
+        assert isinstance(listener, TLSListener)
+
+        async def connect() -> None:
+            client = await client_of(port_of([listener]), tls.version)
+            assert await what_it_sees(client) == "close_notify"
+
+        nursery.start_soon(connect)
+        server = await listener.accept()
+        assert server.https_compatible
+        with pytest.raises(trio.NeedHandshakeError):
+            server.version()
+        await server.shutdown(wait=False)
+        await server.aclose()
+
+
+async def test_a_handler_gets_a_stream_that_has_shaken_hands(tls: Maker) -> None:
+    async def handler(stream: Stream) -> None:
+        async with stream:
+            assert stream.version() == tls.version
+
+    async with nothing_left(), trio.open_nursery() as nursery:
+        listeners = await nursery.start(serve, tls, handler)
+        client = await client_of(port_of(listeners), tls.version)
+        assert await what_it_sees(client) == "close_notify"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_stream_that_a_handler_leaves_open_is_aborted(tls: Maker) -> None:
+    async def handler(stream: Stream) -> None:
+        await stream.send_all(b"a part")
+
+    async with nothing_left(), trio.open_nursery() as nursery:
+        listeners = await nursery.start(serve, tls, handler)
+        client = await client_of(port_of(listeners), tls.version)
+        assert await what_it_sees(client) in ("truncated", "reset")
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_handler_raises_takes_the_server_down(tls: Maker) -> None:
+    async def handler(stream: Stream) -> None:
+        raise KeyError("mine")
+
+    async with nothing_left():
+        with pytest.RaisesGroup(pytest.RaisesGroup(KeyError)):
+            async with trio.open_nursery() as nursery:
+                listeners = await nursery.start(serve, tls, handler)
+                client = await client_of(port_of(listeners), tls.version)
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    await trio.aclose_forcefully(client)
+
+
+async def test_handlers_run_in_the_nursery_that_was_given(tls: Maker) -> None:
+    async def handler(stream: Stream) -> None:
+        await trio.sleep_forever()
+
+    async with nothing_left(), trio.open_nursery() as handlers:
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(
+                lambda **options: serve(
+                    tls, handler, handler_nursery=handlers, **options
+                )
+            )
+            client = await client_of(port_of(listeners), tls.version)
+            nursery.cancel_scope.cancel()  # the server, not the handler
+        await client.send_all(b"still there")
+        handlers.cancel_scope.cancel()
+        await trio.aclose_forcefully(client)
+
+
+@pytest.mark.parametrize("name", ["cut_in_handshake", "stall_in_handshake"])
+async def test_a_bad_handshake_disturbs_nobody_and_is_logged(
+    name: str,
+    tls: Maker,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with nothing_left(), trio.open_nursery() as nursery:
+        listeners = await nursery.start(serve, tls, echo)
+        rogue = await rogue_of(port_of(listeners), nursery, name, tls.version)
+        client = await client_of(port_of(listeners), tls.version)
+        await client.send_all(b"hello")
+        assert await client.receive_some() == b"hello"
+        await trio.sleep(40)
+        await client.send_all(b"again")
+        assert await client.receive_some() == b"again"
+        await trio.aclose_forcefully(client)
+        await rogue.finish()
+        nursery.cancel_scope.cancel()
+    [record] = [each for each in caplog.records if each.name == "trio_tlsdown"]
+    assert record.levelno == logging.WARNING
+    assert "no handshake with 127.0.0.1:" in record.getMessage()
+
+
+async def test_the_handshake_can_be_left_to_the_handler(tls: Maker) -> None:
+    refused = trio.Event()
+
+    async def handler(stream: Stream) -> None:
+        with pytest.raises(trio.NeedHandshakeError):
+            stream.version()
+        with pytest.raises(TLSFailedError):
+            await stream.do_handshake()
+        refused.set()
+
+    async with nothing_left(), trio.open_nursery() as nursery:
+        listeners = await nursery.start(
+            lambda **options: serve(tls, handler, handshake_timeout=None, **options)
+        )
+        client = TLSStream(
+            await trio.open_tcp_stream(HOST, port_of(listeners)),
+            ssl.create_default_context(),
+            server_hostname=NAME,
+        )
+        with pytest.raises(TLSFailedError):
+            await client.do_handshake()
+        await refused.wait()
+        await trio.aclose_forcefully(client)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_tells_wrong_arguments_before_it_listens() -> None:
+    with pytest.raises(ValueError, match="handshake_timeout must be >= 0"):
+        await serve_tls_over_tcp(echo, 0, server_context(), handshake_timeout=-1)
+    with pytest.raises(TypeError, match="ssl_context"):
+        await serve_tls_over_tcp(echo, 0, "context")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="policy"):
+        await open_tls_over_tcp_listeners(0, server_context(), policy=1)  # type: ignore[arg-type]
+
+
+# The accept loop:
+
+
+class ScriptedListener(trio.abc.Listener[Any]):
+    """Gives, or raises, one thing after the other."""
+
+    def __init__(self, *script: Any) -> None:
+        self.script = list(script)
+        self.closed = False
+
+    async def accept(self) -> Any:
+        await trio.lowlevel.checkpoint()
+        next_one = self.script.pop(0)
+        if isinstance(next_one, Exception):
+            raise next_one
+        return next_one
+
+    async def aclose(self) -> None:
+        self.closed = True
+        await trio.lowlevel.checkpoint()
+
+
+def shortage(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_a_shortage_slows_accepting_down_and_is_told_once(
+    number: int,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    scarce = [shortage(number)] * 3
+    streams = trio.testing.memory_stream_pair()
+    listener: Any = ScriptedListener(
+        *scarce, streams[0], *scarce, streams[1], trio.ClosedResourceError()
+    )
+    started: list[object] = []
+    began = trio.current_time()
+    with pytest.raises(trio.ClosedResourceError):
+        await accept_connections(listener, started.append)
+    assert started == list(streams)
+    assert listener.closed
+    assert trio.current_time() - began == pytest.approx(6 * SHORTAGE_SLEEP)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+    assert os.strerror(number) in caplog.records[0].getMessage()
+
+
+async def test_another_error_ends_accepting() -> None:
+    listener: Any = ScriptedListener(shortage(errno.EBADF))
+    with pytest.raises(OSError, match="Bad file"):
+        await accept_connections(listener, print)
+    assert listener.closed
+
+
+async def test_a_stream_that_nobody_can_take_is_closed() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+
+    def refuse(stream: object) -> None:
+        raise RuntimeError("the nursery is closed")
+
+    listener: Any = ScriptedListener(ours)
+    with pytest.raises(RuntimeError, match="the nursery is closed"):
+        await accept_connections(listener, refuse)
+    assert await theirs.receive_some() == b""
+
+
+async def test_two_listeners_share_the_slots() -> None:
+    """None of them keeps one that the other needs, and no stream gets lost."""
+    slots = trio.Semaphore(1)
+    started: list[object] = []
+    pairs = [trio.testing.memory_stream_pair() for _ in range(2)]
+    async with trio.open_nursery() as nursery:
+        for ours, _ in pairs:
+            listener: Any = ScriptedListener(ours, trio.ClosedResourceError())
+            nursery.start_soon(accept_connections, listener, started.append, slots)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(started) == 1  # the other one has accepted, and waits
+        assert slots.value == 0
+        nursery.cancel_scope.cancel()
+    waited = next(theirs for ours, theirs in pairs if ours not in started)
+    assert await waited.receive_some() == b""

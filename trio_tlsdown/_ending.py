@@ -1,0 +1,35 @@
+"""How servers and nurseries end a connection that went well."""
+
+from __future__ import annotations
+
+import trio
+
+from ._stream import T_Stream, TLSStream
+
+
+async def end_gracefully(stream: TLSStream[T_Stream]) -> None:
+    """Shut down within the policy, then close; abort what does not go.
+
+    With *https_compatible* it is only closed. Nothing happens to a stream that was
+    closed or unwrapped already.
+
+    Cancellation:
+      The stream is closed at once.
+
+    Raises:
+      trio.BusyResourceError: another task was sending. It was aborted.
+    """
+    try:
+        if not stream.https_compatible:
+            report = await stream.shutdown()
+            if not report.close_notify_sent:
+                # It cannot be sent, or not in time: aclose() would try again.
+                await trio.aclose_forcefully(stream)
+                return
+        await stream.aclose()
+    except trio.ClosedResourceError:
+        # Somebody was faster; perhaps it was the transport that he closed.
+        await trio.aclose_forcefully(stream)
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise

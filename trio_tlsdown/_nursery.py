@@ -1,0 +1,322 @@
+"""A nursery for connections: none outlives it, and all of them end well."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TypeVarTuple, final
+
+import trio
+
+from ._check import check_count, check_seconds, check_type
+from ._clients import Clients
+from ._ending import end_gracefully
+from ._errors import ConnectFailedError, ListenFailedError, TLSDownError
+from ._handshake import shake_hands
+from ._listener import TLSListener
+from ._server import OnError, ServerOptions, TLSServer
+from ._shutdown import ShutdownOutcome, ShutdownPolicy
+from ._stream import TLSStream
+from ._tasks import Tasks
+from ._tcp import Handler, default_client_context
+
+Ts = TypeVarTuple("Ts")
+
+
+@final
+class TLSNursery:
+    """Runs tasks, TLS clients and TLS servers; `open_tls_nursery` makes one."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        policy: ShutdownPolicy,
+        tasks: Tasks,
+        clients: Clients,
+        servers: list[TLSServer],
+    ) -> None:
+        self._nursery = nursery
+        self._policy = policy
+        self._tasks = tasks
+        self._clients = clients
+        self._servers = servers
+
+    @property
+    def cancel_scope(self) -> trio.CancelScope:
+        """Cancels all that is in the nursery, as that of a `trio.Nursery` does.
+
+        Connections are aborted then.
+        """
+        return self._nursery.cancel_scope
+
+    @property
+    def tally(self) -> Counter[ShutdownOutcome]:
+        """How many connections have ended, by how they ended: a copy.
+
+        Of clients and of all servers. Handshakes that failed are FAILED; where there
+        was no TCP connection, there is nothing to count.
+        """
+        return sum((server.tally for server in self._servers), self._clients.tally)
+
+    # Tasks:
+
+    def start_soon(
+        self,
+        async_fn: Callable[[*Ts], Awaitable[object]],
+        *args: *Ts,
+        name: object = None,
+    ) -> None:
+        """Start a task, as `trio.Nursery.start_soon` does.
+
+        Raises:
+          RuntimeError: the nursery is over.
+        """
+        self._tasks.start_soon(self._nursery, async_fn, args, name)
+
+    # Clients:
+
+    async def connect(
+        self,
+        host: str | bytes,
+        port: int,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | bytes | None = None,
+        https_compatible: bool = False,
+        handshake_timeout: float = 30.0,
+    ) -> TLSStream[trio.SocketStream]:
+        """Connect to a host, and shake hands.
+
+        Args:
+          host: Whom to connect to: a name or an address.
+          port: The TCP port.
+          ssl_context: The client's context; it is never changed. Default: that of
+            `ssl.create_default_context`.
+          server_hostname: The name that the certificate has to be valid for.
+            Default: *host*.
+          https_compatible: As for `TLSStream`. Default: False.
+          handshake_timeout: How many seconds all of this may take, from the lookup
+            of the name to the end of the handshake. Default: 30.
+
+        Cancellation:
+          Nothing is left open. Nor is it after an error.
+
+        Raises:
+          ConnectFailedError: there is no connection, an `OSError`: the name does not
+            resolve, the connection is refused, nobody answers.
+          TLSFailedError: the handshake failed, such as for a certificate that has
+            expired or is somebody else's: see ``reason`` and the cause.
+          HandshakeTimeoutError: the handshake took too long.
+          TruncatedError: the server ended the connection in the handshake.
+          TransportBrokenError: the transport failed in the handshake. All of these
+            have ``host`` and ``port``; all but the first are
+            `trio.BrokenResourceError`.
+          RuntimeError: the nursery is over.
+        """
+        self._clients.check_open()
+        check_seconds("handshake_timeout", handshake_timeout)
+        if ssl_context is None:
+            ssl_context = default_client_context()
+        check_type("ssl_context", ssl_context, ssl.SSLContext)
+        began = trio.current_time()
+        transport = await _open_tcp_stream(host, port, handshake_timeout)
+        try:
+            self._clients.check_open()
+            stream = TLSStream(
+                transport,
+                ssl_context,
+                server_hostname=host if server_hostname is None else server_hostname,
+                https_compatible=https_compatible,
+                policy=self._policy,
+            )
+        except BaseException:
+            await trio.aclose_forcefully(transport)
+            raise
+        self._clients.add(stream)
+        try:
+            await shake_hands(stream, handshake_timeout, since=began)
+        except BaseException as exc:
+            self._clients.count(stream)
+            if isinstance(exc, TLSDownError):
+                exc.host, exc.port = host, port
+            raise
+        self._clients.established(stream)
+        return stream
+
+    # Servers:
+
+    async def start_server(
+        self,
+        handler: Handler,
+        port: int,
+        ssl_context: ssl.SSLContext,
+        *,
+        host: str | bytes | None = None,
+        backlog: int | None = None,
+        https_compatible: bool = False,
+        max_connections: int | None = None,
+        handshake_timeout: float = 30.0,
+        on_error: OnError | None = None,
+    ) -> TLSServer:
+        """Start a server, which runs until it drains or the nursery is over.
+
+        Args:
+          handler: Called with each stream, when it has shaken hands. When it
+            returns, the connection is shut down; when it raises, aborted. See
+            `TLSServer`.
+          port: The TCP port; 0 is any that is free: see `TLSServer.addresses`.
+          ssl_context: The server's context.
+          host: Where to listen. Default: None, all addresses of this machine, with a
+            listener for IPv4 and one for IPv6.
+          backlog: How many connections may wait to be accepted. Default: as many as
+            the system allows.
+          https_compatible: As for `TLSStream`: connections end without close_notify.
+            Default: False.
+          max_connections: How many connections may be open at a time; others wait
+            in the kernel's backlog. Default: no limit.
+          handshake_timeout: How many seconds a handshake may take. Default: 30.
+          on_error: Called with what a handshake or a handler raised and with its
+            stream, which is closed by then. Default: it is logged, and that is all.
+
+        Returns:
+          The server, which is listening.
+
+        Cancellation:
+          Nothing is left open.
+
+        Raises:
+          ListenFailedError: the port cannot be had, an `OSError` with ``host`` and
+            ``port``.
+          ssl.SSLError: the context is not one for servers.
+          RuntimeError: the nursery is over.
+        """
+        self._clients.check_open()
+        check_type("ssl_context", ssl_context, ssl.SSLContext)
+        check_seconds("handshake_timeout", handshake_timeout)
+        slots = None
+        if max_connections is not None:
+            check_count("max_connections", max_connections)
+            slots = trio.Semaphore(max_connections)
+        # A context that is for clients only is told here, and not to each client.
+        ssl_context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+        try:
+            listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+        except OSError as exc:
+            raise ListenFailedError(host, port, exc) from exc
+        options = ServerOptions(
+            handler=handler,
+            policy=self._policy,
+            handshake_timeout=handshake_timeout,
+            on_error=on_error,
+            slots=slots,
+        )
+        try:
+            server = TLSServer(
+                self._nursery,
+                listeners,
+                [
+                    TLSListener(
+                        listener,
+                        ssl_context,
+                        https_compatible=https_compatible,
+                        policy=self._policy,
+                    )
+                    for listener in listeners
+                ],
+                options,
+            )
+        except BaseException:  # the nursery has ended meanwhile
+            for listener in listeners:
+                listener.socket.close()
+            raise
+        self._servers.append(server)
+        return server
+
+
+async def _open_tcp_stream(
+    host: str | bytes, port: int, seconds: float
+) -> trio.SocketStream:
+    try:
+        with trio.move_on_after(seconds):
+            return await trio.open_tcp_stream(host, port)
+    except OSError as exc:
+        raise ConnectFailedError(host, port, exc) from exc
+    timeout = TimeoutError(errno.ETIMEDOUT, f"no connection within {seconds:g} s")
+    raise ConnectFailedError(host, port, timeout)
+
+
+@asynccontextmanager
+async def open_tls_nursery(
+    policy: ShutdownPolicy = ShutdownPolicy(),
+) -> AsyncGenerator[TLSNursery]:
+    """Open a nursery for TLS connections.
+
+    ::
+
+        async with open_tls_nursery() as tls:
+            stream = await tls.connect("example.org", 443)
+            ...
+
+    Leaving the block normally first waits for the tasks of
+    `TLSNursery.start_soon`, as a `trio.Nursery` does. Then all servers drain and all
+    clients shut down, in parallel, within the ``timeout`` and the
+    ``linger_timeout`` of the policy together; handlers of servers have
+    ``policy.timeout`` seconds of these. To give them more, call `TLSServer.drain`.
+
+    An exception, in the block or in a task, or a cancellation aborts all of it, so
+    that no peer takes what it got for the whole.
+
+    No connection, task or descriptor outlives the nursery. A stream that was
+    unwrapped is not one of its connections any more.
+
+    Args:
+      policy: What an ending may cost, of each connection and of leaving.
+
+    Cancellation:
+      All connections are aborted.
+
+    Raises:
+      ExceptionGroup: what was raised in the block and in its tasks, as of a
+        `trio.Nursery`.
+    """
+    check_type("policy", policy, ShutdownPolicy)
+    tasks = Tasks()
+    clients = Clients()
+    servers: list[TLSServer] = []
+    try:
+        async with trio.open_nursery() as nursery:
+            yield TLSNursery(nursery, policy, tasks, clients, servers)
+            await tasks.wait_none()
+            with trio.move_on_after(policy.timeout + policy.linger_timeout) as limit:
+                await _end_all(clients, servers)
+            if limit.cancelled_caught:
+                nursery.cancel_scope.cancel()  # what is left is aborted
+    finally:
+        # Now that no task is left that would see its stream closed under it.
+        clients.over = True
+        with trio.CancelScope(shield=True):  # short: it waits for nobody
+            for stream in clients.streams:
+                await trio.aclose_forcefully(stream)
+                clients.count(stream)
+
+
+async def _end_all(clients: Clients, servers: list[TLSServer]) -> None:
+    drained = 0
+    # Again, if handlers that were finishing have opened something.
+    while drained < len(servers) or clients.streams:
+        async with trio.open_nursery() as endings:
+            for server in servers[drained:]:
+                endings.start_soon(server.drain)
+            drained = len(servers)
+            for stream in clients.streams:
+                endings.start_soon(_end_client, clients, stream)
+
+
+async def _end_client(clients: Clients, stream: TLSStream[trio.SocketStream]) -> None:
+    # Another task may be sending: then it is aborted, and the report says so.
+    with suppress(trio.BusyResourceError):
+        await end_gracefully(stream)
+    clients.count(stream)

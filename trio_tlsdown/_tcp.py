@@ -1,0 +1,217 @@
+"""TLS over TCP: what Trio's helpers do, with streams that end well."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeAlias
+
+import trio
+
+from ._accept import SocketTLSStream, accept_connections
+from ._check import check_seconds, check_type
+from ._handshake import log_failed_handshake, shake_hands
+from ._listener import TLSListener
+from ._log import peer_of
+from ._shutdown import ShutdownPolicy
+from ._stream import TLSStream
+
+Handler: TypeAlias = Callable[[SocketTLSStream], Awaitable[object]]
+
+
+def default_client_context() -> ssl.SSLContext:
+    """A new context for clients, of which a cut is never an end.
+
+    `TLSStream` does not let OpenSSL decide on that; but the context is the user's
+    to see, and may end up elsewhere.
+    """
+    context = ssl.create_default_context()
+    # Builds that use this bit differ in whether Python has a name for it.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    return context
+
+
+async def open_tls_over_tcp_stream(
+    host: str | bytes,
+    port: int,
+    *,
+    https_compatible: bool = False,
+    ssl_context: ssl.SSLContext | None = None,
+    happy_eyeballs_delay: float | None = 0.25,
+    policy: ShutdownPolicy = ShutdownPolicy(),
+    handshake_timeout: float | None = None,
+) -> TLSStream[trio.SocketStream]:
+    """Connect to a host over TCP, for TLS.
+
+    Takes the place of `trio.open_ssl_over_tcp_stream`, and like that does no
+    handshake: it is done by `TLSStream.do_handshake` or by the first use, without
+    a limit of time. With *handshake_timeout* it is done here.
+
+    Args:
+      host: Whom to connect to. Its certificate has to be valid for this name.
+      port: The TCP port.
+      https_compatible: As for `TLSStream`. Default: False.
+      ssl_context: The client's context; it is never changed. Default: that of
+        `ssl.create_default_context`.
+      happy_eyeballs_delay: Seconds until the next address of the host is tried
+        beside the first, as for `trio.open_tcp_stream`. Default: 0.25.
+      policy: What an ending may cost.
+      handshake_timeout: Shake hands before returning, for at most so many
+        seconds. Default: None, do not.
+
+    Cancellation:
+      Nothing is left open. Nor is it after an error.
+
+    Raises:
+      OSError: there is no connection.
+      HandshakeTimeoutError: the handshake that was asked for took too long.
+      TLSFailedError: it failed. The same goes for TruncatedError and
+        TransportBrokenError.
+    """
+    if ssl_context is None:
+        ssl_context = default_client_context()
+    check_type("ssl_context", ssl_context, ssl.SSLContext)
+    check_type("policy", policy, ShutdownPolicy)
+    if handshake_timeout is not None:
+        check_seconds("handshake_timeout", handshake_timeout)
+    transport = await trio.open_tcp_stream(
+        host, port, happy_eyeballs_delay=happy_eyeballs_delay
+    )
+    try:
+        stream = TLSStream(
+            transport,
+            ssl_context,
+            server_hostname=host,
+            https_compatible=https_compatible,
+            policy=policy,
+        )
+    except BaseException:  # such as a name that cannot be one
+        await trio.aclose_forcefully(transport)
+        raise
+    if handshake_timeout is not None:
+        await shake_hands(stream, handshake_timeout)
+    return stream
+
+
+async def open_tls_over_tcp_listeners(
+    port: int,
+    ssl_context: ssl.SSLContext,
+    *,
+    host: str | bytes | None = None,
+    https_compatible: bool = False,
+    backlog: int | None = None,
+    policy: ShutdownPolicy = ShutdownPolicy(),
+) -> list[TLSListener[trio.SocketStream]]:
+    """Listen on a TCP port, for TLS.
+
+    Takes the place of `trio.open_ssl_over_tcp_listeners`. The streams that are
+    accepted shake hands at their first use; there is no limit of time but yours.
+
+    Args:
+      port: The TCP port; 0 is any that is free.
+      ssl_context: The server's context.
+      host: Where to listen. Default: None, all addresses of this machine, with a
+        listener for IPv4 and one for IPv6.
+      https_compatible: As for `TLSStream`. Default: False.
+      backlog: How many connections may wait to be accepted. Default: as many as
+        the system allows.
+      policy: What an ending of an accepted stream may cost.
+
+    Cancellation:
+      Nothing is left open.
+
+    Raises:
+      OSError: the port cannot be had.
+    """
+    check_type("ssl_context", ssl_context, ssl.SSLContext)
+    check_type("policy", policy, ShutdownPolicy)
+    return [
+        TLSListener(
+            listener, ssl_context, https_compatible=https_compatible, policy=policy
+        )
+        for listener in await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    ]
+
+
+async def serve_tls_over_tcp(
+    handler: Handler,
+    port: int,
+    ssl_context: ssl.SSLContext,
+    *,
+    host: str | bytes | None = None,
+    https_compatible: bool = False,
+    backlog: int | None = None,
+    handler_nursery: trio.Nursery | None = None,
+    task_status: trio.TaskStatus[
+        list[TLSListener[trio.SocketStream]]
+    ] = trio.TASK_STATUS_IGNORED,
+    policy: ShutdownPolicy = ShutdownPolicy(),
+    handshake_timeout: float | None = 30.0,
+) -> NoReturn:
+    """Listen on a TCP port, and run *handler* for each TLS connection.
+
+    Takes the place of `trio.serve_ssl_over_tcp`. As there, what a handler raises
+    is raised in the nursery of the handlers, and takes the server down; and a
+    stream that a handler leaves open is aborted, so that its peer sees a cut: end
+    it with ``async with stream:``. `TLSNursery.start_server` is the server that
+    does all that by itself.
+
+    Other than there, the handshake is done before the handler is called, in the
+    same task. One that fails is logged, and concerns nobody else.
+
+    Args:
+      handler: Called with each stream, in a task of its own.
+      port: As for `open_tls_over_tcp_listeners`.
+      ssl_context: The server's context.
+      host: As for `open_tls_over_tcp_listeners`.
+      https_compatible: As for `TLSStream`. Default: False.
+      backlog: As for `open_tls_over_tcp_listeners`.
+      handler_nursery: Where handlers run. Default: in a nursery of its own.
+      task_status: Gets the listeners.
+      policy: What an ending may cost.
+      handshake_timeout: How many seconds the handshake may take. None: it is left
+        to the handler, as by Trio. Default: 30.
+
+    Cancellation:
+      The listeners are closed. So are the connections whose handlers run in its
+      own nursery.
+
+    Raises:
+      OSError: the port cannot be had.
+    """
+    if handshake_timeout is not None:
+        check_seconds("handshake_timeout", handshake_timeout)
+    listeners = await open_tls_over_tcp_listeners(
+        port,
+        ssl_context,
+        host=host,
+        https_compatible=https_compatible,
+        backlog=backlog,
+        policy=policy,
+    )
+    async with trio.open_nursery() as nursery:
+        handlers = nursery if handler_nursery is None else handler_nursery
+
+        def start(stream: SocketTLSStream) -> None:
+            handlers.start_soon(_handle, handler, stream, handshake_timeout)
+
+        for listener in listeners:
+            nursery.start_soon(accept_connections, listener, start)
+        task_status.started(listeners)
+    raise AssertionError("accepting never ends by itself")  # pragma: no cover
+
+
+async def _handle(
+    handler: Handler, stream: SocketTLSStream, handshake_timeout: float | None
+) -> None:
+    peer = peer_of(stream.transport_stream)
+    try:
+        if handshake_timeout is not None:
+            try:
+                await shake_hands(stream, handshake_timeout)
+            except trio.BrokenResourceError as exc:
+                log_failed_handshake(peer, exc)
+                return
+        await handler(stream)
+    finally:
+        await trio.aclose_forcefully(stream)
