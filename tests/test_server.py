@@ -107,8 +107,11 @@ async def test_a_handler_that_raises_is_followed_by_a_cut(
 async def test_a_peer_that_vanishes_is_no_bug_of_the_handlers(
     tls: Maker, caplog: pytest.LogCaptureFixture
 ) -> None:
+    async def handler(stream: TLSStream[Any]) -> None:
+        await stream.receive_some()
+
     errors = Errors()
-    async with serving(tls.version, echo, on_error=errors) as (_, server):
+    async with serving(tls.version, handler, on_error=errors) as (_, server):
         client = await client_of(port_of(server), tls.version)
         await client.transport_stream.send_eof()
         await until(lambda: server.tally == {TRUNCATED: 1})

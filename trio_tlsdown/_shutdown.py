@@ -87,8 +87,8 @@ class ShutdownPolicy:
     timeout: float = attrs.field(default=5.0, validator=_seconds)
     """Seconds for the whole exchange: sending our close_notify (and the
     handshake, if there was none yet), then waiting for the peer's. `math.inf`
-    waits for ever; 0 sends only what closing can send without waiting. The default is that of Go (sending) and swift-nio-ssl
-    (both)."""
+    waits for ever; 0 sends only what closing can send without waiting. The default
+    is that of Go (sending) and swift-nio-ssl (both)."""
 
     linger_timeout: float = attrs.field(default=2.0, validator=_seconds)
     """Seconds that closing may wait until the peer's kernel has what was sent.
