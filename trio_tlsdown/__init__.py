@@ -18,6 +18,7 @@ from ._errors import (
 )
 from ._listener import TLSListener as TLSListener
 from ._nursery import TLSNursery as TLSNursery, open_tls_nursery as open_tls_nursery
+from ._peer import PeerState as PeerState
 from ._server import TLSServer as TLSServer
 from ._shutdown import (
     ShutdownOutcome as ShutdownOutcome,

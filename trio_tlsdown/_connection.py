@@ -15,6 +15,7 @@ import trio
 from ._engine import EngineContext
 from ._errors import TLSFailedError, TransportBrokenError, TruncatedError
 from ._linger import is_quiet, linger
+from ._peer import PeerState
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from ._state import ConnectionState, Event, Receiving, Sending
 from ._trace import TraceEvent, TraceKind
@@ -38,6 +39,13 @@ TRACED: Final[Mapping[Event, TraceKind]] = {
     Event.CLOSED: TraceKind.TRANSPORT_CLOSED,
 }
 
+BROKEN: Final = frozenset(
+    {ShutdownOutcome.TRUNCATED, ShutdownOutcome.RESET, ShutdownOutcome.FAILED}
+)
+
+# A peer that sends on and on what is no data must not keep us.
+MOST_LOOKS: Final = 8
+
 # How an ending begins, if not by a call of ours.
 BEGINNINGS: Final = frozenset(
     {
@@ -60,6 +68,7 @@ class Connection:
       server_side: As for `TLSStream`.
       policy: What an ending may cost.
       trace: Called with each `TraceEvent`.
+      initial_bytes: As for `TLSStream`.
     """
 
     __slots__ = (
@@ -86,6 +95,7 @@ class Connection:
         server_side: bool,
         policy: ShutdownPolicy,
         trace: Callable[[TraceEvent], object] | None,
+        initial_bytes: bytes,
     ) -> None:
         self._policy = policy
         self._trace_callback = trace
@@ -96,7 +106,7 @@ class Connection:
         self._filling: trio.Event | None = None
         self._taken: trio.Event | None = None
         self.state = ConnectionState(self._moved)
-        self.wire = Wire(transport, self.state, self._trace)
+        self.wire = Wire(transport, initial_bytes, self.state, self._trace)
         adapter = EngineContext(context, self.state)
         self._ssl_stream = trio.SSLStream(
             self.wire,
@@ -239,6 +249,27 @@ class Connection:
         # along: to wait for its turn, with data in hand, could be for ever.
         if self.engine.output.pending and not self.wire.busy:
             await self.flush()
+
+    def peer_state_nowait(self) -> PeerState:
+        """What the peer has done; it takes in what has come."""
+        for _ in range(MOST_LOOKS):
+            if self.engine.unread:
+                return PeerState.DATA_WAITING
+            if self.state.receiving is Receiving.CLOSED:
+                return PeerState.CLOSED
+            if self.state.outcome in BROKEN:
+                return PeerState.BROKEN
+            if self._filling is not None:
+                return PeerState.IDLE  # what comes is for the task that is receiving
+            try:
+                ciphertext = self.wire.receive_nowait()
+            except NotImplementedError:
+                return PeerState.UNKNOWN
+            if ciphertext is None:
+                return PeerState.IDLE
+            # Session tickets, maybe: these are no data.
+            self.engine.feed(ciphertext)
+        return PeerState.UNKNOWN
 
     def take(self, max_bytes: int) -> bytes:
         """Up to *max_bytes* of what was received; ``b""`` if there is nothing."""

@@ -16,6 +16,7 @@ from ._conflict import ConflictDetector
 from ._connection import Connection
 from ._errors import HalfCloseUnsupportedError, TruncatedError, UnreadDataError
 from ._facts import SessionFacts
+from ._peer import PeerState
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from ._state import Event, Receiving, Sending
 
@@ -64,6 +65,10 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
       policy: What an ending may cost.
       trace: Called with a `TraceEvent` for each thing that happens. It must
         not raise.
+      initial_bytes: Ciphertext that was read from the transport already, such as
+        the ClientHello that told that a client speaks TLS. Not for what came in
+        clear text behind a STARTTLS: that may be an attacker's, and has to be
+        refused. Default: nothing.
 
     Raises:
       TypeError: an argument has the wrong type.
@@ -80,6 +85,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         https_compatible: bool = False,
         policy: ShutdownPolicy = ShutdownPolicy(),
         trace: Callable[[TraceEvent], object] | None = None,
+        initial_bytes: bytes | bytearray | memoryview = b"",
     ) -> None:
         check_type("transport_stream", transport_stream, trio.abc.Stream)
         check_type("ssl_context", ssl_context, ssl.SSLContext)
@@ -89,6 +95,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         elif not server_side and ssl_context.check_hostname:
             # OpenSSL would check nothing then, and say nothing.
             raise ValueError("the context checks host names: give server_hostname")
+        check_type("initial_bytes", initial_bytes, bytes | bytearray | memoryview)
         if trace is not None and not callable(trace):
             raise TypeError(f"trace must be callable, not {trace!r}")
 
@@ -101,6 +108,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             server_side=server_side,
             policy=policy,
             trace=trace,
+            initial_bytes=bytes(initial_bytes),
         )
         self._state = self._connection.state
         self._engine = self._connection.engine
@@ -295,6 +303,20 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 await self._connection.fill()
             # From here on nothing awaits: what is taken is delivered.
             return self._connection.take(most)
+
+    def peer_state_nowait(self) -> PeerState:
+        """What the peer has done, without waiting: for pools of connections.
+
+        What has come is taken in, so session tickets do not look like data. It is
+        safe while another task is receiving: then it tells what is known.
+
+        Raises:
+          trio.ClosedResourceError: this side has closed.
+          trio.NeedHandshakeError: there was no handshake yet.
+        """
+        self._connection.check_open()
+        self._after_handshake("peer_state_nowait()")
+        return self._connection.peer_state_nowait()
 
     def _end_of_input(self) -> bytes:
         match self._state.receiving:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # At once from the transport. It bounds what a hostile peer makes us decrypt.
 RECEIVE_SIZE = 2**16
-# On Windows a socket's number may be that of some open file.
-WRITES_TO_SOCKETS = os.name == "posix"
+# On Windows a socket is no file, and its number may be that of one.
+SOCKETS_ARE_FILES = os.name == "posix"
 
 HEADER_SIZE = 5  # RFC 9846 section 5.1: type, version, length
 
@@ -80,6 +80,7 @@ class Wire(trio.abc.Stream):
 
     Args:
       transport: The caller's stream.
+      initial: What was received from it already.
       state: Learns what left, what broke, and in which direction.
       trace: Called with a kind and a number of bytes.
     """
@@ -87,6 +88,7 @@ class Wire(trio.abc.Stream):
     __slots__ = (
         "_boundary",
         "_broken",
+        "_initial",
         "_state",
         "_trace",
         "_turn",
@@ -99,10 +101,12 @@ class Wire(trio.abc.Stream):
     def __init__(
         self,
         transport: trio.abc.Stream,
+        initial: bytes,
         state: ConnectionState,
         trace: Callable[[TraceKind, int], None],
     ) -> None:
         self.transport = transport
+        self._initial = initial
         self.error: trio.BrokenResourceError | None = None
         self._state = state
         self._trace = trace
@@ -158,7 +162,7 @@ class Wire(trio.abc.Stream):
         Returns:
           Whether nothing is left to send. What could not go stays in *output*.
         """
-        if self._turn.taken or not WRITES_TO_SOCKETS:
+        if self._turn.taken or not SOCKETS_ARE_FILES:
             return False
         if not isinstance(self.transport, trio.SocketStream):
             return False
@@ -224,12 +228,41 @@ class Wire(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive ciphertext; ``b""`` at the end and after a reset."""
+        if self._initial:
+            await trio.lowlevel.checkpoint()
+            data: bytes | bytearray = self._initial
+            self._initial = b""
+            return self._has_received(data)
         try:
             data = await self.transport.receive_some(RECEIVE_SIZE)
         except trio.BrokenResourceError as exc:
-            self.error = exc
-            self._was_reset = True
-            data = b""
+            data = self._cannot_receive(exc)
+        return self._has_received(data)
+
+    def receive_nowait(self) -> bytes | bytearray | None:
+        """The same without waiting; None if nothing has come.
+
+        Raises:
+          NotImplementedError: that cannot be had of this transport.
+        """
+        if not (isinstance(self.transport, trio.SocketStream) and SOCKETS_ARE_FILES):
+            raise NotImplementedError
+        try:
+            data = os.read(self.transport.socket.fileno(), RECEIVE_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            error = trio.BrokenResourceError(f"socket connection broken: {exc}")
+            error.__cause__ = exc
+            data = self._cannot_receive(error)
+        return self._has_received(data)
+
+    def _cannot_receive(self, error: trio.BrokenResourceError) -> bytes:
+        self.error = error
+        self._was_reset = True
+        return b""
+
+    def _has_received(self, data: bytes | bytearray) -> bytes | bytearray:
         if data:
             self._boundary.feed(data)
             self._trace(TraceKind.BYTES_RECEIVED, len(data))

@@ -1,0 +1,74 @@
+"""A line protocol that goes over to TLS and back: STARTTLS, and PLAIN.
+
+What matters is at the two borders:
+
+- Into TLS: whatever came in the same breath as STARTTLS is refused. It was sent in
+  clear text, maybe by an attacker, and must not be taken for something that was said
+  under TLS: https://www.cve.org/CVERecord?id=CVE-2011-0411. A client has to look as
+  well, at what came behind the server's answer.
+- Out of it: `unwrap` gives back the bytes that came behind the peer's close_notify.
+  They are the beginning of what is read in clear text.
+"""
+
+import ssl
+
+import trio
+
+from trio_tlsdown import TLSStream
+
+
+class InjectionError(Exception):
+    """Clear text came where TLS was to begin."""
+
+
+class Lines:
+    """Reads lines, and keeps what came behind them."""
+
+    def __init__(self, stream: trio.abc.ReceiveStream, rest: bytes = b"") -> None:
+        self.stream = stream
+        self.rest = rest
+
+    async def next(self) -> bytes:
+        while b"\n" not in self.rest:
+            data = await self.stream.receive_some()
+            if not data:
+                return b""
+            self.rest += data
+        line, _, self.rest = self.rest.partition(b"\n")
+        return line.strip()
+
+
+def check_nothing_was_injected(lines: Lines) -> None:
+    if lines.rest:
+        raise InjectionError(f"{len(lines.rest)} bytes came ahead of TLS")
+
+
+async def serve(transport: trio.abc.Stream, context: ssl.SSLContext) -> None:
+    """Answer each line; know STARTTLS in clear text, and PLAIN under TLS."""
+    stream: trio.abc.Stream = transport
+    lines = Lines(stream)
+    while line := await lines.next():
+        if line == b"STARTTLS":
+            check_nothing_was_injected(lines)
+            await stream.send_all(b"go ahead\n")
+            stream = TLSStream(transport, context, server_side=True)
+            lines = Lines(stream)
+        elif line == b"PLAIN" and isinstance(stream, TLSStream):
+            await stream.send_all(b"clear text from now on\n")
+            transport, trailing = await stream.unwrap()
+            stream = transport
+            lines = Lines(stream, trailing)
+        else:
+            await stream.send_all(b"you said: " + line + b"\n")
+
+
+async def start_tls(
+    transport: trio.abc.Stream, context: ssl.SSLContext, server_hostname: str
+) -> TLSStream[trio.abc.Stream]:
+    """The client's side of STARTTLS."""
+    await transport.send_all(b"STARTTLS\n")
+    lines = Lines(transport)
+    if await lines.next() != b"go ahead":
+        raise ConnectionError("the server does not want to")
+    check_nothing_was_injected(lines)
+    return TLSStream(transport, context, server_hostname=server_hostname)

@@ -1,0 +1,126 @@
+"""peer_state_nowait(): may a pool use this connection again?"""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from trio_tlsdown import PeerState, TLSStream
+from trio_tlsdown.testing import tcp_transports
+from trio_tlsdown.testing._transports import reset
+
+from .support import NAME, Maker, client_context
+from .test_hostile_peers import session_ticket
+
+
+async def test_a_peer_that_says_nothing_is_idle(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    assert a.peer_state_nowait() is PeerState.IDLE
+    assert b.peer_state_nowait() is PeerState.IDLE
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_data_that_wait_are_seen_and_not_lost(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    await b.send_all(b"an answer to nothing")
+    for _ in range(2):
+        assert a.peer_state_nowait() is PeerState.DATA_WAITING
+    assert await a.receive_some() == b"an answer to nothing"
+    assert a.peer_state_nowait() is PeerState.IDLE
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_session_tickets_are_no_data(tls13: Maker) -> None:
+    """To a socket they are: that it is readable says nothing."""
+    async with tls13.client_and_bare_server("tcp") as (a, _):
+        assert a.transport_stream.socket.is_readable()
+        assert a.peer_state_nowait() is PeerState.IDLE
+        assert not a.transport_stream.socket.is_readable()
+        assert a.session is not None
+        assert a.session.has_ticket
+
+
+async def test_tickets_without_end_do_not_keep_us(
+    tls13: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_tlsdown._wire.RECEIVE_SIZE", 1000)
+    async with tls13.client_and_bare_server("tcp") as (a, server):
+        for number in range(100):
+            await server.send(session_ticket(server, number))
+        assert a.peer_state_nowait() is PeerState.UNKNOWN
+
+
+async def test_a_peer_that_said_goodbye_has_closed(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    await b.send_all(b"and this")
+    await b.shutdown(wait=False)
+    assert a.peer_state_nowait() is PeerState.DATA_WAITING
+    await a.receive_some()
+    assert a.peer_state_nowait() is PeerState.CLOSED
+    assert a.report.close_notify_received
+    await a.aclose()
+    await b.aclose()
+
+
+@pytest.mark.parametrize("how", ["cut", "reset", "fatal alert"])
+async def test_a_peer_that_has_gone_is_broken(tls: Maker, how: str) -> None:
+    async with tls.client_and_bare_server("tcp") as (a, peer):
+        assert a.peer_state_nowait() is PeerState.IDLE
+        match how:
+            case "cut":
+                await peer.cut()
+            case "reset":
+                await reset(peer.transport)
+            case _:
+                await peer.send(peer.alert(2, 80))
+        for _ in range(2):
+            assert a.peer_state_nowait() is PeerState.BROKEN
+        assert a.report.error is not None
+
+
+async def test_beside_a_parked_reader_it_tells_what_is_known(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    async with trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            assert await a.receive_some() == b"for the reader"
+            assert a.peer_state_nowait() is PeerState.IDLE
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        await b.send_all(b"for the reader")
+        assert a.peer_state_nowait() is PeerState.IDLE
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_of_a_transport_that_is_no_socket_it_knows_what_was_received(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair()
+    assert a.peer_state_nowait() is PeerState.UNKNOWN
+    await b.send_all(b"ab")
+    await a.receive_some(1)
+    assert a.peer_state_nowait() is PeerState.DATA_WAITING
+    await a.receive_some(1)
+    await b.shutdown(wait=False)
+    assert await a.receive_some() == b""
+    assert a.peer_state_nowait() is PeerState.CLOSED
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_there_is_no_state_before_the_handshake_or_after_closing(
+    tls: Maker,
+) -> None:
+    transport, theirs = await tcp_transports()
+    a = TLSStream(transport, client_context(tls.version), server_hostname=NAME)
+    with pytest.raises(trio.NeedHandshakeError):
+        a.peer_state_nowait()
+    await trio.aclose_forcefully(a)
+    with pytest.raises(trio.ClosedResourceError):
+        a.peer_state_nowait()
+    await theirs.aclose()
