@@ -96,6 +96,7 @@ check: lint types coverage
 
 bench: $(DEMO)
 	$(BIN)/python benchmarks/versus_sslstream.py $(ARGS)
+	$(BIN)/python benchmarks/memory_versus_sslstream.py
 
 clean:
 	rm -rf $(if $(IS_VENV),"$(VENV)") .venv-3.* .coverage* .*_cache .hypothesis build dist htmlcov

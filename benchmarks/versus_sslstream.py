@@ -131,6 +131,16 @@ def close(job: str) -> Workload:
     return run
 
 
+async def connection(maker: Maker) -> tuple[float, float]:
+    """Connect, shake hands, exchange a byte, close; the peer closes, too."""
+    with Stopwatch() as watch:
+        for _ in range(100):
+            stream = await maker.connect("greet")
+            await stream.receive_some()
+            await stream.aclose()
+    return watch.times
+
+
 WORKLOADS: dict[str, Workload] = {
     "receive": receive(None),
     "receive 16 KiB": receive(16384),
@@ -138,6 +148,7 @@ WORKLOADS: dict[str, Workload] = {
     "send 16 KiB": send(16384, 1000),
     "send 4 KiB": send(4096, 3000),
     "send 512 B": send(512, 4000),
+    "connection": connection,
     "close": close("greet"),
     # With the tickets unread trio.SSLStream sends RST; we wait for an ACK.
     "close unread": close("sink"),
