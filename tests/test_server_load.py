@@ -1,0 +1,333 @@
+"""`TLSServer` with many peers at once: who ends how is known beforehand, exactly."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import resource
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+import pytest
+import trio
+
+from trio_tlsdown import (
+    HandshakeTimeoutError,
+    ShutdownOutcome,
+    ShutdownPolicy,
+    TLSFailedError,
+    TLSStream,
+    TransportBrokenError,
+    TruncatedError,
+    cancel_on_drain,
+)
+from trio_tlsdown.testing import BEHAVIOURS, RoguePeer, _behaviours
+
+from .serving import HOST, Stream, port_of, serving, until, what_it_sees
+from .support import CA, NAME, Maker, client_context
+
+ABORTED: Final = ShutdownOutcome.ABORTED
+COMPLETE: Final = ShutdownOutcome.COMPLETE
+FAILED: Final = ShutdownOutcome.FAILED
+RESET: Final = ShutdownOutcome.RESET
+TRUNCATED: Final = ShutdownOutcome.TRUNCATED
+
+AT_ONCE: Final = 10  # handshakes, or some more: so that none takes too long
+
+
+@pytest.fixture(autouse=True)
+def enough_descriptors() -> Iterator[None]:
+    """Both ends of all connections are in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# A drain:
+
+
+@attrs.frozen(kw_only=True)
+class Fate:
+    """What becomes of one kind of connection in the drain."""
+
+    count: int
+    outcome: ShutdownOutcome
+    alert_sent: bool
+    cancelled: bool = False
+
+
+FATES: Final = {
+    b"idle": Fate(count=333, outcome=COMPLETE, alert_sent=True),
+    b"busy": Fate(count=333, outcome=COMPLETE, alert_sent=True),
+    # Their clients never read:
+    b"deaf": Fate(count=167, outcome=ABORTED, alert_sent=True),
+    b"clogged": Fate(count=167, outcome=ABORTED, alert_sent=False, cancelled=True),
+}
+
+GRACE: Final = 1.5  # seconds
+TIMEOUT: Final = 1.4
+LINGER: Final = 1.0  # nobody is to need it
+REST: Final = 0.3  # of an answer: well within the grace
+
+HALF: Final = b"half an answer, "
+WHOLE: Final = HALF + HALF
+
+
+@contextmanager
+def closing(clients: dict[bytes, list[Stream]]) -> Iterator[None]:
+    """Close the sockets of all, whatever happened, and wait for nobody."""
+    try:
+        yield
+    finally:
+        for client in itertools.chain.from_iterable(clients.values()):
+            client.transport_stream.socket.close()
+
+
+async def test_a_thousand_connections_are_drained_each_as_it_deserves(
+    tls13: Maker,
+) -> None:
+    assert sum(fate.count for fate in FATES.values()) == 1000
+    served: dict[bytes, list[Stream]] = {kind: [] for kind in FATES}
+
+    async def answer(kind: bytes, stream: Stream) -> None:
+        match kind:
+            case b"busy":
+                await stream.send_all(HALF)
+                await server.draining.wait()
+                await trio.sleep(REST)
+                await stream.send_all(HALF)
+            case b"deaf":
+                await stream.send_all(WHOLE)
+            case b"clogged":
+                transport = stream.transport_stream
+                transport.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**12)
+                while True:
+                    await stream.send_all(bytes(2**14))
+            case _:
+                pass  # idle from the beginning
+
+    async def handler(stream: Stream) -> None:
+        while True:
+            with cancel_on_drain() as scope:
+                kind = await stream.receive_some()
+            if scope.cancelled_caught:
+                return
+            served[kind].append(stream)
+            await answer(kind, stream)
+
+    context = client_context(tls13.version)
+    clients: dict[bytes, list[Stream]] = {kind: [] for kind in FATES}
+    asking = iter([kind for kind in FATES for _ in range(FATES[kind].count)])
+
+    async def ask() -> None:
+        for kind in asking:
+            transport = await trio.open_tcp_stream(HOST, port_of(server))
+            client = TLSStream(transport, context, server_hostname=NAME)
+            clients[kind].append(client)
+            await client.send_all(kind)
+
+    async def listen(client: Stream, answer: bytes) -> None:
+        assert b"".join([chunk async for chunk in client]) == answer
+        assert (await client.shutdown()).outcome is COMPLETE
+
+    policy = ShutdownPolicy(timeout=TIMEOUT, linger_timeout=LINGER)
+    async with serving(tls13.version, handler, policy) as (nursery, server):
+        with closing(clients):
+            async with trio.open_nursery() as asks:
+                for _ in range(AT_ONCE):
+                    asks.start_soon(ask)
+            await until(
+                lambda: all(len(served[kind]) == FATES[kind].count for kind in FATES)
+            )
+            assert len(server.connections) == 1000
+            async with trio.open_nursery() as listening:
+                for client in clients[b"idle"]:
+                    listening.start_soon(listen, client, b"")
+                for client in clients[b"busy"]:
+                    listening.start_soon(listen, client, WHOLE)
+                report = await server.drain(grace=GRACE)
+
+            expected: Counter[ShutdownOutcome] = Counter()
+            for fate in FATES.values():
+                expected[fate.outcome] += fate.count
+            assert report.tally == server.tally == nursery.tally == expected
+            assert report.handlers_cancelled == sum(
+                fate.count for fate in FATES.values() if fate.cancelled
+            )
+            assert GRACE <= report.elapsed <= GRACE + TIMEOUT + LINGER
+            for kind, fate in FATES.items():
+                facts = {
+                    (stream.report.outcome, stream.report.close_notify_sent)
+                    for stream in served[kind]
+                }
+                assert facts == {(fate.outcome, fate.alert_sent)}, kind
+                secure = {stream.report.secure for stream in served[kind]}
+                assert secure == {fate.alert_sent}, kind
+
+            # Whoever reads only now finds all of it, or sees that it is not all.
+            for client in clients[b"deaf"]:
+                await listen(client, WHOLE)
+            for client in clients[b"clogged"]:
+                assert await what_it_sees(client) in ("truncated", "reset")
+
+
+# Among rogues:
+
+EACH: Final = 200  # good clients, and as many that are not
+GOOD: Final = "(a good client)"
+GREETING: Final = b"220 welcome"
+
+# How a connection counts, and what on_error is told, while a server echoes; those
+# that wait for a close_notify get it from a drain.
+ENDINGS: Final[dict[str, tuple[ShutdownOutcome, type[Exception] | None]]] = {
+    GOOD: (COMPLETE, None),
+    "cut_in_handshake": (FAILED, TruncatedError),
+    "stall_in_handshake": (FAILED, HandshakeTimeoutError),
+    "cut_before_close_notify": (TRUNCATED, TruncatedError),
+    "cut_after_close_notify": (TRUNCATED, None),
+    "cut_inside_record": (TRUNCATED, TruncatedError),
+    "reset_before_close_notify": (RESET, TransportBrokenError),
+    "reset_after_close_notify": (RESET, None),
+    "never_answer": (ABORTED, None),
+    "answer_late": (COMPLETE, None),
+    "slow_drip": (COMPLETE, None),
+    "keep_sending_after_close_notify": (COMPLETE, None),
+    "flood": (COMPLETE, None),
+    "close_without_waiting": (COMPLETE, None),
+    "second_close_notify": (COMPLETE, None),
+    "data_after_close_notify": (COMPLETE, None),
+    "cleartext_after_close_notify": (COMPLETE, None),
+    "garbage_after_close_notify": (COMPLETE, None),
+    "fatal_alert": (FAILED, TLSFailedError),
+    "bad_record": (FAILED, TLSFailedError),
+    "fatal_close_notify": (COMPLETE, None),  # but see below
+    "user_canceled_first": (COMPLETE, None),
+}
+
+ENDINGS_TLS12: Final = {**ENDINGS, "fatal_close_notify": (FAILED, TLSFailedError)}
+
+# Who waits for the server to end it:
+WAITING: Final = {
+    "cut_after_close_notify",
+    "reset_after_close_notify",
+    "never_answer",
+    "answer_late",
+    "keep_sending_after_close_notify",
+}
+
+
+def test_it_is_known_how_every_rogue_ends() -> None:
+    assert set(ENDINGS) == {GOOD, *BEHAVIOURS}
+    assert set(BEHAVIOURS) > WAITING
+
+
+async def test_good_clients_are_served_to_the_last_byte_among_rogues(
+    tls: Maker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_behaviours, "LATE", 0.1)
+    monkeypatch.setattr(_behaviours, "DRIP", 0.01)
+    monkeypatch.setattr(_behaviours, "FLOOD", 2**18)
+
+    served: dict[int, Stream] = {}  # by the port of the client
+
+    async def handler(stream: Stream) -> None:
+        _, port = stream.transport_stream.socket.getpeername()
+        served[port] = stream
+        await stream.send_all(GREETING)
+        while True:
+            with cancel_on_drain() as scope:
+                chunk = await stream.receive_some()
+            if scope.cancelled_caught or not chunk:
+                return
+            await stream.send_all(chunk)
+
+    names: dict[int, str] = {}  # likewise
+    context = client_context(tls.version)
+
+    async def connect(name: str) -> trio.SocketStream:
+        transport = await trio.open_tcp_stream(HOST, port_of(server))
+        _, port = transport.socket.getsockname()
+        names[port] = name
+        return transport
+
+    async def be_good(number: int) -> None:
+        transport = await connect(GOOD)
+        request = number.to_bytes(2) * 2**12
+        answer = bytearray()
+        async with TLSStream(transport, context, server_hostname=NAME) as client:
+            await client.send_all(request)
+            while len(answer) < len(GREETING) + len(request):
+                answer += await client.receive_some()
+            assert (await client.shutdown()).outcome is COMPLETE
+            assert await client.receive_some() == b""
+        assert answer == GREETING + request
+
+    rogues = sorted(
+        itertools.islice(itertools.cycle(BEHAVIOURS), EACH),
+        key="stall_in_handshake".__ne__,  # first those that take longest
+    )
+    pairs = iter(list(enumerate(rogues)))
+
+    async def come(among: trio.Nursery) -> None:
+        for number, name in pairs:
+            rogue = RoguePeer(
+                name,
+                await connect(name),
+                server_side=False,
+                hears=len(GREETING),
+                version=tls.version,
+                ca=CA,
+            )
+            among.start_soon(rogue.run)
+            await be_good(number)
+
+    errors: list[tuple[Exception, Stream]] = []
+    policy = ShutdownPolicy(timeout=1, linger_timeout=0.5)
+    async with serving(
+        tls.version,
+        handler,
+        policy,
+        handshake_timeout=2,
+        on_error=lambda *what: errors.append(what),
+    ) as (nursery, server):
+        async with trio.open_nursery() as among:
+            for _ in range(AT_ONCE):
+                among.start_soon(come, among)
+            await until(lambda: len(names) == 2 * EACH)
+            count = Counter(names.values())
+            waiting = sum(count[name] for name in WAITING)
+            await until(lambda: len(server.connections) == waiting)
+            report = await server.drain(grace=1)
+        assert report.tally.total() == waiting
+        assert report.handlers_cancelled == 0
+        assert server.tally == nursery.tally
+
+    # Each is logged with its address, and told, in one go.
+    told: dict[int, type[Exception]] = {}
+    for record, (error, _) in zip(caplog.records, errors, strict=True):
+        assert record.levelno == logging.WARNING  # it is no bug of the handler's
+        match = re.search(rf"{HOST}:(\d+)", record.getMessage())
+        assert match is not None
+        told[int(match[1])] = type(error)
+    seen = {
+        (
+            name,
+            served[port].report.outcome if port in served else FAILED,
+            told.get(port),
+        )
+        for port, name in names.items()
+    }
+    expected = ENDINGS if tls.version == "TLSv1.3" else ENDINGS_TLS12
+    assert seen == {(name, *ending) for name, ending in expected.items()}
+    assert len(told) == len(errors)
+    tally: Counter[ShutdownOutcome] = Counter()
+    for name, number in count.items():
+        tally[expected[name][0]] += number
+    assert server.tally == tally
+    assert server.tally.total() == 2 * EACH
