@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import socket
-import struct
 import sys
 from collections.abc import Iterator
 from typing import Final
@@ -34,8 +33,8 @@ if sys.platform == "linux":
     def unacknowledged(sock: trio.socket.SocketType) -> int | None:
         """How many bytes the peer's kernel has not acknowledged; a FIN counts as 1."""
         # SIOCOUTQ has the same number: tcp(7).
-        (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
-        return int(count)
+        count = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(count, sys.byteorder)
 
 else:  # pragma: no cover - there is no such call there
 
