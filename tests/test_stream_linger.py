@@ -253,6 +253,21 @@ async def test_a_peer_that_resets_meanwhile_ends_it(
     assert closer.report.outcome is ShutdownOutcome.SENT
 
 
+@pytest.mark.parametrize("steps", [0, 1, 5, 10, 19, 25])
+async def test_another_task_may_abort_it_at_any_time(
+    tls13: Maker, steps: int, no_count: None
+) -> None:
+    closer, peer = await tls13.pair("tcp")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(closer.aclose)
+        assert await peer.receive_some() == b""
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        await trio.aclose_forcefully(closer)
+    assert closer.report.outcome is ShutdownOutcome.SENT
+    await peer.aclose()
+
+
 async def test_nobody_lingers_behind_the_peers_close_notify(tls13: Maker) -> None:
     closer, peer = await tls13.pair("tcp")
     await peer.shutdown(wait=False)

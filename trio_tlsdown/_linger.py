@@ -65,6 +65,9 @@ async def linger(stream: trio.SocketStream, seconds: float) -> None:
             await _wait_until_delivered(stream.socket)
         except OSError:
             pass  # it was reset: there is nothing left to wait for
+        except ValueError:
+            # Another task has closed it: a number of -1 is no descriptor.
+            assert stream.socket.fileno() == -1
 
 
 async def _wait_until_delivered(sock: trio.socket.SocketType) -> None:
