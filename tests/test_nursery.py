@@ -579,7 +579,7 @@ async def test_a_handshake_that_is_cancelled(
                 await connect(nursery, port, tls.version)
             assert scope.cancelled_caught
         await trio.testing.wait_all_tasks_blocked()
-        assert descriptors() == before
+        assert descriptors() <= before
         rogues.cancel_scope.cancel()
     assert nursery.tally == {FAILED: 1}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import re
@@ -43,6 +44,7 @@ AT_ONCE: Final = 10  # handshakes, or some more: so that none takes too long
 @pytest.fixture(autouse=True)
 def enough_descriptors() -> Iterator[None]:
     """Both ends of all connections are in this process."""
+    gc.collect()  # what other tests have left is not to be counted here
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
     yield

@@ -241,7 +241,7 @@ async def test_a_wrong_option_leaves_nothing_open(make: Make) -> None:
         await make(version="SSLv3")
     with pytest.raises(TypeError, match="policy"):
         await make(policy=5)
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 async def test_a_cancelled_handshake_leaves_nothing_open(
@@ -258,7 +258,7 @@ async def test_a_cancelled_handshake_leaves_nothing_open(
             for end in transports:
                 with pytest.raises(trio.ClosedResourceError):
                     await end.receive_some()
-            assert descriptors() == before
+            assert descriptors() <= before
         for end in transports:
             await trio.aclose_forcefully(end)
         return cancelled
@@ -275,7 +275,7 @@ async def test_a_cancelled_tcp_pair_leaves_nothing_open() -> None:
                 pass
 
         cancelled = await cancelled_at(step, make_and_close)
-        assert descriptors() == before
+        assert descriptors() <= before
         return cancelled
 
     await each_step(attempt, at_least=5)

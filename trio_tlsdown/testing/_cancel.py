@@ -164,7 +164,8 @@ async def _run(scenario: Callable[..., Awaitable[object]]) -> None:
             await trio.aclose_forcefully(
                 end if isinstance(end, TLSStream) else end.transport
             )
-    assert _descriptors() == descriptors, "the scenario has left a descriptor open"
+    # Fewer, if garbage of somebody else was collected meanwhile.
+    assert _descriptors() <= descriptors, "the scenario has left a descriptor open"
 
 
 def _tasks() -> int:
