@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -20,6 +18,7 @@ from trio_tlsdown.testing import (
     ScriptedPeer,
     tcp_transports as tcp_transports,
 )
+from trio_tlsdown.testing._transports import reset_when_closed
 
 CA = trustme.CA()
 CERT = CA.issue_cert(NAME)
@@ -60,7 +59,7 @@ def reset(stream: TLSStream[Any]) -> None:
     """Make the kernel send RST instead of FIN when this TCP stream closes."""
     transport = stream.transport_stream
     assert isinstance(transport, trio.SocketStream)
-    transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reset_when_closed(transport)
 
 
 @attrs.frozen

@@ -7,8 +7,6 @@ import math
 import operator
 import os
 import random
-import socket
-import struct
 from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
@@ -16,6 +14,8 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 import trio
+
+from ._transports import reset_when_closed
 
 Direction: TypeAlias = Literal["send", "receive"]
 """Seen from the task that uses the `FaultyStream`."""
@@ -348,9 +348,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         self._over.set()
         if isinstance(self.transport_stream, trio.SocketStream):
             with suppress(OSError):  # the caller may have closed it
-                self.transport_stream.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
+                reset_when_closed(self.transport_stream)
         await trio.aclose_forcefully(self.transport_stream)
 
     def _check(self, lane: _Lane) -> None:

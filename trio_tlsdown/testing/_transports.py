@@ -133,6 +133,11 @@ async def abort(*resources: trio.abc.AsyncResource) -> None:
             await trio.aclose_forcefully(resource)
 
 
+def reset_when_closed(transport: trio.SocketStream) -> None:
+    """Make the kernel send RST instead of FIN when *transport* closes."""
+    transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 async def reset(transport: trio.abc.Stream) -> None:
     """Close *transport* at once, so that its peer sees a reset.
 
@@ -146,7 +151,5 @@ async def reset(transport: trio.abc.Stream) -> None:
     if isinstance(transport, MemoryTransport):
         transport.reset()
     elif isinstance(transport, trio.SocketStream):
-        transport.setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )
+        reset_when_closed(transport)
     await trio.aclose_forcefully(transport)
