@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import ssl
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ._engine import EngineContext
+from ._engine import Engine
 from ._errors import TLSFailedError, TransportBrokenError, TruncatedError
 from ._linger import is_quiet, linger
 from ._peer import PeerState
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from ._state import ConnectionState, Event, Receiving, Sending
 from ._trace import TraceEvent, TraceKind
+from ._turn import Turn
 from ._wire import Wire
 
 if TYPE_CHECKING:
@@ -78,7 +79,6 @@ class Connection:
         "_handshake",
         "_handshake_error",
         "_policy",
-        "_ssl_stream",
         "_taken",
         "_trace_callback",
         "engine",
@@ -103,18 +103,21 @@ class Connection:
         self._ending_over: float | None = None
         self._handshake: trio.Event | None = None
         self._handshake_error: Exception | None = None
-        self._filling: trio.Event | None = None
+        self._filling = Turn()
         self._taken: trio.Event | None = None
         self.state = ConnectionState(self._moved)
         self.wire = Wire(transport, initial_bytes, self.state, self._trace)
-        adapter = EngineContext(context, self.state)
-        self._ssl_stream = trio.SSLStream(
-            self.wire,
-            cast("ssl.SSLContext", adapter),
-            server_hostname=server_hostname,
+        self.engine = Engine(
+            context,
+            self.state,
             server_side=server_side,
+            # Python would encode it by the old IDNA: https://bugs.python.org/issue17305
+            server_hostname=(
+                trio.lowlevel.encode_hostname(server_hostname)
+                if isinstance(server_hostname, str)
+                else server_hostname
+            ),
         )
-        self.engine = adapter.engine
 
     # Opening:
 
@@ -132,15 +135,13 @@ class Connection:
         else:
             self._handshake = trio.Event()
             try:
-                await self._ssl_stream.do_handshake()
-                await self._end_handshake()
+                await self._shake_hands()
             except BaseException as exc:
                 if isinstance(exc, Exception):
                     self._handshake_error = exc
                 self.state.note(Event.SENDING_LOST)
                 raise
             finally:
-                # SSLStream would leave the tasks that wait hanging.
                 self._handshake.set()
         if not self.state.handshaken:
             self.check_open()
@@ -150,12 +151,18 @@ class Connection:
                 error.__cause__ = self._handshake_error
             raise error
 
-    async def _end_handshake(self) -> None:
-        if self.engine.error is not None:
-            self.engine.release_alert()
-            await self.flush()
-        elif self.state.handshaken:
-            # The engine was done before its last flight had left.
+    async def _shake_hands(self) -> None:
+        self.engine.shake_hands()
+        await self.flush()
+        while (
+            self.state.sending is Sending.HANDSHAKING
+            and self.state.receiving is Receiving.HANDSHAKING
+        ):
+            self.engine.feed(await self.wire.receive_some())
+            if self.engine.output.pending:
+                await self.flush()
+        if self.state.handshaken:
+            # Not before its last flight has left.
             self._trace(TraceKind.HANDSHAKE_DONE, 0)
 
     # Sending:
@@ -233,18 +240,14 @@ class Connection:
 
     async def fill(self) -> None:
         """Receive once: one task does, the others wait for what it brings."""
-        if self._filling is not None:
-            await self._filling.wait()
+        if self._filling.taken:
+            await self._filling.wait_over()
             self.check_open()
             return
-        self._filling = trio.Event()
-        try:
+        with self._filling:
             ciphertext = await self.wire.receive_some()
             self.check_open()
             self.engine.feed(ciphertext)
-        finally:
-            self._filling.set()
-            self._filling = None
         # An answer of the TLS layer, or an alert. A task that is sending takes it
         # along: to wait for its turn, with data in hand, could be for ever.
         if self.engine.output.pending and not self.wire.busy:
@@ -259,7 +262,7 @@ class Connection:
                 return PeerState.CLOSED
             if self.state.outcome in BROKEN:
                 return PeerState.BROKEN
-            if self._filling is not None:
+            if self._filling.taken:
                 return PeerState.IDLE  # what comes is for the task that is receiving
             try:
                 ciphertext = self.wire.receive_nowait()

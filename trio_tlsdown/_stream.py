@@ -502,7 +502,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 await self._closing.wait()
             except trio.Cancelled:
                 self._connection.closing()
-                await trio.aclose_forcefully(self._connection.wire)
+                await trio.aclose_forcefully(self._connection.wire.transport)
                 raise
             return
         self._closing = trio.Event()
@@ -528,13 +528,13 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             pass  # another task was faster
         except BaseException:
             self._connection.closing()
-            await trio.aclose_forcefully(self._connection.wire)
+            await trio.aclose_forcefully(self._connection.wire.transport)
             raise
         self._connection.closing()
         if graceful:
-            await self._connection.wire.aclose()
+            await self._connection.wire.transport.aclose()
         else:
-            await trio.aclose_forcefully(self._connection.wire)
+            await trio.aclose_forcefully(self._connection.wire.transport)
         if failure is not None:
             raise failure
 

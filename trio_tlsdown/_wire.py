@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import TYPE_CHECKING
 
 import trio
 
+from ._socket import socket_of
 from ._state import ConnectionState, Event, Sending
 from ._trace import TraceKind
+from ._turn import Turn
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
 # At once from the transport. It bounds what a hostile peer makes us decrypt.
-RECEIVE_SIZE = 2**16
-# On Windows a socket is no file, and its number may be that of one.
-SOCKETS_ARE_FILES = os.name == "posix"
+RECEIVE_SIZE = 2**18
 
 HEADER_SIZE = 5  # RFC 9846 section 5.1: type, version, length
 
@@ -49,30 +48,7 @@ class RecordBoundary:
         self._skip = max(position - end, 0)
 
 
-class _Turn:
-    """A lock that costs no trip through the scheduler when it is free."""
-
-    __slots__ = ("_over",)
-
-    def __init__(self) -> None:
-        self._over: trio.Event | None = None
-
-    @property
-    def taken(self) -> bool:
-        return self._over is not None
-
-    async def __aenter__(self) -> None:
-        while self._over is not None:
-            await self._over.wait()
-        self._over = trio.Event()
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._over is not None
-        self._over.set()
-        self._over = None
-
-
-class Wire(trio.abc.Stream):
+class Wire:
     """The transport, as the session sees it.
 
     A failure of the transport is told to the *state*, one direction at a time,
@@ -89,6 +65,7 @@ class Wire(trio.abc.Stream):
         "_boundary",
         "_broken",
         "_initial",
+        "_socket",
         "_state",
         "_trace",
         "_turn",
@@ -106,12 +83,13 @@ class Wire(trio.abc.Stream):
         trace: Callable[[TraceKind, int], None],
     ) -> None:
         self.transport = transport
+        self._socket = socket_of(transport)
         self._initial = initial
         self.error: trio.BrokenResourceError | None = None
         self._state = state
         self._trace = trace
         self._boundary = RecordBoundary()
-        self._turn = _Turn()
+        self._turn = Turn()
         self._waiting: trio.CancelScope | None = None
         self._was_reset = False
         self._broken = False  # a record was cut, or the transport failed
@@ -142,7 +120,9 @@ class Wire(trio.abc.Stream):
         """
         if self._waiting is not None:
             self._waiting.cancel()
-        async with self._turn:
+        if self._turn.taken:
+            await self._turn.wait()
+        with self._turn:
             await trio.lowlevel.checkpoint_if_cancelled()
             if encrypt is not None:
                 encrypt()
@@ -162,9 +142,7 @@ class Wire(trio.abc.Stream):
         Returns:
           Whether nothing is left to send. What could not go stays in *output*.
         """
-        if self._turn.taken or not SOCKETS_ARE_FILES:
-            return False
-        if not isinstance(self.transport, trio.SocketStream):
+        if self._turn.taken or self._socket is None:
             return False
         encrypt()
         if not output.pending or self._broken:
@@ -172,29 +150,26 @@ class Wire(trio.abc.Stream):
         sending = self._state.sending
         data = output.read()
         try:
-            size = os.write(self.transport.socket.fileno(), data)
-        except OSError:
-            size = 0  # flush() will meet it again, and wait, or tell
+            size = self._socket.send(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            size = 0  # flush() will meet it again, and tell
         output.write(data[size:])
         if size < len(data):
             return False
         self._has_sent(size, sending)
         return True
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send a flight of the handshake, in turn with `flush`."""
-        # When the last one leaves the session stands already, and other tasks may
-        # have something to send.
-        async with self._turn:
-            await self._send(data)
-
-    async def _send(self, data: bytes | bytearray | memoryview) -> None:
+    async def _send(self, data: bytes) -> None:
         if self._broken:
             await trio.lowlevel.checkpoint()
             return
         sending = self._state.sending
         try:
-            await self.transport.send_all(data)
+            sent = 0 if self._socket is None else self._socket.send(data)
+            if sent < len(data):
+                await self.transport.send_all(memoryview(data)[sent:])
+            else:
+                await trio.lowlevel.cancel_shielded_checkpoint()
         except trio.BrokenResourceError as exc:
             self._cannot_send(exc)
         except BaseException:
@@ -217,7 +192,9 @@ class Wire(trio.abc.Stream):
 
     async def wait_send_all_might_not_block(self) -> None:
         """As the transport does; early, if somebody wants to `flush`."""
-        async with self._turn:
+        if self._turn.taken:
+            await self._turn.wait()
+        with self._turn:
             with trio.CancelScope() as self._waiting:
                 try:
                     await self.transport.wait_send_all_might_not_block()
@@ -226,18 +203,25 @@ class Wire(trio.abc.Stream):
                 finally:
                     self._waiting = None
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+    async def receive_some(self) -> bytes | bytearray:
         """Receive ciphertext; ``b""`` at the end and after a reset."""
-        if self._initial:
-            await trio.lowlevel.checkpoint()
-            data: bytes | bytearray = self._initial
-            self._initial = b""
-            return self._has_received(data)
-        try:
-            data = await self.transport.receive_some(RECEIVE_SIZE)
-        except trio.BrokenResourceError as exc:
-            data = self._cannot_receive(exc)
-        return self._has_received(data)
+        if self._socket is None and not self._initial:
+            try:
+                return self._has_received(
+                    await self.transport.receive_some(RECEIVE_SIZE)
+                )
+            except trio.BrokenResourceError as exc:
+                return self._cannot_receive(exc)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        data = self.receive_nowait()
+        if data is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return data
+        assert self._socket is not None
+        while data is None:
+            await self._socket.wait_readable()
+            data = self.receive_nowait()
+        return data
 
     def receive_nowait(self) -> bytes | bytearray | None:
         """The same without waiting; None if nothing has come.
@@ -245,22 +229,22 @@ class Wire(trio.abc.Stream):
         Raises:
           NotImplementedError: that cannot be had of this transport.
         """
-        if not (isinstance(self.transport, trio.SocketStream) and SOCKETS_ARE_FILES):
+        if self._initial:
+            data: bytes | None = self._initial
+            self._initial = b""
+        elif self._socket is None:
             raise NotImplementedError
-        try:
-            data = os.read(self.transport.socket.fileno(), RECEIVE_SIZE)
-        except BlockingIOError:
-            return None
-        except OSError as exc:
-            error = trio.BrokenResourceError(f"socket connection broken: {exc}")
-            error.__cause__ = exc
-            data = self._cannot_receive(error)
-        return self._has_received(data)
+        else:
+            try:
+                data = self._socket.receive(RECEIVE_SIZE)
+            except trio.BrokenResourceError as exc:
+                return self._cannot_receive(exc)
+        return None if data is None else self._has_received(data)
 
     def _cannot_receive(self, error: trio.BrokenResourceError) -> bytes:
         self.error = error
         self._was_reset = True
-        return b""
+        return bytes(self._has_received(b""))
 
     def _has_received(self, data: bytes | bytearray) -> bytes | bytearray:
         if data:
@@ -271,10 +255,6 @@ class Wire(trio.abc.Stream):
         else:
             self._state.note(Event.RECEIVING_RESET)
         return data
-
-    async def aclose(self) -> None:
-        """Close the transport, which wakes a task that is parked on it."""
-        await self.transport.aclose()
 
 
 def _is_reset(error: trio.BrokenResourceError) -> bool:
