@@ -23,7 +23,7 @@ from ._turn import Turn
 from ._wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
 # Bytes of plaintext that one trip to the transport encrypts, so that a big
 # send_all needs little memory beside the data itself.
@@ -106,7 +106,9 @@ class Connection:
         self._filling = Turn()
         self._taken: trio.Event | None = None
         self.state = ConnectionState(self._moved)
-        self.wire = Wire(transport, initial_bytes, self.state, self._trace)
+        self.wire = Wire(
+            transport, initial_bytes, self.state, None if trace is None else self._trace
+        )
         self.engine = Engine(
             context,
             self.state,
@@ -167,8 +169,13 @@ class Connection:
 
     # Sending:
 
-    async def send(self, data: memoryview) -> None:
+    def send(self, data: bytes | memoryview) -> Awaitable[None]:
         """Encrypt and send *data*, slice by slice."""
+        if len(data) <= SLICE:
+            return self._send(partial(self.engine.encrypt, data))
+        return self._send_slices(memoryview(data))
+
+    async def _send_slices(self, data: memoryview) -> None:
         start = 0
         try:
             for start in range(0, len(data), SLICE):
@@ -211,21 +218,22 @@ class Connection:
         except ssl.SSLWantReadError:
             return False
 
-    async def flush(self, encrypt: Callable[[], None] | None = None) -> None:
+    def flush(self, encrypt: Callable[[], None] | None = None) -> Awaitable[None]:
         """Send what is due, and what *encrypt* makes due."""
         if self.engine.error is None:
-            await self.wire.flush(self.engine.output, encrypt)
-        else:
-            # The alert. A peer that takes nothing in must not keep us from
-            # saying what went wrong.
-            with self.deadline():
-                await self.wire.flush(self.engine.output)
+            return self.wire.flush(self.engine.output, encrypt)
+        return self._flush_alert()
+
+    async def _flush_alert(self) -> None:
+        # A peer that takes nothing in must not keep us from saying what went wrong.
+        with self.deadline():
+            await self.wire.flush(self.engine.output)
 
     def check_can_send(self) -> None:
         """Raise what keeps us from sending, if anything does."""
+        if self.state.sending is Sending.OPEN:
+            return
         match self.state.sending:
-            case Sending.OPEN:
-                return
             case Sending.ENCRYPTED | Sending.CLOSED:
                 raise trio.ClosedResourceError(
                     "close_notify was sent: nothing can follow it"

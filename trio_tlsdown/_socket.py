@@ -24,10 +24,11 @@ class NonBlockingSocket:
       stream: Whose it is. Nobody else may be using the same direction.
     """
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_fileno", "_sock")
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._sock = stream.socket
+        self._fileno = stream.socket.fileno
 
     def send(self, data: bytes) -> int:
         """Send what the kernel takes at once; return how many bytes that was.
@@ -37,7 +38,7 @@ class NonBlockingSocket:
           trio.ClosedResourceError: it was closed on this side.
         """
         try:
-            return os.write(self._sock.fileno(), data)
+            return os.write(self._fileno(), data)
         except BlockingIOError:
             return 0
         except OSError as exc:
@@ -51,7 +52,7 @@ class NonBlockingSocket:
           trio.ClosedResourceError: it was closed on this side.
         """
         try:
-            return os.read(self._sock.fileno(), max_bytes)
+            return os.read(self._fileno(), max_bytes)
         except BlockingIOError:
             return None
         except OSError as exc:

@@ -168,15 +168,30 @@ class ConnectionState:
 
     Args:
       on_move: Called with each event, after the machines have moved.
+
+    Attributes:
+      handshaken: Whether there was a handshake.
+      closed: Whether this side has closed the connection.
+      first: Whose close_notify came first.
     """
 
-    __slots__ = ("_on_move", "first", "handshaken", "life", "receiving", "sending")
+    __slots__ = (
+        "_on_move",
+        "closed",
+        "first",
+        "handshaken",
+        "life",
+        "receiving",
+        "sending",
+    )
 
     def __init__(self, on_move: Callable[[Event], None]) -> None:
         self.sending: Sending = Sending.HANDSHAKING
         self.receiving: Receiving = Receiving.HANDSHAKING
         self.life: Life = Life.LIVE
+        # These two are asked at every call: each follows from the machines.
         self.handshaken = False
+        self.closed = False
         self.first: Literal["local", "peer"] | None = None
         self._on_move = on_move
 
@@ -203,6 +218,7 @@ class ConnectionState:
         self.sending = moves.sending.get(self.sending, self.sending)
         self.receiving = moves.receiving.get(self.receiving, self.receiving)
         self.life = moves.life.get(self.life, self.life)
+        self.closed = self.life is Life.CLOSED or self.life is Life.ABANDONED
         if event is Event.HANDSHAKE_DONE:
             self.handshaken = True
         elif event is Event.CLOSE_NOTIFY_SENT:
@@ -225,11 +241,6 @@ class ConnectionState:
     def close_notify_received(self) -> bool:
         """Whether the peer's arrived."""
         return self.receiving is Receiving.CLOSED
-
-    @property
-    def closed(self) -> bool:
-        """Whether this side has closed the connection."""
-        return self.life is Life.CLOSED or self.life is Life.ABANDONED
 
     @property
     def outcome(self) -> ShutdownOutcome:

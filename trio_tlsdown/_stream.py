@@ -175,16 +175,18 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             can still be received.
           TLSFailedError: the session failed.
         """
-        with memoryview(data) as view, view.cast("B") as octets:
-            self._wait_guard.check()
-            with self._send_guard:
-                self._connection.check_open()
+        octets = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        self._wait_guard.check()
+        with self._send_guard:
+            self._connection.check_open()
+            if not self._state.handshaken:
                 await self._connection.ensure_handshake()
-                self._connection.check_can_send()
-                if not octets:
-                    await trio.lowlevel.checkpoint()
-                    return
+            self._connection.check_can_send()
+            if octets:
                 await self._connection.send(octets)
+                self._connection.check_can_send()
+            else:
+                await trio.lowlevel.checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the transport might take data.

@@ -58,7 +58,7 @@ class Wire:
       transport: The caller's stream.
       initial: What was received from it already.
       state: Learns what left, what broke, and in which direction.
-      trace: Called with a kind and a number of bytes.
+      trace: Called with a kind and a number of bytes, if anybody wants to know.
     """
 
     __slots__ = (
@@ -80,7 +80,7 @@ class Wire:
         transport: trio.abc.Stream,
         initial: bytes,
         state: ConnectionState,
-        trace: Callable[[TraceKind, int], None],
+        trace: Callable[[TraceKind, int], None] | None,
     ) -> None:
         self.transport = transport
         self._socket = socket_of(transport)
@@ -122,12 +122,15 @@ class Wire:
             self._waiting.cancel()
         if self._turn.taken:
             await self._turn.wait()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if encrypt is not None:
+            encrypt()
+        # Nobody else was let in since the turn was free, so there is no need to take
+        # it for what the kernel takes at once.
+        if self._flush_at_once(output):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
         with self._turn:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if encrypt is not None:
-                encrypt()
-            if not output.pending:
-                await trio.lowlevel.cancel_shielded_checkpoint()
             while output.pending:
                 await self._send(output.read())
                 if output.pending:
@@ -145,16 +148,22 @@ class Wire:
         if self._turn.taken or self._socket is None:
             return False
         encrypt()
-        if not output.pending or self._broken:
+        return self._flush_at_once(output)
+
+    def _flush_at_once(self, output: ssl.MemoryBIO) -> bool:
+        if not output.pending:
             return True
+        if self._socket is None or self._broken:
+            return False
         sending = self._state.sending
         data = output.read()
         try:
             size = self._socket.send(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            size = 0  # flush() will meet it again, and tell
-        output.write(data[size:])
+        except trio.BrokenResourceError as exc:
+            self._cannot_send(exc)
+            return True
         if size < len(data):
+            output.write(memoryview(data)[size:])
             return False
         self._has_sent(size, sending)
         return True
@@ -165,11 +174,7 @@ class Wire:
             return
         sending = self._state.sending
         try:
-            sent = 0 if self._socket is None else self._socket.send(data)
-            if sent < len(data):
-                await self.transport.send_all(memoryview(data)[sent:])
-            else:
-                await trio.lowlevel.cancel_shielded_checkpoint()
+            await self.transport.send_all(data)
         except trio.BrokenResourceError as exc:
             self._cannot_send(exc)
         except BaseException:
@@ -186,7 +191,8 @@ class Wire:
         self._state.note(Event.SENDING_RESET)
 
     def _has_sent(self, size: int, sending: Sending) -> None:
-        self._trace(TraceKind.BYTES_SENT, size)
+        if self._trace is not None:
+            self._trace(TraceKind.BYTES_SENT, size)
         if sending is Sending.ENCRYPTED:
             self._state.move(Event.CLOSE_NOTIFY_SENT)
 
@@ -249,11 +255,13 @@ class Wire:
     def _has_received(self, data: bytes | bytearray) -> bytes | bytearray:
         if data:
             self._boundary.feed(data)
-            self._trace(TraceKind.BYTES_RECEIVED, len(data))
-        elif not self._was_reset:
-            self._trace(TraceKind.FIN_RECEIVED, 0)
-        else:
+        elif self._was_reset:
             self._state.note(Event.RECEIVING_RESET)
+        if self._trace is not None:
+            if data:
+                self._trace(TraceKind.BYTES_RECEIVED, len(data))
+            elif not self._was_reset:
+                self._trace(TraceKind.FIN_RECEIVED, 0)
         return data
 
 
