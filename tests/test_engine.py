@@ -99,8 +99,7 @@ def session(
         if from_peer.pending:
             engine.feed(from_peer.read())
     to_peer.write(engine.output.read())
-    made = Session(engine, state, peer, to_peer, from_peer)
-    return made
+    return Session(engine, state, peer, to_peer, from_peer)
 
 
 @pytest.fixture(params=list(VERSIONS))

@@ -359,14 +359,15 @@ class Connection:
             over = self._ending_over
             until = trio.current_time() if over is None else over
             elapsed = until - self._ending_began
+        outcome = self.state.outcome
         return ShutdownReport(
-            outcome=self.state.outcome,
+            outcome=outcome,
             close_notify_sent=self.state.close_notify_sent,
             close_notify_received=self.state.close_notify_received,
             first=self.state.first,
             discarded=self.engine.unread,
             elapsed=elapsed,
-            error=self.error(),
+            error=self.error() if outcome in BROKEN else None,
         )
 
     def error(self) -> trio.BrokenResourceError | None:

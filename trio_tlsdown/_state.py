@@ -195,26 +195,30 @@ class ConnectionState:
         self.first: Literal["local", "peer"] | None = None
         self._on_move = on_move
 
-    def can(self, event: Event) -> bool:
-        """Whether *event* would move a machine now."""
-        moves = MOVES[event]
-        return (
-            self.sending in moves.sending
-            or self.receiving in moves.receiving
-            or self.life in moves.life
-        )
-
     def move(self, event: Event) -> None:
         """Move each machine that has a row for *event*.
 
         Raises:
           IllegalMoveError: none has one. Nothing has moved then.
         """
-        moves = MOVES[event]
-        if not self.can(event):
+        if not self.note(event):
             raise IllegalMoveError(
                 f"{event} in {self.sending}, {self.receiving}, {self.life}"
             )
+
+    def note(self, event: Event) -> bool:
+        """Move if *event* can still change something; else it comes too late.
+
+        Returns:
+          Whether a machine has moved.
+        """
+        moves = MOVES[event]
+        if not (
+            self.sending in moves.sending
+            or self.receiving in moves.receiving
+            or self.life in moves.life
+        ):
+            return False
         self.sending = moves.sending.get(self.sending, self.sending)
         self.receiving = moves.receiving.get(self.receiving, self.receiving)
         self.life = moves.life.get(self.life, self.life)
@@ -226,11 +230,7 @@ class ConnectionState:
         elif event is Event.CLOSE_NOTIFY_RECEIVED:
             self.first = self.first or "peer"
         self._on_move(event)
-
-    def note(self, event: Event) -> None:
-        """Move if *event* can still change something; else it comes too late."""
-        if self.can(event):
-            self.move(event)
+        return True
 
     @property
     def close_notify_sent(self) -> bool:

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-# At once from the transport. It bounds what a hostile peer makes us decrypt.
+# At once from the transport. It bounds what a hostile peer makes us decrypt. The memory
+# for much is asked of the system each time, and costs more than a small read in all.
 RECEIVE_SIZE = 2**18
+SMALL_RECEIVE_SIZE = 2**16
 
 HEADER_SIZE = 5  # RFC 9846 section 5.1: type, version, length
 
@@ -65,6 +67,7 @@ class Wire:
         "_boundary",
         "_broken",
         "_initial",
+        "_room",
         "_socket",
         "_state",
         "_trace",
@@ -85,6 +88,7 @@ class Wire:
         self.transport = transport
         self._socket = socket_of(transport)
         self._initial = initial
+        self._room = SMALL_RECEIVE_SIZE
         self.error: trio.BrokenResourceError | None = None
         self._state = state
         self._trace = trace
@@ -214,7 +218,7 @@ class Wire:
         if self._socket is None and not self._initial:
             try:
                 return self._has_received(
-                    await self.transport.receive_some(RECEIVE_SIZE)
+                    await self.transport.receive_some(self._room)
                 )
             except trio.BrokenResourceError as exc:
                 return self._cannot_receive(exc)
@@ -242,7 +246,7 @@ class Wire:
             raise NotImplementedError
         else:
             try:
-                data = self._socket.receive(RECEIVE_SIZE)
+                data = self._socket.receive(self._room)
             except trio.BrokenResourceError as exc:
                 return self._cannot_receive(exc)
         return None if data is None else self._has_received(data)
@@ -255,6 +259,10 @@ class Wire:
     def _has_received(self, data: bytes | bytearray) -> bytes | bytearray:
         if data:
             self._boundary.feed(data)
+            if len(data) == self._room:
+                self._room = RECEIVE_SIZE
+            elif len(data) < SMALL_RECEIVE_SIZE:
+                self._room = SMALL_RECEIVE_SIZE
         elif self._was_reset:
             self._state.note(Event.RECEIVING_RESET)
         if self._trace is not None:
