@@ -1,0 +1,24 @@
+"""asyncio's streams, on uvloop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from .asyncio_streams import CANNOT, connect, hold
+from .interface import Laps, PythonPeer
+
+
+def run(main: Callable[[], Coroutine[Any, Any, Laps]]) -> Laps:
+    return uvloop.run(main())
+
+
+PEER = PythonPeer(
+    version=f"uvloop {uvloop.__version__}",
+    run=run,
+    connect=connect,
+    hold=hold,
+    cannot=CANNOT,
+)

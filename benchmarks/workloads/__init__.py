@@ -1,0 +1,1 @@
+"""The workloads: what is done, how often, and which figures come of it."""
