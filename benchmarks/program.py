@@ -71,8 +71,8 @@ def main(arguments: list[str]) -> None:
         importlib.import_module(f".peers.{module}", __package__), name or "PEER"
     )
     tell(version=peer.version)
-    if kind in peer.cannot:
-        tell(cannot=peer.cannot[kind])
+    if kind in peer.cannot or (kind != "hold" and peer.connect is None):
+        tell(cannot=peer.cannot.get(kind, "it is not a client"))
         return
     gc.collect()
     gc.freeze()  # what was imported is not what is measured

@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import ssl
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any, Final
 
 import anyio
 import anyio.abc
 import anyio.to_thread
-from anyio.streams.tls import TLSAttribute, TLSListener, TLSStream
+from anyio.streams.tls import TLSListener, TLSStream
 
 from ..clock import Lap, Stopwatch
 from .interface import Connection, Laps, Orders, PythonPeer
@@ -42,19 +41,20 @@ async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
                 while True:
                     await stream.send(await stream.receive())
 
-    listener = TLSListener(
-        await anyio.create_tcp_listener(local_host=host, backlog=EVERY_CONNECTION),
-        context,
+    sockets = await anyio.create_tcp_listener(
+        local_host=host, backlog=EVERY_CONNECTION
     )
-    async with anyio.create_task_group() as accepting:
-        async with anyio.create_task_group() as handlers:
+    port = sockets.listeners[0].extra(anyio.abc.SocketAttribute.local_port)
+    listener = TLSListener(sockets, context)
+    async with anyio.create_task_group() as handlers:
+        async with anyio.create_task_group() as accepting:
             accepting.start_soon(listener.serve, handler, handlers)
-            orders.listening(listener.extra(anyio.abc.SocketAttribute.local_port))
+            orders.listening(port)
             await anyio.to_thread.run_sync(orders.wait_for_end)
             watch = Stopwatch()
             accepting.cancel_scope.cancel()
-            for wait in waits:
-                wait.cancel()
+        for wait in waits:
+            wait.cancel()
     return watch.lap()
 
 

@@ -25,19 +25,23 @@ async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
         await stream.send_all(await stream.receive_some())
         streams.append(stream)
 
-    listeners = await open_tls_over_tcp_listeners(
+    (listener,) = await open_tls_over_tcp_listeners(
         0, context, host=host, policy=POLICY
     )
-    async with trio.open_nursery() as accepting:
-        accepting.start_soon(trio.serve_listeners, handler, listeners)
-        orders.listening(listeners[0].transport_listener.socket.getsockname()[1])
+
+    async def accept() -> None:
+        while True:
+            accepting.start_soon(handler, await listener.accept())
+
+    async with listener, trio.open_nursery() as accepting:
+        accepting.start_soon(accept)
+        orders.listening(listener.transport_listener.socket.getsockname()[1])
         await trio.to_thread.run_sync(orders.wait_for_end)
-        watch = Stopwatch()
         accepting.cancel_scope.cancel()
-        with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as endings:
-                for stream in streams:
-                    endings.start_soon(shut_down, stream)
+    watch = Stopwatch()
+    async with trio.open_nursery() as endings:
+        for stream in streams:
+            endings.start_soon(shut_down, stream)
     return watch.lap()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from typing import TypeAlias
 
 import trio
@@ -40,24 +41,23 @@ async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
                 await stream.send_all(data)
         await shut_down(stream)
 
-    async with trio.open_nursery() as accepting:
-        async with trio.open_nursery() as handlers:
-            listeners = await accepting.start(
-                lambda task_status: trio.serve_ssl_over_tcp(
-                    handler,
-                    0,
-                    context,
-                    host=host,
-                    handler_nursery=handlers,
-                    task_status=task_status,
-                )
+    async with trio.open_nursery() as handlers:
+        async with trio.open_nursery() as accepting:
+            serve = partial(
+                trio.serve_ssl_over_tcp,
+                handler,
+                0,
+                context,
+                host=host,
+                handler_nursery=handlers,
             )
+            listeners = await accepting.start(serve)
             orders.listening(listeners[0].transport_listener.socket.getsockname()[1])
             await trio.to_thread.run_sync(orders.wait_for_end)
             watch = Stopwatch()
             accepting.cancel_scope.cancel()
-            for wait in waits:
-                wait.cancel()
+        for wait in waits:
+            wait.cancel()
     return watch.lap()
 
 
