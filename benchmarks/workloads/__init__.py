@@ -1,1 +1,1 @@
-"""The workloads: what is done, how often, and which figures come of it."""
+"""The workloads: for each kind, the client, the far end, and what is in the clock."""
