@@ -23,20 +23,19 @@ def as_json(results: Results, machine: Mapping[str, str]) -> dict[str, Any]:
         "rounds": results.rounds,
         "left_out": results.left_out,
         "versions": results.versions,
-        "workloads": [
-            _workload(results, workload) for workload in results.workloads
-        ],
+        "workloads": [_workload(results, workload) for workload in results.workloads],
         "growth": [
             {
                 "kind": kind,
-                "metric": metric,
+                "metric": metric.name,
+                "unit": metric.unit,
                 "stack": stack.name,
                 "costs": {str(count): cost for count, cost in costs.items()},
-                "exponent": results.exponent(kind, metric, stack.name),
+                "exponent": results.exponent(kind, metric.name, stack.name),
             }
             for kind, metric in results.growing()
             for stack in results.stacks
-            if len(costs := results.costs(kind, metric, stack.name)) > 1
+            if len(costs := results.costs(kind, metric.name, stack.name)) > 1
         ],
         "targets": [
             {
@@ -54,7 +53,7 @@ def _workload(results: Results, workload: Workload) -> dict[str, Any]:
     job = results.job(workload)
     return {
         "name": workload.name,
-        "title": workload.title,
+        "title": workload.title.format(repeat=job.repeat),
         "clock": workload.clock,
         "job": {"repeat": job.repeat, "size": job.size, "piece": job.piece},
         "headline": workload.headline.name,
@@ -72,14 +71,15 @@ def _outcome(
     for metric in workload.metrics:
         summary = outcome.summary(metric.name)
         if summary is not None:
+            best = results.best(workload, metric)
             figures[metric.name] = {
                 "unit": metric.unit,
                 "higher_is_better": metric.higher_is_better,
                 "median": summary.median,
                 "quartiles": [summary.low, summary.high],
                 "rounds": list(summary.values),
-                "as_good_as_sslstream": results.gain(workload, metric, stack, BASELINE),
-                "as_good_as_the_best": results.gain(workload, metric, stack, None),
+                "to_sslstream": results.ratio(workload, metric, stack, BASELINE),
+                "to_best": best and results.ratio(workload, metric, stack, best),
             }
     return {
         "figures": figures,

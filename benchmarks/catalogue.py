@@ -53,13 +53,13 @@ def _bulk(
     )
 
 
-def _hold(connections: int, most_rounds: int | None) -> Workload:
+def _hold(connections: int, quick: int, most_rounds: int | None) -> Workload:
     return Workload(
         name=f"hold-{connections}",
-        title=f"a server holds {connections:,} idle connections, then ends them",
+        title="{repeat:,} idle connections of a server, and the end of them all",
         metrics=HELD,
         job=Job("hold", connections),
-        quick=Job("hold", connections // 10),
+        quick=Job("hold", quick),
         warm_up=0,
         most_rounds=most_rounds,
     )
@@ -118,8 +118,8 @@ _ALL: Final = (
         quick=Job("ping-pong", 1000),
         warm_up=300,
     ),
-    _hold(1000, None),
-    _hold(10000, 3),
+    _hold(1000, 100, None),
+    _hold(10000, 400, 3),
 )  # fmt: skip
 
 WORKLOADS: Final[Mapping[str, Workload]] = {each.name: each for each in _ALL}

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 
@@ -150,7 +150,5 @@ class Child:
         self._wait()
         for stream in (self._process.stdin, self._process.stdout, self._stderr):
             assert stream is not None
-            try:
+            with suppress(OSError):  # of a line that it did not want
                 stream.close()
-            except OSError:  # of a line that it did not want
-                pass

@@ -69,7 +69,7 @@ def prepare(options: argparse.Namespace) -> Results:
     if options.rounds < 1:
         raise ValueError("--rounds must be at least 1")
     programs = [of_program(text) for text in options.program]
-    stacks = STACKS | {program.name: program for program in programs}
+    stacks = {**STACKS, **{program.name: program for program in programs}}
     chosen = choose(options.peers, stacks, "peer")
     return Results(
         workloads=choose(options.only, WORKLOADS, "workload"),
@@ -80,11 +80,11 @@ def prepare(options: argparse.Namespace) -> Results:
 
 
 def listing() -> str:
-    lines = ["Workloads:", ""]
-    for workload in WORKLOADS.values():
-        lines.append(f"  {workload.name:12} {workload.title}")
-    lines += ["", "Peers:", "", f"  {', '.join(STACKS)}"]
-    return "\n".join(lines)
+    workloads = (
+        f"  {each.name:12} {each.title.format(repeat=each.job.repeat)}"
+        for each in WORKLOADS.values()
+    )
+    return "\n".join(["Workloads:", *workloads, "Peers:", f"  {', '.join(STACKS)}"])
 
 
 def tell(line: str) -> None:
@@ -141,10 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(listing())
         return 0
     try:
-        if options.report:
-            found = load(options.report)
-        else:
-            found = measure(prepare(options))
+        found = load(options.report) if options.report else measure(prepare(options))
     except ValueError as exc:
         command.error(str(exc))
     if options.json:
@@ -154,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         show(found, console())
     if options.svg:
-        from .plots import draw  # slow to import  # noqa: PLC0415
+        from .plots import draw  # slow to import
 
         draw(found, options.svg)
     return verdict(found)

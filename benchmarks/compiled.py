@@ -40,7 +40,10 @@ def _build(
     BUILD.mkdir(parents=True, exist_ok=True)
     try:
         subprocess.run(  # noqa: S603 - our own words only
-            [found, *(word.format(source=source, program=program) for word in arguments)],
+            [
+                found,
+                *(word.format(source=source, program=program) for word in arguments),
+            ],
             check=True,
             capture_output=True,
             text=True,
@@ -63,5 +66,14 @@ def go() -> str:
 
 
 def boost() -> str:
-    arguments = "-std=c++17 -O2 -pthread {source} -lssl -lcrypto -o {program}".split()
+    arguments = [
+        "-std=c++17",
+        "-O2",
+        "-pthread",
+        "{source}",
+        "-lssl",
+        "-lcrypto",
+        "-o",
+        "{program}",
+    ]
     return _build(PEERS / "boost" / "main.cpp", "g++", arguments)

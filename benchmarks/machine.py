@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib.metadata
 import os
 import platform
@@ -32,7 +32,7 @@ def _version_of(package: str) -> str:
 def describe() -> dict[str, str]:
     """The machine and the versions, by what they are of."""
     found = {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": _processor(),
         "cores": str(os.cpu_count()),
         "kernel": f"{platform.system()} {platform.release()}",

@@ -23,7 +23,7 @@ HOST: Final = "127.0.0.1"
 SESSION: Final = ("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 FAR_END: Final = (sys.executable, "-m", f"{__package__}.far_end")
 PATIENCE: Final = 120.0  # seconds for one measurement
-SETTLE: Final = 0.3  # seconds, until what a connection leaves to do is done
+SETTLE: Final = 0.1  # seconds, until what a connection leaves to do is done
 
 # The far end's OpenSSL agrees to one cipher only, so that it is the same for all.
 OPENSSL_CONFIG: Final = f"""\
@@ -99,10 +99,7 @@ class Bench:
         # Where this runs itself is the scheduler's choice: allow it on either.
         own = time.process_time() - own
         spent = {core: cpu + own for core, cpu in spent.items()}
-        assert program.usage is not None
-        return Measurement(
-            disturbance=watch.end(spent, program.usage.ru_nivcsw), **found
-        )
+        return Measurement(disturbance=watch.end(spent), **found)
 
     def _child(self, command: Sequence[str], *, far: bool, fd: int | None) -> Child:
         return Child(

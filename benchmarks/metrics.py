@@ -26,10 +26,6 @@ class Metric:
     grows: bool = False
     """Of each connection: what it is for all of them shows how it grows."""
 
-    def gain(self, value: float, other: float) -> float:
-        """How many times as good as *other* it is; above 1 is better."""
-        return value / other if self.higher_is_better else other / value
-
 
 def _p50(laps: Sequence[Lap], _: Job, __: float) -> float:
     return MICRO * percentile([lap.seconds for lap in laps], 50)

@@ -17,7 +17,6 @@ from typing import Final
 FOREIGN_LIMIT: Final = 0.05  # of a core's time
 STEAL_LIMIT: Final = 0.02
 SLACK: Final = 0.05  # seconds: the kernel counts in ticks of 10 ms, on each core
-SWITCHES_LIMIT: Final = 200.0  # a second; a program's own threads cause some
 
 TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -30,8 +29,6 @@ class Disturbance:
     """Share of the time that others ran on the busier-with-others of its cores."""
     steal: float
     """Share of the time that the machine's host took away, on the worse core."""
-    switches: float
-    """Involuntary context switches of the measured program, a second."""
 
     @property
     def reason(self) -> str | None:
@@ -40,8 +37,6 @@ class Disturbance:
             return f"others had {self.foreign:.0%} of a core"
         if self.steal > STEAL_LIMIT:
             return f"the host stole {self.steal:.0%} of a core"
-        if self.switches > SWITCHES_LIMIT:
-            return f"{self.switches:.0f} involuntary switches a second"
         return None
 
 
@@ -67,7 +62,7 @@ class Watch:
                 found[int(name[3:])] = ((user + nice + system) * TICK, steal * TICK)
         return found
 
-    def end(self, own: Mapping[int, float], switches: int) -> Disturbance:
+    def end(self, own: Mapping[int, float]) -> Disturbance:
         """Compare with the CPU seconds that our own programs had on each core."""
         elapsed = time.perf_counter() - self._began
         foreign = steal = 0.0
@@ -76,4 +71,4 @@ class Watch:
             others = busy - busy_before - own.get(core, 0.0) - SLACK
             foreign = max(foreign, others / elapsed)
             steal = max(steal, (stolen - stolen_before - TICK) / elapsed)
-        return Disturbance(foreign, steal, switches / elapsed)
+        return Disturbance(foreign, steal)

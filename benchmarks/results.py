@@ -84,21 +84,23 @@ class Results:
         summary = outcome and outcome.summary(metric)
         return summary.median if summary else None
 
-    def gain(
-        self, workload: Workload, metric: Metric, stack: str, other: str | None
+    def ratio(
+        self, workload: Workload, metric: Metric, stack: str, other: str
     ) -> float | None:
-        """How many times as good as another stack, or as the best of all."""
+        """How many times the other's median it is."""
         value = self.median(workload.name, metric.name, stack)
-        if other is None:
-            others = [
-                median
-                for each in self.stacks
-                if (median := self.median(workload.name, metric.name, each.name))
-            ]
-            theirs = (max if metric.higher_is_better else min)(others, default=None)
-        else:
-            theirs = self.median(workload.name, metric.name, other)
-        return metric.gain(value, theirs) if value and theirs else None
+        others = self.median(workload.name, metric.name, other)
+        return value / others if value is not None and others else None
+
+    def best(self, workload: Workload, metric: Metric) -> str | None:
+        """The stack whose figure is the best one."""
+        medians = {
+            stack.name: median
+            for stack in self.stacks
+            if (median := self.median(workload.name, metric.name, stack.name))
+        }
+        choose = max if metric.higher_is_better else min
+        return choose(medians, key=lambda name: medians[name], default=None)
 
     def costs(self, kind: str, metric: str, stack: str) -> dict[int, float]:
         """What all connections together cost, by their number."""
@@ -116,11 +118,10 @@ class Results:
             return None
         return exponent(list(costs), list(costs.values()))
 
-
-    def growing(self) -> list[tuple[str, str]]:
+    def growing(self) -> list[tuple[str, Metric]]:
         """The kinds and metrics that are known for many numbers of connections."""
         found = {
-            (workload.job.kind, metric.name): None
+            (workload.job.kind, metric): None
             for workload in self.workloads
             for metric in workload.metrics
             if metric.grows

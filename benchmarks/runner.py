@@ -25,6 +25,8 @@ def run(results: Results, bench: Measures, tell: Tell) -> None:
     """Measure all that *results* asks for, and put it there.
 
     Args:
+      results: What is asked for, and what is found.
+      bench: Measures once.
       tell: Called with a line of text for what goes on.
     """
     commands = _prepare(results, tell)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -32,8 +31,7 @@ class Target:
         return ours / theirs if ours is not None and theirs else None
 
     def met(self, value: float) -> bool:
-        compare = operator.le if self.sign == "<=" else operator.ge
-        return compare(value, self.limit)
+        return value <= self.limit if self.sign == "<=" else value >= self.limit
 
 
 GROWTH: Final = "growth"

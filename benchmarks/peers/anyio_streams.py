@@ -8,20 +8,19 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import anyio
-import anyio.abc
 import anyio.to_thread
+from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSListener, TLSStream
 
-from ..clock import Lap, Stopwatch
+from benchmarks.clock import Lap, Stopwatch
+
 from .interface import Connection, Laps, Orders, PythonPeer
 
 EVERY_CONNECTION: Final = 2**16  # of a backlog; the kernel has a limit of its own
 
 
 async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
-    stream = await anyio.connect_tcp(
-        host, port, ssl_context=context, tls_hostname=host
-    )
+    stream = await anyio.connect_tcp(host, port, ssl_context=context, tls_hostname=host)
     return Connection(
         send=stream.send,
         receive=stream.receive,
@@ -41,10 +40,8 @@ async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
                 while True:
                     await stream.send(await stream.receive())
 
-    sockets = await anyio.create_tcp_listener(
-        local_host=host, backlog=EVERY_CONNECTION
-    )
-    port = sockets.listeners[0].extra(anyio.abc.SocketAttribute.local_port)
+    sockets = await anyio.create_tcp_listener(local_host=host, backlog=EVERY_CONNECTION)
+    port = sockets.listeners[0].extra(SocketAttribute.local_port)  # noqa: S610
     listener = TLSListener(sockets, context)
     async with anyio.create_task_group() as handlers:
         async with anyio.create_task_group() as accepting:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from ..clock import Lap, Stopwatch
+from benchmarks.clock import Lap, Stopwatch
+
 from .interface import DEFAULT_READ, Connection, Laps, Orders, PythonPeer
 
 EVERY_CONNECTION: Final = 2**16  # of a backlog; the kernel has a limit of its own

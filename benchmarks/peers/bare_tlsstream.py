@@ -11,9 +11,9 @@ import ssl
 import trio
 
 import trio_tlsdown
+from benchmarks.clock import Lap, Stopwatch
 from trio_tlsdown import TLSStream, open_tls_over_tcp_listeners
 
-from ..clock import Lap, Stopwatch
 from .interface import Orders, PythonPeer
 from .tlsdown import POLICY, shut_down
 
@@ -35,7 +35,9 @@ async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
 
     async with listener, trio.open_nursery() as accepting:
         accepting.start_soon(accept)
-        orders.listening(listener.transport_listener.socket.getsockname()[1])
+        transport_listener = listener.transport_listener
+        assert isinstance(transport_listener, trio.SocketListener)
+        orders.listening(transport_listener.socket.getsockname()[1])
         await trio.to_thread.run_sync(orders.wait_for_end)
         accepting.cancel_scope.cancel()
     watch = Stopwatch()

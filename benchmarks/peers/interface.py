@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
-from ..clock import Lap
+from benchmarks.clock import Lap
 
 DEFAULT_READ = 65536
 """For those whose read has no default size: what their own examples ask for."""
@@ -20,9 +20,9 @@ DEFAULT_READ = 65536
 @dataclass(frozen=True, slots=True)
 class Connection:
     send: Callable[[bytes], Awaitable[object]]
-    receive: Callable[[], Awaitable[bytes]]
+    receive: Callable[[], Awaitable[bytes | bytearray]]
     """One read of the default size."""
-    receive_at_most: Callable[[int], Awaitable[bytes]]
+    receive_at_most: Callable[[int], Awaitable[bytes | bytearray]]
     shutdown: Callable[[], Awaitable[object]]
     """Exchange close_notify, wait for the other's, and close the socket."""
     close: Callable[[], Awaitable[object]]

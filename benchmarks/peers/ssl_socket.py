@@ -15,7 +15,7 @@ from .interface import DEFAULT_READ, Connection, Laps, PythonPeer
 
 
 async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
-    raw = socket.create_connection((host, port))  # noqa: ASYNC210
+    raw = socket.create_connection((host, port))
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock = context.wrap_socket(raw, server_hostname=host)
 

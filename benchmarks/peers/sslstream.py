@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 import trio
 
-from ..clock import Lap, Stopwatch
+from benchmarks.clock import Lap, Stopwatch
+
 from .interface import Connection, Orders, PythonPeer
 
 Stream: TypeAlias = "trio.SSLStream[trio.SocketStream]"

@@ -7,6 +7,7 @@ import ssl
 import trio
 
 import trio_tlsdown
+from benchmarks.clock import Lap, Stopwatch
 from trio_tlsdown import (
     ShutdownPolicy,
     TLSStream,
@@ -15,7 +16,6 @@ from trio_tlsdown import (
     open_tls_over_tcp_stream,
 )
 
-from ..clock import Lap, Stopwatch
 from .interface import Connection, Orders, PythonPeer
 
 # Ten thousand endings at once take longer than one may.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -16,7 +17,7 @@ def run(main: Callable[[], Coroutine[Any, Any, Laps]]) -> Laps:
 
 
 PEER = PythonPeer(
-    version=f"uvloop {uvloop.__version__}",
+    version=f"uvloop {importlib.metadata.version('uvloop')}",
     run=run,
     connect=connect,
     hold=hold,

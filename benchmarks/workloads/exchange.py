@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from ..peers.interface import Connection
+from benchmarks.peers.interface import Connection
+
 from .far import Far
 from .job import Job
 

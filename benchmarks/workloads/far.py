@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections import Counter
+from contextlib import suppress
 from typing import Final
 
 READ_SIZE: Final = 2**18
@@ -100,13 +101,9 @@ class Records:
     def finish(self) -> None:
         """End, and read until the client does."""
         with self.raw:
-            try:
+            with suppress(ssl.SSLWantReadError):
                 self.session.unwrap()
-            except ssl.SSLWantReadError:
-                pass
-            try:
+            with suppress(OSError):  # the client was faster
                 self.raw.sendall(self._outgoing.read())
                 while self.raw.recv(READ_SIZE):
                     pass
-            except OSError:  # the client was faster
-                pass

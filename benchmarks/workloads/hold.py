@@ -17,6 +17,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 from .far import PATIENCE
@@ -59,15 +60,14 @@ class Clients:
         """Until the server has ended all connections."""
         with selectors.DefaultSelector() as selector:
             for sock in self._open:
-                sock.setblocking(False)
-                selector.register(sock, selectors.EVENT_READ)
+                sock.settimeout(0)
+                selector.register(sock, selectors.EVENT_READ, sock)
             while selector.get_map():
                 events = selector.select(PATIENCE)
                 if not events:
                     raise TimeoutError("the server does not end its connections")
                 for key, _ in events:
-                    sock = key.fileobj
-                    assert isinstance(sock, ssl.SSLSocket)
+                    sock = key.data
                     if self._answer(sock):
                         selector.unregister(sock)
                         sock.close()
@@ -82,10 +82,8 @@ class Clients:
             self.endings["cut"] += 1
             return True
         self.endings["close_notify"] += 1
-        try:
+        with suppress(OSError):  # the server has not waited for it
             sock.unwrap()
-        except OSError:  # the server has not waited for it
-            pass
         return True
 
 
@@ -109,8 +107,7 @@ def clients(
 ) -> Clients:
     """Connect the first batch, then *count* more, and wait for the end of all.
 
-    Args:
-      step: Called with the number of connections, after either batch.
+    After either batch *step* is called with the number of its connections.
     """
     allow_descriptors(WARM_UP + count)
     crowd = Clients(host, port, context_of(ca_file))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ssl
 
-from ..clock import Stopwatch
-from ..peers.interface import Connect, Laps
+from benchmarks.clock import Stopwatch
+from benchmarks.peers.interface import Connect, Laps
+
 from .far import Far
 from .job import Job
 

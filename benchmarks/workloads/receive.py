@@ -10,8 +10,9 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
-from ..clock import Stopwatch
-from ..peers.interface import Connect, Laps
+from benchmarks.clock import Stopwatch
+from benchmarks.peers.interface import Connect, Laps
+
 from .far import READ_SIZE, Far
 from .job import Job
 

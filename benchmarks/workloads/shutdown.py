@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ssl
 
-from ..clock import Stopwatch
-from ..peers.interface import Connect, Laps
+from benchmarks.clock import Stopwatch
+from benchmarks.peers.interface import Connect, Laps
+
 from .exchange import exchange, exchange_and_answer_close as far, settle
 from .job import Job
 
