@@ -17,7 +17,7 @@ from dataclasses import asdict
 from functools import partial
 
 from .clock import Lap
-from .peers.interface import Laps, PythonPeer
+from .peers.interface import Laps, Orders, PythonPeer
 from .workloads.hold import allow_descriptors
 from .workloads.job import Job
 
@@ -36,6 +36,15 @@ class StandardOrders:
         sys.stdin.readline()
 
 
+def load(where: str) -> PythonPeer:
+    """The stack of ``module`` or ``module:NAME``, in the folder of the peers."""
+    module, _, name = where.partition(":")
+    found: PythonPeer = getattr(
+        importlib.import_module(f".peers.{module}", __package__), name or "PEER"
+    )
+    return found
+
+
 def client(peer: PythonPeer, host: str, port: int, ca_file: str, job: Job) -> Laps:
     context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -45,7 +54,7 @@ def client(peer: PythonPeer, host: str, port: int, ca_file: str, job: Job) -> La
     return peer.run(partial(workload.client, peer.connect, host, port, context, job))
 
 
-def server(peer: PythonPeer, host: str, certificate: str) -> Laps:
+def server(peer: PythonPeer, host: str, certificate: str, orders: Orders) -> Laps:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(certificate)
@@ -53,7 +62,7 @@ def server(peer: PythonPeer, host: str, certificate: str) -> Laps:
     assert hold is not None
 
     async def main() -> Laps:
-        return [await hold(host, context, StandardOrders())]
+        return [await hold(host, context, orders)]
 
     return peer.run(main)
 
@@ -66,10 +75,7 @@ def report(laps: list[Lap]) -> None:
 
 def main(arguments: list[str]) -> None:
     where, role, kind, host, port, file, *numbers = arguments
-    module, _, name = where.partition(":")
-    peer: PythonPeer = getattr(
-        importlib.import_module(f".peers.{module}", __package__), name or "PEER"
-    )
+    peer = load(where)
     tell(version=peer.version)
     if kind in peer.cannot or (kind != "hold" and peer.connect is None):
         tell(cannot=peer.cannot.get(kind, "it is not a client"))
@@ -78,7 +84,7 @@ def main(arguments: list[str]) -> None:
     gc.freeze()  # what was imported is not what is measured
     if role == "server":
         allow_descriptors(int(numbers[0]))
-        report(server(peer, host, file))
+        report(server(peer, host, file, StandardOrders()))
     else:
         repeat, size, piece = map(int, numbers)
         report(client(peer, host, int(port), file, Job(kind, repeat, size, piece)))

@@ -50,6 +50,7 @@ async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
             await anyio.to_thread.run_sync(orders.wait_for_end)
             watch = Stopwatch()
             accepting.cancel_scope.cancel()
+        await listener.aclose()
         for wait in waits:
             wait.cancel()
     return watch.lap()

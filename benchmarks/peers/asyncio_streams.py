@@ -59,6 +59,7 @@ async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
     server.close()
     await asyncio.gather(*[shut_down(writer) for writer in writers])
     await server.wait_closed()
+    await asyncio.sleep(0)  # wait_closed() ends a turn before sockets are closed
     return watch.lap()
 
 
