@@ -46,9 +46,9 @@ class Outcome:
         if self.cut:
             found.append("ends without close_notify")
         if self.repeated:
-            found.append(f"{self.repeated} disturbed, repeated")
+            found.append(f"{self.repeated} disturbed and repeated")
         if self.disturbed:
-            found.append(f"{len(self.disturbed)} stayed disturbed: {self.disturbed[0]}")
+            found.append(f"{len(self.disturbed)} disturbed: {self.disturbed[0]}")
         return found
 
 

@@ -38,7 +38,7 @@ def test_a_disturbed_measurement_is_repeated_and_told() -> None:
     assert outcome.repeated == 1
     assert outcome.disturbed == []
     assert [figures["p50"] for figures in outcome.rounds] == [2e6]
-    assert outcome.remarks == ["1 disturbed, repeated"]
+    assert outcome.remarks == ["1 disturbed and repeated"]
 
 
 def test_what_stays_disturbed_counts_and_is_told() -> None:
@@ -48,7 +48,7 @@ def test_what_stays_disturbed_counts_and_is_told() -> None:
     assert len(bench.jobs) == 1 + REPEATS
     assert len(outcome.rounds) == 1
     assert outcome.disturbed == ["others had 50% of a core"]
-    assert "stayed disturbed" in outcome.remarks[-1]
+    assert outcome.remarks[-1] == "1 disturbed: others had 50% of a core"
 
 
 def test_a_quick_round_is_not_repeated() -> None:
