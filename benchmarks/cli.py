@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -97,8 +98,13 @@ def tell(line: str) -> None:
 
 def measure(results: Results) -> dict[str, Any]:
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        run(results, Bench(Path(folder)), tell)
+    # Whatever ends this ends the programs that it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            run(results, Bench(Path(folder)), tell)
+    except KeyboardInterrupt:
+        print("\ninterrupted: this is what was found until then", file=sys.stderr)
     tell(f"{time.monotonic() - began:.0f} s\n")
     return as_json(results, machine.describe())
 

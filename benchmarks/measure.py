@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -190,15 +190,22 @@ def _read(program: Child) -> tuple[list[Lap], str]:
     return laps, version
 
 
+def _words_of(far: Child) -> Iterator[dict[str, Any]]:
+    try:
+        yield from far.words()
+    except ProgramError as exc:
+        raise ProgramError(f"the far end: {exc}") from exc
+
+
 def _check(far: Child) -> dict[str, int]:
     """How connections ended; all of them must have negotiated the same."""
-    for words in far.words():
+    for words in _words_of(far):
         sessions = {tuple(session) for session in words["sessions"]}
         if sessions != {SESSION}:
             negotiated = ", ".join(" ".join(session) for session in sorted(sessions))
             raise ProgramError(f"negotiated {negotiated}, not {' '.join(SESSION)}")
         endings: dict[str, int] = words["endings"]
-        for _ in far.words():  # to the end
+        for _ in _words_of(far):  # to the end
             pass
         return endings
     raise ProgramError("the far end has said nothing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 from .catalogue import Workload
@@ -54,13 +55,15 @@ def run(results: Results, bench: Measures, tell: Tell) -> None:
 
 
 def _prepare(results: Results, tell: Tell) -> dict[str, Sequence[str]]:
+    tell("preparing")
     commands = {}
-    for stack in results.stacks:
-        tell(f"preparing {stack.name}")
+    with ThreadPoolExecutor() as pool:  # compilers take their time
+        prepared = {stack.name: pool.submit(stack.prepare) for stack in results.stacks}
+    for name, command in prepared.items():
         try:
-            commands[stack.name] = stack.prepare()
+            commands[name] = command.result()
         except MissingError as exc:
-            results.left_out[stack.name] = str(exc)
+            results.left_out[name] = str(exc)
     results.stacks = [stack for stack in results.stacks if stack.name in commands]
     return commands
 

@@ -20,7 +20,7 @@ from .faking import Scripted, measured, measurement, results
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--only", "recieve"], "no workload 'recieve'; there are: shutdown, close"),
+        (["--only", "receives"], "no workload 'receives'; there are: shutdown, close"),
         (["--peers", "trio"], "no peer 'trio'; there are: trio_tlsdown"),
         (["--rounds", "0"], "--rounds must be at least 1"),
         (["--program", "mine"], "NAME=COMMAND, not 'mine'"),
