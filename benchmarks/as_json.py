@@ -20,7 +20,6 @@ def as_json(results: Results, machine: Mapping[str, str]) -> dict[str, Any]:
         "machine": dict(machine),
         "session": list(SESSION),
         "quick": results.quick,
-        "rounds": results.rounds,
         "left_out": results.left_out,
         "versions": results.versions,
         "workloads": [_workload(results, workload) for workload in results.workloads],
@@ -56,6 +55,7 @@ def _workload(results: Results, workload: Workload) -> dict[str, Any]:
         "title": workload.title.format(repeat=job.repeat),
         "clock": workload.clock,
         "job": {"repeat": job.repeat, "size": job.size, "piece": job.piece},
+        "rounds": results.rounds_of(workload),
         "headline": workload.headline.name,
         "stacks": {
             stack.name: _outcome(results, workload, stack.name, outcome)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from .stacks import BASELINE, OURS
+from .stacks import BASELINE, OURS, STACKS
 from .tables import number
 
 OURS_COLOUR: Final = "#0b6e4f"
@@ -54,6 +54,13 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
 
 def _colour(stack: str) -> str:
     return {OURS: OURS_COLOUR, BASELINE: BASELINE_COLOUR}.get(stack, OTHER_COLOUR)
+
+
+def _own_colour(stack: str) -> str:
+    """Where each stack has one."""
+    if stack in {OURS, BASELINE}:
+        return _colour(stack)
+    return f"C{list(STACKS).index(stack)}" if stack in STACKS else "black"
 
 
 def _workload(workload: Mapping[str, Any]) -> Figure:
@@ -140,7 +147,7 @@ def _overview(workloads: Sequence[Mapping[str, Any]]) -> Figure | None:
             marker="o" if ours else next(markers),
             s=75 if ours else 34,
             zorder=3 if ours else 2,
-            color=OURS_COLOUR if ours else None,
+            color=_own_colour(stack),
             alpha=1 if ours else 0.75,
             linewidths=0,
         )
@@ -167,10 +174,9 @@ def _growth(metric: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
     sizes: list[int] = []
     for row in sorted(rows, key=lambda row: -max(row["costs"].values())):
         sizes = [int(count) for count in row["costs"]]
-        ours = row["stack"] in {OURS, BASELINE}
         axes.plot(
             sizes, list(row["costs"].values()), marker="o", markersize=4,
-            color=_colour(row["stack"]) if ours else None,
+            color=_own_colour(row["stack"]),
             linewidth=2.4 if row["stack"] == OURS else 1.2,
             zorder=3 if row["stack"] == OURS else 2,
             label=f"{row['stack']}, exponent {row['exponent']:.2f}",

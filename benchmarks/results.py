@@ -70,6 +70,9 @@ class Results:
                 if stack.only is None or workload.job.kind in stack.only:
                     self.outcomes[workload.name, stack.name] = Outcome()
 
+    def rounds_of(self, workload: Workload) -> int:
+        return min(self.rounds, workload.most_rounds or self.rounds)
+
     def job(self, workload: Workload) -> Job:
         return workload.quick if self.quick else workload.job
 

@@ -32,7 +32,7 @@ def run(results: Results, bench: Measures, tell: Tell) -> None:
     """
     commands = _prepare(results, tell)
     for workload in results.workloads:
-        rounds = min(results.rounds, workload.most_rounds or results.rounds)
+        rounds = results.rounds_of(workload)
         for number in range(rounds):
             turns = list(results.of(workload))
             # Who goes first is never the same.

@@ -40,7 +40,9 @@ def _workload(workload: Mapping[str, Any]) -> Rows:
         (each["figures"] for each in stacks.values() if each["figures"]), {}
     )
     headline = workload["headline"]
-    found = Rows(f"{workload['name']}: {workload['title']}", [""])
+    count = workload["rounds"]
+    rounds = "1 round" if count == 1 else f"{count} rounds"
+    found = Rows(f"{workload['name']}: {workload['title']} ({rounds})", [""])
     for name, figure in metrics.items():
         more = ", more is better" if figure["higher_is_better"] else ""
         found.heads.append(f"{name}, {figure['unit']}{more}")
@@ -100,8 +102,8 @@ def tables(found: Mapping[str, Any]) -> Iterator[Rows]:
 
 def circumstances(found: Mapping[str, Any]) -> Iterator[str]:
     """Sentences about where and how it was measured."""
-    rounds = "one quick round" if found["quick"] else f"{found['rounds']} rounds"
-    yield f"Medians of {rounds}; less is better, where it does not say otherwise."
+    quick = "A quick run, which only informs. " if found["quick"] else ""
+    yield f"{quick}Medians; less is better, where it does not say otherwise."
     yield f"All negotiated {' '.join(found['session'])}."
     yield ", ".join(f"{key} {value}" for key, value in found["machine"].items())
     for name, version in found["versions"].items():
