@@ -20,6 +20,7 @@ def as_json(results: Results, machine: Mapping[str, str]) -> dict[str, Any]:
         "machine": dict(machine),
         "session": list(SESSION),
         "quick": results.quick,
+        "interrupted": results.interrupted,
         "left_out": results.left_out,
         "versions": results.versions,
         "workloads": [_workload(results, workload) for workload in results.workloads],

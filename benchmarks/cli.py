@@ -98,13 +98,13 @@ def tell(line: str) -> None:
 
 def measure(results: Results) -> dict[str, Any]:
     began = time.monotonic()
-    # Whatever ends this ends the programs that it has started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # So that it ends the programs that it has started, and tells what it found.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory() as folder:
             run(results, Bench(Path(folder)), tell)
     except KeyboardInterrupt:
-        print("\ninterrupted: this is what was found until then", file=sys.stderr)
+        results.interrupted = True
     tell(f"{time.monotonic() - began:.0f} s\n")
     return as_json(results, machine.describe())
 
@@ -137,7 +137,10 @@ def verdict(found: Mapping[str, Any]) -> int:
     if not found["quick"]:
         for line in missed:
             print(f"TARGET MISSED: {line}", file=sys.stderr)
-    return 1 if failed or (missed and not found["quick"]) else 0
+    if found["interrupted"]:
+        print("INTERRUPTED: not everything was measured", file=sys.stderr)
+    bad = failed or found["interrupted"] or (missed and not found["quick"])
+    return 1 if bad else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

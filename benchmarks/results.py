@@ -43,6 +43,8 @@ class Outcome:
             found.append(f"cannot: {self.cannot}")
         if self.failed is not None:
             found.append(f"failed: {self.failed}")
+        if not self.rounds and not self.over:
+            found.append("not measured")
         if self.cut:
             found.append("ends without close_notify")
         if self.repeated:
@@ -61,6 +63,7 @@ class Results:
     left_out: dict[str, str] = field(default_factory=dict)
     """Why, for each stack that is not installed."""
     versions: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
     outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     """By workload and stack."""
 

@@ -25,6 +25,7 @@ def console() -> Console:
 
 def show(found: Mapping[str, Any], out: Console) -> None:
     for rows in tables(found):
+        out.print(rows.title, style="bold")
         out.print(_table(rows))
         for note in rows.notes:
             out.print(f"   {note}", style="dim")
@@ -34,12 +35,7 @@ def show(found: Mapping[str, Any], out: Console) -> None:
 
 
 def _table(rows: Rows) -> Table:
-    table = Table(
-        title=Text(rows.title, "bold"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1),
-    )
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     for number, head in enumerate(rows.heads):
         table.add_column(
             head,

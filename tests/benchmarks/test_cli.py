@@ -100,6 +100,19 @@ def test_a_program_that_failed_is_an_exit_code(
     assert "FAILED: mine failed at close: exit code 1" in capsys.readouterr().err
 
 
+def test_an_interrupted_run_shows_what_it_has_found(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run", run)
+    assert main(["--only", "close", "--peers", "uvloop"]) == 1
+    said = capsys.readouterr()
+    assert "close: close of an idle connection" in said.out
+    assert "INTERRUPTED" in said.err
+
+
 def test_another_format_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "found.json"
     file.write_text('{"format": 0}', "utf-8")
