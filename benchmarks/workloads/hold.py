@@ -23,7 +23,7 @@ from typing import Final
 from .far import PATIENCE
 
 WARM_UP: Final = 50  # connections
-AT_ONCE: Final = 8  # handshakes
+AT_ONCE: Final = 4  # handshakes
 DESCRIPTORS_BESIDE: Final = 100
 
 
@@ -48,6 +48,7 @@ class Clients:
 
     def _connect_one(self, _: int) -> ssl.SSLSocket:
         raw = socket.create_connection(self._address, timeout=PATIENCE)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock = self._context.wrap_socket(
             raw, server_hostname=self._address[0], suppress_ragged_eofs=False
         )
