@@ -6,7 +6,7 @@
 #   make types       mypy and pyright; the public names must be typed in full
 #   make coverage    the tests again, every line and branch of them and the package
 #   make check       all of these but the demo
-#   make bench       TLSStream beside trio.SSLStream
+#   make bench       the package beside other TLS stacks; make bench ARGS=--help
 #   make clean       remove all that these have made
 #
 # Another Python: make test PYTHON=python3.13 VENV=.venv-3.13
@@ -34,6 +34,7 @@ IS_VENV := $(wildcard $(VENV)/pyvenv.cfg)
 # Empty files that say what has been installed:
 EMPTY := $(VENV)/.empty-$(VERSION)
 DEMO := $(VENV)/.demo
+BENCH := $(VENV)/.bench
 TEST := $(VENV)/.test
 CHECK := $(VENV)/.check
 SOURCES := Makefile pyproject.toml trio_tlsdown/_version.py
@@ -94,9 +95,8 @@ coverage: $(TEST)
 
 check: lint types coverage
 
-bench: $(DEMO)
-	$(BIN)/python benchmarks/versus_sslstream.py $(ARGS)
-	$(BIN)/python benchmarks/memory_versus_sslstream.py
+bench: $(BENCH)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(if $(IS_VENV),"$(VENV)") .venv-3.* .coverage* .*_cache .hypothesis build dist htmlcov
@@ -117,10 +117,14 @@ $(DEMO): $(EMPTY) $(SOURCES)
 	@$(PIP) install --editable '.[cli]'
 	@touch $@
 
-# What the tests need is more than the demo needs.
+$(BENCH): $(EMPTY) $(SOURCES)
+	@$(PIP) install --editable . --group bench
+	@touch $@
+
+# What the tests need is more than the demo and the benchmarks need.
 $(TEST): $(EMPTY) $(SOURCES)
 	@$(PIP) install --editable '.[cli,testing]' --group test
-	@touch $(DEMO) $@
+	@touch $(DEMO) $(BENCH) $@
 
 $(CHECK): $(TEST)
 	@$(PIP) install --group lint --group type

@@ -1,0 +1,21 @@
+"""What a program is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    kind: str
+    """One of the protocol's: which file of this folder."""
+    repeat: int
+    """How many laps; of ``hold``, how many connections."""
+    size: int = 1
+    """Bytes of data in a lap, or of one message."""
+    piece: int = 0
+    """Bytes of one read or send; 0 is the stack's default."""
+
+    @property
+    def arguments(self) -> list[str]:
+        return [str(self.repeat), str(self.size), str(self.piece)]
