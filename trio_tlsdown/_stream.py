@@ -405,7 +405,10 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     async def _shut_down_at_once(self, *, wait: bool) -> bool:
         # A deadline costs a quarter of a shutdown whose peer answers at once, and
         # costs nothing while one has to wait.
-        if not self._state.handshaken or not self._connection.send_close_notify_nowait():
+        if (
+            not self._state.handshaken
+            or not self._connection.send_close_notify_nowait()
+        ):
             return False
         await trio.lowlevel.checkpoint()
         return not wait or self._connection.peer_state_nowait() is PeerState.CLOSED

@@ -217,9 +217,7 @@ class Wire:
         """Receive ciphertext; ``b""`` at the end and after a reset."""
         if self._socket is None and not self._initial:
             try:
-                return self._has_received(
-                    await self.transport.receive_some(self._room)
-                )
+                return self._has_received(await self.transport.receive_some(self._room))
             except trio.BrokenResourceError as exc:
                 return self._cannot_receive(exc)
         await trio.lowlevel.checkpoint_if_cancelled()
