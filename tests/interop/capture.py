@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
-from .programs import require, running, unavailable
+from .programs import PATIENCE, require, running, unavailable
 
 PAUSE: Final = 0.01  # seconds, between two looks into the file
 
@@ -73,7 +73,11 @@ class Packet:
 
 
 async def witness(
-    folder: Path, play: Callable[[Path], Awaitable[Connections]]
+    folder: Path,
+    play: Callable[[Path], Awaitable[Connections]],
+    *,
+    ports: Sequence[int] = (),
+    patience: float = PATIENCE,
 ) -> list[Packet]:
     """What is on the loopback interface while *play* runs.
 
@@ -84,6 +88,8 @@ async def witness(
       folder: Where files can be left.
       play: Makes connections over 127.0.0.1. They have to end. It gets the name of
         the key log, in which the secrets of all of them have to be.
+      ports: Of the servers. If none are given: all.
+      patience: How long *play* may take, in seconds.
     """
     require("tshark")
     file, secrets = folder / "loopback.pcap", folder / "secrets"
@@ -94,7 +100,7 @@ async def witness(
         connections = await play(secrets)
         return connections
 
-    problem = await capture(file, play_and_note)
+    problem = await capture(file, play_and_note, ports=ports, patience=patience)
     if problem is not None:
         unavailable(f"no capture: {problem}")
     return await read(file, secrets, connections)
@@ -111,20 +117,30 @@ def between(packets: Sequence[Packet], ports: Collection[int]) -> list[Packet]:
     return list(chosen.values())
 
 
-async def capture(file: Path, play: Callable[[], Awaitable[Connections]]) -> str | None:
+async def capture(
+    file: Path,
+    play: Callable[[], Awaitable[Connections]],
+    *,
+    ports: Sequence[int] = (),
+    patience: float = PATIENCE,
+) -> str | None:
     """Write what is on the loopback interface to *file* while *play* runs.
 
     Args:
       file: Where to.
       play: Makes connections, which have to end: it goes on until the ends of all
         of them are in the file.
+      ports: Of the servers. If none are given: all.
+      patience: How long *play* may take, in seconds.
 
     Returns:
       None, or why this machine does not let us.
     """
+    only = " or ".join(f"tcp port {port}" for port in ports) or "tcp"
     async with running(
-        *(require("dumpcap"), "-q", "-i", "lo", "-f", "tcp and host 127.0.0.1"),
+        *(require("dumpcap"), "-q", "-i", "lo", "-f", f"host 127.0.0.1 and ({only})"),
         *("-B", "16", "-P", "-w", str(file)),
+        patience=patience,
     ) as dumpcap:
         # It names the file when everything is open and the filter set.
         if not await dumpcap.gets_to_say("File: "):
@@ -182,7 +198,7 @@ async def read(file: Path, secrets: Path, connections: Connections) -> list[Pack
             *("-o", f"tls.keylog_file:{secrets}"),
             *(
                 word
-                for _, port in connections
+                for port in {port for _, port in connections}
                 for word in ("-d", f"tcp.port=={port},tls")
             ),
         ],
