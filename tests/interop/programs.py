@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -35,6 +36,12 @@ def require(program: str) -> str:
     if path is None:
         unavailable(f"{program} is not installed")
     return path
+
+
+def require_module(name: str) -> None:
+    """The same for a Python module."""
+    if importlib.util.find_spec(name) is None:
+        unavailable(f"{name} is not installed")
 
 
 @attrs.define(eq=False)
@@ -107,9 +114,7 @@ class Program:
 
 
 @asynccontextmanager
-async def running(
-    *command: str, patience: float = PATIENCE
-) -> AsyncIterator[Program]:
+async def running(*command: str, patience: float = PATIENCE) -> AsyncIterator[Program]:
     """Start a program. When the block is left it ends, if need be by force.
 
     Args:

@@ -161,6 +161,7 @@ async def scenario_4b(ours: Ours, it: Lab) -> Seen:
 
 async def half_close_a(ours: Ours, it: Lab) -> Seen:
     """We half-close; it answers, and shuts down too."""
+    end = End(Saw.NOTHING, 0)
 
     async def answer() -> None:
         nonlocal end
@@ -168,7 +169,6 @@ async def half_close_a(ours: Ours, it: Lab) -> Seen:
         # It may refuse: then nothing comes, and that shows.
         await it.tries(f"send {ANSWER}", "close")
 
-    end = End(Saw.NOTHING, 0)
     await ours.stream.send_eof(allow_tls12=True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(answer)

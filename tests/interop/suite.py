@@ -37,7 +37,8 @@ class PeerSuite:
     def test_the_peer_and_we_agree_how_it_ended(self, runs: Runs, key: Key) -> None:
         run = runs[key]
         ending = ending_of(run.after, run.seen)
-        assert ending in self.peer.endings(key)
+        endings = self.peer.endings(key)
+        assert ending in endings
         assert ending_of(run.before, run.seen) == ending
         check_report(run.after, ending)
 

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pytest
-
 from .peer import Cannot, Deviation, Peer, takes_cuts_for_ends
+from .programs import require_module
 from .suite import PeerSuite
 
 DOCS = "https://docs.python.org/3/library"
@@ -16,7 +15,7 @@ DOCS = "https://docs.python.org/3/library"
 
 def on(loop: str) -> Callable[[Path], Sequence[str]]:
     def command(folder: Path) -> Sequence[str]:
-        pytest.importorskip("uvloop")
+        require_module(loop)
         return [sys.executable, "-m", "tests.interop.labs.asyncio_streams", loop]
 
     return command

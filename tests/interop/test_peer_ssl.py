@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .peer import Deviation, Peer, answers_in_tls12
 from .endings import Saw
+from .peer import Deviation, Peer, answers_in_tls12
 from .suite import PeerSuite
 
 

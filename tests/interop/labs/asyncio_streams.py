@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import platform
 import ssl
 import sys
 from contextlib import suppress
-from typing import Any
-
-import uvloop
 
 from tests.interop.data import stretch
 
@@ -119,11 +117,7 @@ async def main(version: str) -> None:
             lines.say("failed", lines.kind(error), error)
 
 
-LOOPS: dict[str, tuple[Any, str]] = {
-    "asyncio": (asyncio.run, f"Python {platform.python_version()}"),
-    "uvloop": (uvloop.run, f"uvloop {uvloop.__version__}"),
-}
-
 if __name__ == "__main__":
-    run, version = LOOPS[sys.argv[1]]
-    run(main(version))
+    loop = importlib.import_module(sys.argv[1])
+    version = getattr(loop, "__version__", platform.python_version())
+    loop.run(main(f"{sys.argv[1]} {version}"))

@@ -7,6 +7,7 @@ import platform
 import select
 import socket
 import ssl
+from contextlib import suppress
 
 from tests.interop.data import stretch
 
@@ -28,7 +29,9 @@ class Lab:
         raw = socket.create_connection((lines.HOST, int(port)))
         return self.handshake(raw, self.client, server_hostname=lines.SERVER_NAME)
 
-    def handshake(self, raw: socket.socket, context: ssl.SSLContext, **how: object) -> str:
+    def handshake(
+        self, raw: socket.socket, context: ssl.SSLContext, **how: object
+    ) -> str:
         self.sent = self.received = 0
         raw.settimeout(20)
         # By default it takes a cut for an end.
@@ -58,11 +61,10 @@ class Lab:
         """Send close_notify: not documented, but what OpenSSL's call does."""
         select.select([], [self.socket], [])
         self.socket.settimeout(0)
-        try:
+        # It has left then, and the answer is not there yet.
+        with suppress(ssl.SSLWantReadError):
             self.socket.unwrap()
-        except ssl.SSLWantReadError:
-            pass  # it has left, and the answer is not there yet
-        self.socket.settimeout(20)
+        self.socket.settimeout(None)
         return "done"
 
     def shutdown(self) -> str:
