@@ -60,6 +60,7 @@ class Lab:
 
     async def tries(self, *commands: str) -> list[str]:
         """The same, where it may fail."""
+        assert not self.program.ended.is_set(), f"gone: {self.program.log.decode()}"
         self._owes += len(commands)
         await self.program.type("".join(f"{line}\n" for line in commands).encode())
         return [await self._answer() for _ in commands]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -37,10 +37,8 @@ class Run:
 
     trace: Sequence[TraceEvent]
 
-    ports: dict[str, int]
-    """That of the client, and of the server."""
-
     our_port: int
+    its_port: int
 
     said: Sequence[str]
     """What the lab answered."""
@@ -90,14 +88,17 @@ class Player:
                 await self.lab.settles()
             else:
                 runs.of[key] = run
-                played.append((run.ports["client"], run.ports["server"]))
+                ports = (run.our_port, run.its_port)
+                played.append(ports[::-1] if key.role == "client" else ports)
         return played
 
     async def _play(self, key: Key) -> Run:
         with trio.fail_at(min(self.deadline, trio.current_time() + LIMIT)):
             said = len(self.lab.said)
             trace: list[TraceEvent] = []
-            async with self._connection(key, trace) as (stream, ports):
+            async with self._connection(key, trace) as stream:
+                _, our_port = stream.transport_stream.socket.getsockname()
+                _, its_port = stream.transport_stream.socket.getpeername()
                 ours = Ours(stream)
                 # Each greets the other. So nobody closes with unread session tickets:
                 # its kernel would send a RST.
@@ -113,15 +114,15 @@ class Player:
             before=before,
             after=stream.report,
             trace=trace,
-            ports=ports,
-            our_port=ports["server" if key.role == "client" else "client"],
+            our_port=our_port,
+            its_port=its_port,
             said=self.lab.said[said:],
         )
 
     @asynccontextmanager
     async def _connection(
         self, key: Key, trace: list[TraceEvent]
-    ) -> AsyncIterator[tuple[TLSStream[trio.SocketStream], dict[str, int]]]:
+    ) -> AsyncIterator[TLSStream[trio.SocketStream]]:
         we_serve = key.role == "client"
         context = (server_context if we_serve else client_context)(key.version)
         context.keylog_filename = str(self.secrets)
@@ -130,31 +131,27 @@ class Player:
         async def tell(command: str) -> None:
             answers.extend(await self.lab.does(command))
 
-        async with trio.open_nursery() as nursery:
-            if we_serve:
-                nursery.start_soon(tell, f"connect {self.our_port}")
-                transport = await self.listener.accept()
-            else:
-                nursery.start_soon(tell, "accept")
-                transport = await trio.open_tcp_stream("127.0.0.1", self.lab.port)
-            near, far = transport.socket.getsockname(), transport.socket.getpeername()
-            ours, theirs = ("server", "client") if we_serve else ("client", "server")
-            stream = TLSStream(
-                transport,
-                context,
-                server_side=we_serve,
-                server_hostname=None if we_serve else NAME,
-                trace=trace.append,
-            )
-            # Whatever fails, the lab is not left to wait.
-            try:
+        # Whatever fails, the stream closes, and the lab is not left to wait.
+        async with AsyncExitStack() as stack:
+            async with trio.open_nursery() as nursery:
+                if we_serve:
+                    nursery.start_soon(tell, f"connect {self.our_port}")
+                    transport = await self.listener.accept()
+                else:
+                    nursery.start_soon(tell, "accept")
+                    transport = await trio.open_tcp_stream("127.0.0.1", self.lab.port)
+                stream = await stack.enter_async_context(
+                    TLSStream(
+                        transport,
+                        context,
+                        server_side=we_serve,
+                        server_hostname=None if we_serve else NAME,
+                        trace=trace.append,
+                    )
+                )
                 await stream.do_handshake()
-            except BaseException:
-                await trio.aclose_forcefully(stream)
-                raise
-        async with stream:
             assert answers == [f"handshaken {key.version}"]
-            yield stream, {ours: near[1], theirs: far[1]}
+            yield stream
 
 
 async def play(keys: Sequence[Key], command: Sequence[str], folder: Path) -> Runs:

@@ -90,8 +90,10 @@ def row_of(peer: Peer, key: Key, runs: Runs) -> Row:
 
 
 def record(row: Row) -> None:
+    """Keep it, if a folder is named."""
     folder = os.environ.get(VARIABLE)
     if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         name = "".join(letter for letter in row.peer.lower() if letter.isalnum())
         with (Path(folder) / f"{name}.jsonl").open("a") as file:
             print(json.dumps(attrs.asdict(row)), file=file)

@@ -31,7 +31,7 @@ def told(run: Run) -> list[Sign]:
 def on_the_wire(runs: Runs, run: Run) -> list[Sign]:
     """What tshark saw."""
     signs: list[Sign] = []
-    for packet in between(runs.packets, run.ports.values()):
+    for packet in between(runs.packets, (run.our_port, run.its_port)):
         who: Literal[">", "<"] = ">" if packet.source == run.our_port else "<"
         signs += [(who, record) for record in packet.records if "alert" in record]
         signs += [(who, "FIN")] * packet.fin

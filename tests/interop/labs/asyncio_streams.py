@@ -117,7 +117,6 @@ async def main(version: str) -> None:
             lines.say("failed", lines.kind(error), error)
 
 
-if __name__ == "__main__":
-    loop = importlib.import_module(sys.argv[1])
-    version = getattr(loop, "__version__", platform.python_version())
-    loop.run(main(f"{sys.argv[1]} {version}"))
+loop = importlib.import_module(sys.argv[1])
+version = getattr(loop, "__version__", platform.python_version())
+loop.run(main(f"{sys.argv[1]} {version}"))

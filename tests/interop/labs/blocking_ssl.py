@@ -106,5 +106,4 @@ def main() -> None:
             lines.say("failed", lines.kind(error), error)
 
 
-if __name__ == "__main__":
-    main()
+main()
