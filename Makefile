@@ -5,6 +5,8 @@
 #   make lint        ruff, codespell, flake8-async, the import contract, the news
 #   make types       mypy and pyright; the public names must be typed in full
 #   make coverage    the tests again, every line and branch of them and the package
+#   make peers       install the TLS implementations on PyPI that the tests talk to
+#   make interop     talk to all of them, and make docs/interop.md
 #   make check       all of these but the demo
 #   make bench       the package beside other TLS stacks; make bench ARGS=--help
 #   make clean       remove all that these have made
@@ -21,6 +23,8 @@ ARGS ?=
 WORKERS ?= 2
 
 BIN := $(VENV)/bin
+# What has come of each connection.
+ROWS := $(VENV)/interop
 PYTEST := pytest -n $(WORKERS) --dist loadfile
 # -qq: errors only. The pip that comes with a Python may be too old for --group.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
@@ -37,13 +41,14 @@ DEMO := $(VENV)/.demo
 BENCH := $(VENV)/.bench
 TEST := $(VENV)/.test
 CHECK := $(VENV)/.check
+PEERS := $(VENV)/.peers
 SOURCES := Makefile pyproject.toml trio_tlsdown/_version.py
 
 # Each is a target: with `make --keep-going` all of them have their say.
 LINTERS := ruff format codespell flake8-async imports news
 TYPE_CHECKERS := mypy pyright public-types
 
-.PHONY: help demo test lint types coverage check bench clean
+.PHONY: help demo test lint types coverage peers interop check bench clean
 .PHONY: $(LINTERS) $(TYPE_CHECKERS)
 
 help:
@@ -93,6 +98,14 @@ coverage: $(TEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+peers: $(PEERS)
+
+interop: $(PEERS)
+	rm -rf $(ROWS)
+	TLSDOWN_REQUIRE_PEERS=1 TLSDOWN_INTEROP_ROWS=$(ROWS) \
+		$(BIN)/python -m $(PYTEST) tests/interop $(ARGS)
+	$(BIN)/python -m tests.interop.table $(ROWS)
+
 check: lint types coverage
 
 bench: $(BENCH)
@@ -125,6 +138,10 @@ $(BENCH): $(EMPTY) $(SOURCES)
 $(TEST): $(EMPTY) $(SOURCES)
 	@$(PIP) install --editable '.[cli,testing]' --group test
 	@touch $(DEMO) $(BENCH) $@
+
+$(PEERS): $(TEST)
+	@$(PIP) install --group peers
+	@touch $@
 
 $(CHECK): $(TEST)
 	@$(PIP) install --group lint --group type

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
-from .programs import require, running, unavailable
+from .programs import PATIENCE, require, running, unavailable
 
 PAUSE: Final = 0.01  # seconds, between two looks into the file
 
@@ -73,7 +73,11 @@ class Packet:
 
 
 async def witness(
-    folder: Path, play: Callable[[Path], Awaitable[Connections]]
+    folder: Path,
+    play: Callable[[Path], Awaitable[Connections]],
+    *,
+    ports: Sequence[int] = (),
+    patience: float = PATIENCE,
 ) -> list[Packet]:
     """What is on the loopback interface while *play* runs.
 
@@ -84,6 +88,8 @@ async def witness(
       folder: Where files can be left.
       play: Makes connections over 127.0.0.1. They have to end. It gets the name of
         the key log, in which the secrets of all of them have to be.
+      ports: Of the servers. If none are given: all.
+      patience: How long *play* may take, in seconds.
     """
     require("tshark")
     file, secrets = folder / "loopback.pcap", folder / "secrets"
@@ -94,7 +100,7 @@ async def witness(
         connections = await play(secrets)
         return connections
 
-    problem = await capture(file, play_and_note)
+    problem = await capture(file, play_and_note, ports=ports, patience=patience)
     if problem is not None:
         unavailable(f"no capture: {problem}")
     return await read(file, secrets, connections)
@@ -111,60 +117,108 @@ def between(packets: Sequence[Packet], ports: Collection[int]) -> list[Packet]:
     return list(chosen.values())
 
 
-async def capture(file: Path, play: Callable[[], Awaitable[Connections]]) -> str | None:
+async def capture(
+    file: Path,
+    play: Callable[[], Awaitable[Connections]],
+    *,
+    ports: Sequence[int] = (),
+    patience: float = PATIENCE,
+) -> str | None:
     """Write what is on the loopback interface to *file* while *play* runs.
 
     Args:
       file: Where to.
       play: Makes connections, which have to end: it goes on until the ends of all
         of them are in the file.
+      ports: Of the servers. If none are given: all.
+      patience: How long *play* may take, in seconds.
 
     Returns:
       None, or why this machine does not let us.
     """
+    only = " or ".join(f"tcp port {port}" for port in ports) or "tcp"
     async with running(
-        *(require("dumpcap"), "-q", "-i", "lo", "-f", "tcp and host 127.0.0.1"),
-        *("-B", "16", "-P", "-w", str(file)),
+        *(require("dumpcap"), "-q", "-i", "lo", "-f", f"host 127.0.0.1 and ({only})"),
+        *("-B", "64", "-P", "-w", str(file)),
+        patience=patience,
     ) as dumpcap:
         # It names the file when everything is open and the filter set.
         if not await dumpcap.gets_to_say("File: "):
             return dumpcap.log.decode()
         connections = await play()
-        while not _all_ended(file, connections):  # noqa: ASYNC110 (others write it)
-            await trio.sleep(PAUSE)
+        ends = _Ends()
+        with file.open("rb") as pcap:
+            while not ends.all_there(connections):
+                await trio.sleep(PAUSE)
+                ends.look(pcap.read())
         dumpcap.process.terminate()
         await dumpcap.ended.wait()
     return None
 
 
-def _all_ended(file: Path, connections: Connections) -> bool:
-    fins: set[tuple[int, int]] = set()
-    resets: set[tuple[int, int]] = set()
-    for source, destination, flags in _headers(file.read_bytes()):
-        if flags & FIN:
-            fins.add((source, destination))
-        if flags & RST:
-            resets |= {(source, destination), (destination, source)}
-    return all((a, b) in resets or {(a, b), (b, a)} <= fins for a, b in connections)
+GLOBAL_HEADER: Final = 24  # bytes: the file has the classic format
+PACKET_HEADER: Final = struct.Struct("=8xI4x")
 
 
-def _headers(pcap: bytes) -> Iterator[tuple[int, int, int]]:
-    """Source port, destination port and flags of each packet that is whole.
+@attrs.define
+class _Ends:
+    """Which connections have ended, in a file that grows."""
 
-    The file has the classic format, and Linux's loopback interface poses as an
-    Ethernet.
-    """
-    position = 24
-    while position + 16 <= len(pcap):
-        (size,) = struct.unpack_from("=I", pcap, position + 8)
-        packet = pcap[position + 16 : position + 16 + size]
-        if len(packet) < size:
+    _unread: bytes = b""
+    _skip: int = GLOBAL_HEADER
+    _fins: set[tuple[int, int]] = attrs.field(factory=set)
+    _resets: set[tuple[int, int]] = attrs.field(factory=set)
+
+    def all_there(self, connections: Connections) -> bool:
+        return all(
+            (a, b) in self._resets or {(a, b), (b, a)} <= self._fins
+            for a, b in connections
+        )
+
+    def look(self, more: bytes) -> None:
+        self._unread += more
+        end = self._skip
+        for start, end in _packets(self._unread, self._skip):
+            source, destination, flags = _header(self._unread[start:end])
+            if flags & FIN:
+                self._fins.add((source, destination))
+            if flags & RST:
+                self._resets |= {(source, destination), (destination, source)}
+        self._unread, self._skip = self._unread[end:], 0
+
+
+def _packets(pcap: bytes, position: int) -> Iterator[tuple[int, int]]:
+    """Where those begin and end that are whole, with their headers."""
+    while position + PACKET_HEADER.size <= len(pcap):
+        (size,) = PACKET_HEADER.unpack_from(pcap, position)
+        end = position + PACKET_HEADER.size + size
+        if end > len(pcap):
             return  # pragma: no cover - only if dumpcap is in the middle of writing it
-        position += 16 + size
-        ip = packet[14:]
-        tcp = ip[(ip[0] & 15) * 4 :]
-        source, destination = struct.unpack_from("!HH", tcp)
-        yield source, destination, tcp[13]
+        yield position, end
+        position = end
+
+
+def _header(packet: bytes) -> tuple[int, int, int]:
+    """Source port, destination port and flags.
+
+    Linux's loopback interface poses as an Ethernet.
+    """
+    ip = packet[PACKET_HEADER.size + 14 :]
+    tcp = ip[(ip[0] & 15) * 4 :]
+    source, destination = struct.unpack_from("!HH", tcp)
+    return source, destination, tcp[13]
+
+
+def _keep_only(file: Path, connections: Connections) -> None:
+    """Forget what others did on the interface meanwhile: tshark is slow."""
+    pcap = file.read_bytes()
+    wanted = [set(ports) for ports in connections]
+    parts = [pcap[:GLOBAL_HEADER]]
+    for start, end in _packets(pcap, GLOBAL_HEADER):
+        source, destination, _ = _header(pcap[start:end])
+        if {source, destination} in wanted:
+            parts.append(pcap[start:end])
+    file.write_bytes(b"".join(parts))
 
 
 async def read(file: Path, secrets: Path, connections: Connections) -> list[Packet]:
@@ -175,6 +229,7 @@ async def read(file: Path, secrets: Path, connections: Connections) -> list[Pack
       secrets: The key log.
       connections: Those that it is about; others may be using the interface, too.
     """
+    _keep_only(file, connections)
     tshark = await trio.run_process(
         [
             *(require("tshark"), "-n", "-r", str(file), "-T", "fields"),
@@ -182,20 +237,14 @@ async def read(file: Path, secrets: Path, connections: Connections) -> list[Pack
             *("-o", f"tls.keylog_file:{secrets}"),
             *(
                 word
-                for _, port in connections
+                for port in {port for _, port in connections}
                 for word in ("-d", f"tcp.port=={port},tls")
             ),
         ],
         capture_stdout=True,
         capture_stderr=True,
     )
-    packets = [
-        _packet(*line.split("\t")) for line in tshark.stdout.decode().splitlines()
-    ]
-    wanted = [set(ports) for ports in connections]
-    return [
-        packet for packet in packets if {packet.source, packet.destination} in wanted
-    ]
+    return [_packet(*line.split("\t")) for line in tshark.stdout.decode().splitlines()]
 
 
 def _packet(

@@ -26,12 +26,13 @@ from trio_tlsdown import (
 
 
 class Saw(enum.Enum):
-    """How the connection ended for an SSLSocket."""
+    """How the connection ended for the peer's application."""
 
     NOTHING = "it did not look"
     CLOSE_NOTIFY = "a clean end"
     CUT = "a FIN without close_notify"
     RESET = "a RST"
+    FAILED = "an error"
 
 
 SECURE, INSECURE = True, False
@@ -48,8 +49,14 @@ class Ending:
     outcome: Outcome
     our_alerts: str
     secure: bool
-    sslsocket_saw: Saw
+    peer_saw: Saw
     program_alerts: str = ""
+
+    received: int = 0
+    """Bytes of application data that came to us."""
+
+    whole: bool = True
+    """Whether the peer's application got all that we had sent."""
 
 
 # The number is the scenario, the letter is *our* part: A shuts down, B is the
@@ -81,7 +88,10 @@ ERRORS = {Outcome.TRUNCATED: TruncatedError, Outcome.RESET: TransportBrokenError
 
 
 def check(report: ShutdownReport, cell: str) -> None:
-    expected = TABLE[cell]
+    check_report(report, TABLE[cell])
+
+
+def check_report(report: ShutdownReport, expected: Ending) -> None:
     assert report.outcome is expected.outcome
     assert report.close_notify_sent is (">" in expected.our_alerts)
     assert report.close_notify_received is ("<" in expected.our_alerts)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
+import sysconfig
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -28,10 +30,18 @@ def unavailable(reason: str) -> NoReturn:
 
 def require(program: str) -> str:
     """The path of a program that not every machine has."""
-    path = shutil.which(program)
+    # With this Python's own: some come from PyPI.
+    places = sysconfig.get_path("scripts"), os.environ.get("PATH", "")
+    path = shutil.which(program, path=os.pathsep.join(places))
     if path is None:
         unavailable(f"{program} is not installed")
     return path
+
+
+def require_module(name: str) -> None:
+    """The same for a Python module."""
+    if importlib.util.find_spec(name) is None:
+        unavailable(f"{name} is not installed")
 
 
 @attrs.define(eq=False)
@@ -57,6 +67,13 @@ class Program:
     async def prints(self, size: int) -> None:
         """Wait until so many bytes have come on its standard output."""
         assert await self._until(lambda: len(self.output) >= size), self.log.decode()
+
+    async def prints_line(self) -> str:
+        """Take the next line from its standard output."""
+        assert await self._until(lambda: b"\n" in self.output), self.log.decode()
+        line, _, rest = self.output.partition(b"\n")
+        self.output[:] = rest
+        return line.decode()
 
     async def _until(self, done: Callable[[], bool]) -> bool:
         while not done():
@@ -97,9 +114,14 @@ class Program:
 
 
 @asynccontextmanager
-async def running(*command: str) -> AsyncIterator[Program]:
-    """Start a program. When the block is left it ends, if need be by force."""
-    with trio.fail_after(PATIENCE):
+async def running(*command: str, patience: float = PATIENCE) -> AsyncIterator[Program]:
+    """Start a program. When the block is left it ends, if need be by force.
+
+    Args:
+      *command: It, and its arguments.
+      patience: How long it may take, in seconds.
+    """
+    with trio.fail_after(patience):
         async with trio.open_nursery() as nursery:
             program = Program(
                 await nursery.start(

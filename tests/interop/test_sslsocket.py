@@ -110,7 +110,7 @@ async def test_an_sslsocket_and_we_agree_how_it_ended(
         await ours.aclose()
         check(ours.report, cell)
         await peer.ended.wait()
-    assert peer.saw is TABLE[cell].sslsocket_saw
+    assert peer.saw is TABLE[cell].peer_saw
 
 
 async def test_a_client_that_has_not_read_its_tickets_closes_with_a_reset(
@@ -126,7 +126,7 @@ async def test_a_client_that_has_not_read_its_tickets_closes_with_a_reset(
         await we.close_the_transport_unread(ours, peer)
         check(ours.report, "1B reset")
         await peer.ended.wait()
-    assert peer.saw is TABLE["1B reset"].sslsocket_saw
+    assert peer.saw is TABLE["1B reset"].peer_saw
 
 
 async def test_a_goodbye_arrives_though_tickets_lie_unread(tls13: Maker) -> None:
@@ -143,7 +143,7 @@ async def test_a_goodbye_arrives_though_tickets_lie_unread(tls13: Maker) -> None
         await we.shut_down_and_close_at_once(ours, peer)
         check(ours.report, "4A")
         await peer.ended.wait()
-    assert peer.saw is TABLE["4A"].sslsocket_saw
+    assert peer.saw is TABLE["4A"].peer_saw
 
 
 @both_roles

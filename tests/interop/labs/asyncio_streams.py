@@ -1,0 +1,122 @@
+"""A lab: asyncio's streams, on the loop that the first argument names."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import platform
+import ssl
+import sys
+from contextlib import suppress
+
+from tests.interop.data import stretch
+
+from . import lines
+
+
+class Lab:
+    """One connection at a time; what a method returns is said."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def __init__(self) -> None:
+        self.to_serve, self.to_ask = lines.contexts()
+        self.accepted: asyncio.Queue[
+            tuple[asyncio.StreamReader, asyncio.StreamWriter]
+        ] = asyncio.Queue()
+
+    async def listen(self) -> int:
+        server = await asyncio.start_server(
+            lambda *pair: self.accepted.put_nowait(pair),
+            lines.HOST,
+            0,
+            ssl=self.to_serve,
+        )
+        port: int = server.sockets[0].getsockname()[1]
+        return port
+
+    async def accept(self) -> str:
+        return self.begin(*await self.accepted.get())
+
+    async def connect(self, port: str) -> str:
+        return self.begin(
+            *await asyncio.open_connection(
+                lines.HOST,
+                int(port),
+                ssl=self.to_ask,
+                server_hostname=lines.SERVER_NAME,
+            )
+        )
+
+    def begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        self.reader, self.writer = reader, writer
+        self.sent = self.received = 0
+        return f"handshaken {writer.get_extra_info('ssl_object').version()}"
+
+    async def send(self, size: str) -> str:
+        self.writer.write(stretch(self.sent, int(size)))
+        self.sent += int(size)
+        await self.writer.drain()
+        return "sent"
+
+    async def receive(self, size: str | None = None) -> str:
+        before, want = self.received, None if size is None else int(size)
+        while want is None or self.received - before < want:
+            try:
+                left = 2**16 if want is None else want - (self.received - before)
+                data = await self.reader.read(left)
+            except OSError as error:
+                return lines.end(self.received - before, error)
+            if not data:
+                return lines.end(self.received - before)
+            assert data == stretch(self.received, len(data)), "not what was sent"
+            self.received += len(data)
+        return f"received {want}"
+
+    async def shutdown(self) -> str:
+        """What closing is to asyncio: it waits for the other's close_notify."""
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except OSError as error:
+            return lines.end(0, error)
+        return lines.end(0)
+
+    async def close(self) -> str:
+        await self.shutdown()
+        return "done"
+
+    async def close_transport(self) -> str:
+        self.writer.transport.abort()
+        with suppress(OSError):
+            await self.writer.wait_closed()
+        return "done"
+
+    async def cut_inside(self) -> str:
+        os.write(self.fd(), lines.PART_OF_A_RECORD)
+        return await self.close_transport()
+
+    async def reset(self) -> str:
+        lines.reset_when_closed(self.fd())
+        return await self.close_transport()
+
+    def fd(self) -> int:
+        number: int = self.writer.get_extra_info("socket").fileno()
+        return number
+
+
+async def main(version: str) -> None:
+    lab = Lab()
+    lines.say("listening", await lab.listen(), version, "with", ssl.OPENSSL_VERSION)
+    while command := await asyncio.to_thread(lines.read_command):
+        try:
+            lines.say(await getattr(lab, lines.method(command[0]))(*command[1:]))
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
+            lines.say("failed", lines.kind(error), error)
+
+
+loop = importlib.import_module(sys.argv[1])
+version = getattr(loop, "__version__", platform.python_version())
+loop.run(main(f"{sys.argv[1]} {version}"))

@@ -1,0 +1,154 @@
+"""What a test file says of its peer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import attrs
+
+from tests.support import VERSIONS
+
+from .endings import Ending, Saw
+from .situations import ANSWER, SITUATIONS
+
+Role: TypeAlias = Literal["client", "server"]
+ROLES: Final[Sequence[Role]] = ("client", "server")
+
+
+class Key(NamedTuple):
+    """One connection."""
+
+    situation: str
+
+    version: str
+    """Of TLS."""
+
+    role: Role
+    """The peer's."""
+
+
+def _known(_: object, __: object, situations: Sequence[str]) -> None:
+    assert set(situations) <= set(SITUATIONS), f"one is unknown: {situations}"
+
+
+def _a_link(_: object, __: object, link: str) -> None:
+    assert link.startswith("https://"), "a reason needs a link"
+
+
+@attrs.frozen(kw_only=True)
+class Where:
+    """Some situations, and what the peer's authors say about them."""
+
+    situations: Sequence[str] = attrs.field(validator=_known)
+    link: str = attrs.field(validator=_a_link)
+    """To the documentation or the source that says so."""
+
+    versions: Sequence[str] = tuple(VERSIONS)
+    roles: Sequence[Role] = ROLES
+
+    def covers(self, key: Key) -> bool:
+        return (
+            key.situation in self.situations
+            and key.version in self.versions
+            and key.role in self.roles
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Cannot(Where):
+    """Why the peer cannot play its part."""
+
+    why: str
+
+
+@attrs.frozen(kw_only=True)
+class Deviation(Where):
+    """Where the peer does not do what the RFC says."""
+
+    does: str
+    """What it does instead."""
+
+    changes: dict[str, Any] = attrs.field(factory=dict)
+    """How it ends therefore: fields of `Ending`."""
+
+    sometimes: bool = False
+    """Whether it may as well do what the RFC says: it depends on the moment, or on its
+    version."""
+
+
+def rule(key: Key) -> Ending:
+    """How it has to end, by the RFC of that version."""
+    situation = SITUATIONS[key.situation]
+    return situation.ending_in_tls12 if key.version == "TLSv1.2" else situation.ending
+
+
+@attrs.frozen(kw_only=True)
+class Peer:
+    """A TLS implementation, and how it differs."""
+
+    name: str
+
+    command: Callable[[Path], Sequence[str]]
+    """How its lab is started. It gets a folder that is kept between runs, to compile
+    in, and skips the test if something is missing."""
+
+    versions: Sequence[str] = tuple(VERSIONS)
+    roles: Sequence[Role] = ROLES
+    cannot: Sequence[Cannot] = ()
+    deviations: Sequence[Deviation] = ()
+
+    def keys(self) -> list[Key]:
+        """Each situation in each version and role."""
+        return [
+            Key(situation, version, role)
+            for situation, version, role in product(
+                SITUATIONS, self.versions, self.roles
+            )
+        ]
+
+    def plays(self) -> list[Key]:
+        """Those that it can play."""
+        return [key for key in self.keys() if self.reason(key) is None]
+
+    def reason(self, key: Key) -> Cannot | None:
+        """Why it cannot play this."""
+        return next((each for each in self.cannot if each.covers(key)), None)
+
+    def deviation(self, key: Key) -> Deviation | None:
+        return next((each for each in self.deviations if each.covers(key)), None)
+
+    def ending(self, key: Key) -> Ending:
+        """How it has to end; where the peer deviates, how it does."""
+        deviation = self.deviation(key)
+        changes = {} if deviation is None else deviation.changes
+        return attrs.evolve(rule(key), **changes)
+
+    def endings(self, key: Key) -> list[Ending]:
+        """The same, and what else is right."""
+        deviation = self.deviation(key)
+        sometimes = deviation is not None and deviation.sometimes
+        return [self.ending(key), *[rule(key)] * sometimes]
+
+
+def answers_in_tls12(link: str) -> Deviation:
+    """It does on TLS 1.2 what TLS 1.3 allows: nothing is lost."""
+    return Deviation(
+        situations=["half-close A"],
+        versions=["TLSv1.2"],
+        does="sends on after a close_notify, where TLS 1.2 tells it to discard",
+        link=link,
+        changes={"received": ANSWER},
+    )
+
+
+def takes_cuts_for_ends(link: str, *situations: str) -> Deviation:
+    """Its application cannot tell that something may be missing."""
+    return Deviation(
+        situations=situations,
+        does="takes a FIN without close_notify for a clean end",
+        link=link,
+        changes={"peer_saw": Saw.CLOSE_NOTIFY},
+    )

@@ -1,0 +1,99 @@
+"""What came of each connection, for the table in the documentation.
+
+If ``TLSDOWN_INTEROP_ROWS`` names a folder, each row goes there: a line of JSON in the
+file of its peer. `table` makes the page from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from .capture import CLOSE_NOTIFY
+from .endings import ERRORS, Saw
+from .peer import Key, Peer
+from .playing import Runs
+from .signs import on_the_wire, told
+from .situations import SITUATIONS
+
+VARIABLE: Final = "TLSDOWN_INTEROP_ROWS"
+
+# RFC 9846 section 6, RFC 5246 section 7.2: level and description.
+ALERTS: Final = {
+    CLOSE_NOTIFY: "close_notify",
+    "alert 2/10": "unexpected_message",
+    "alert 2/20": "bad_record_mac",
+    "alert 2/50": "decode_error",
+    "alert 2/80": "internal_error",
+    "alert 1/90": "user_canceled",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """One connection, or why there was none."""
+
+    peer: str
+    peer_version: str
+    tls: str
+    role: str
+    """The peer's."""
+
+    situation: str
+    crossed: str = ""
+    """The alerts, in order: ``>`` is ours."""
+
+    outcome: str = ""
+    secure: bool = False
+    error: str = ""
+    peer_saw: str = ""
+    deviation: str = ""
+    cannot: str = ""
+    link: str = ""
+    said: list[str] = attrs.field(factory=list)
+    """What the peer's program answered."""
+
+
+def row_of(peer: Peer, key: Key, runs: Runs) -> Row:
+    row = Row(
+        peer=peer.name,
+        peer_version=runs.peer_version,
+        tls=key.version,
+        role=key.role,
+        situation=key.situation,
+    )
+    reason = peer.reason(key)
+    if reason is not None:
+        return attrs.evolve(row, cannot=reason.why, link=reason.link)
+    run = runs[key]
+    captured = SITUATIONS[key.situation].witnessed and not runs.no_witness
+    signs = on_the_wire(runs, run) if captured else told(run)
+    ending, deviation = peer.ending(key), peer.deviation(key)
+    error = ERRORS.get(ending.outcome)
+    return attrs.evolve(
+        row,
+        crossed=", ".join(
+            f"{who} {ALERTS.get(sign, sign)}" for who, sign in signs if "alert" in sign
+        ),
+        outcome=ending.outcome.name,
+        secure=ending.secure,
+        error="" if error is None else error.__name__,
+        peer_saw="" if ending.peer_saw is Saw.NOTHING else ending.peer_saw.value,
+        deviation="" if deviation is None else deviation.does,
+        link="" if deviation is None else deviation.link,
+        said=list(run.said),
+    )
+
+
+def record(row: Row) -> None:
+    """Keep it, if a folder is named."""
+    folder = os.environ.get(VARIABLE)
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        name = "".join(letter for letter in row.peer.lower() if letter.isalnum())
+        with (Path(folder) / f"{name}.jsonl").open("a") as file:
+            print(json.dumps(attrs.asdict(row)), file=file)

@@ -1,0 +1,189 @@
+"""What `PeerSuite` leans on: labs that misbehave, no witness, rows, the page."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+import trustme
+
+from trio_tlsdown import TLSFailedError
+
+from . import lab as labs, table
+from .compiling import compiled
+from .lab import Lab, open_lab
+from .peer import Deviation, Key, Peer
+from .playing import play
+from .programs import require_module
+from .rows import VARIABLE, Row, record, row_of
+from .suite import PeerSuite
+
+BLOCKING = (sys.executable, "-m", "tests.interop.labs.blocking_ssl")
+STREAMS = (sys.executable, "-m", "tests.interop.labs.asyncio_streams", "asyncio")
+KEY = Key("3A", "TLSv1.3", "server")
+ROW = Row(
+    peer="X",
+    peer_version="X 1",
+    tls="TLSv1.3",
+    role="server",
+    situation="3A",
+    crossed="> close_notify",
+    outcome="SENT",
+    secure=True,
+)
+
+
+def shell(script: str) -> Sequence[str]:
+    """A lab that listens nowhere."""
+    return ["sh", "-c", f"echo listening 1 Nobody 1.0; {script}"]
+
+
+@pytest.mark.parametrize("command", [BLOCKING, STREAMS])
+async def test_a_lab_says_what_it_cannot_do(
+    tmp_path: Path, command: Sequence[str]
+) -> None:
+    async with open_lab(command, tmp_path) as lab:
+        [answer] = await lab.tries("stand-on-your-head")
+        assert answer.startswith("failed error")
+        with pytest.raises(AssertionError, match="failed error"):
+            await lab.does("stand-on-your-head")
+
+
+async def leave_in_the_middle(lab: Lab) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lab.does, "anything")
+        await lab.program.says("heard")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_lab_is_given_time_to_settle(tmp_path: Path) -> None:
+    script = "read x; echo heard >&2; read x; echo done; read x"
+    async with open_lab(shell(script), tmp_path) as lab:
+        await leave_in_the_middle(lab)
+        await lab.program.type(b"go on\n")
+        await lab.settles()
+        assert lab.said == ["done"]
+
+
+async def test_a_lab_that_does_not_settle_has_to_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labs, "SETTLES", 0)
+    script = "read x; echo heard >&2; exec cat"
+    async with open_lab(shell(script), tmp_path) as lab:
+        await leave_in_the_middle(lab)
+        await lab.settles()
+        await lab.program.ended.wait()
+        with pytest.raises(AssertionError, match="gone: heard"):
+            await lab.does("anything")
+
+
+def test_a_lab_that_refuses_fails_each_test(tmp_path: Path) -> None:
+    keys = [KEY._replace(role="client"), Key("8 MiB A", "TLSv1.3", "client")]
+    runs = trio.run(
+        play, keys, shell("while read x; do echo failed to; done"), tmp_path
+    )
+    for key in keys:
+        with pytest.raises(ExceptionGroup) as caught:
+            _ = runs[key]
+        assert caught.value.subgroup(AssertionError)
+
+
+def test_a_handshake_that_fails_leaves_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labs, "CA", trustme.CA())
+    keys = [KEY._replace(role="client")]
+    runs = trio.run(play, keys, BLOCKING, tmp_path)
+    with pytest.raises(ExceptionGroup) as caught:
+        _ = runs[keys[0]]
+    # Whichever of the two was first.
+    assert caught.value.subgroup((TLSFailedError, AssertionError))
+
+
+def test_without_a_capture_all_is_played_and_the_witness_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("TLSDOWN_REQUIRE_PEERS", raising=False)
+    runs = trio.run(play, [KEY], BLOCKING, tmp_path)
+    suite = PeerSuite()
+    suite.peer = Peer(name="X", command=lambda folder: BLOCKING)  # type: ignore[misc]
+    suite.test_the_peer_and_we_agree_how_it_ended(runs, KEY)
+    with pytest.raises(pytest.skip.Exception, match="tshark is not installed"):
+        suite.test_the_wire_shows_what_our_trace_and_report_say(runs, KEY)
+    assert row_of(suite.peer, KEY, runs).crossed == "> close_notify, < close_notify"
+
+
+def test_a_program_is_compiled_once_for_each_source(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    names = []
+    for text in ("one", "one", "two"):
+        source.write_text(text)
+        names.append(compiled(tmp_path, [str(source)], ["cp", str(source), "OUTPUT"]))
+        assert Path(names[-1]).read_text() == text
+    assert names[0] == names[1] != names[2]
+
+
+def test_a_missing_module_skips_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TLSDOWN_REQUIRE_PEERS", raising=False)
+    require_module("trio")
+    with pytest.raises(pytest.skip.Exception, match="no_such_module is not installed"):
+        require_module("no_such_module")
+
+
+def test_a_deviation_needs_a_link_and_a_situation_that_there_is() -> None:
+    Deviation(situations=["1A"], does="dances", link="https://example.org")
+    with pytest.raises(AssertionError, match="needs a link"):
+        Deviation(situations=["1A"], does="dances", link="")
+    with pytest.raises(AssertionError, match="unknown"):
+        Deviation(situations=["7C"], does="dances", link="https://example.org")
+
+
+def test_rows_are_kept_where_a_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    record(ROW)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "rows"))
+    record(ROW)
+    assert table.read(tmp_path / "rows") == [ROW]
+
+
+def test_the_page_merges_what_ended_alike() -> None:
+    client, other = attrs.evolve(ROW, role="client"), attrs.evolve(ROW, tls="TLSv1.2")
+    lines = {
+        "3A (TLSv1.3, as a server)": [ROW],
+        "3A (TLSv1.3)": [ROW, client],
+        "3A (as a server)": [ROW, other],
+        "3A (TLSv1.2 as a server, TLSv1.3 as a client)": [other, client],
+        "3A": [ROW, client, other, attrs.evolve(other, role="client")],
+    }
+    for name, rows in lines.items():
+        assert [line[0] for line in table.lines_of(rows)] == [name]
+    error = attrs.evolve(client, error="TruncatedError")
+    assert len(list(table.lines_of([ROW, error]))) == 2
+
+
+def test_the_page_is_out_of_date_when_a_row_differs_but_not_when_a_version_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "rows"
+    monkeypatch.setattr(table, "PAGE", tmp_path / "page")
+    monkeypatch.setenv(VARIABLE, str(rows))
+    record(ROW)
+    assert table.main([str(rows)]) == 0
+    make = [sys.executable, "-m", "tests.interop.table", str(rows), "--check"]
+    assert subprocess.run(make, check=False, capture_output=True).returncode == 1  # noqa: S603
+    shutil.rmtree(rows)
+    record(attrs.evolve(ROW, peer_version="X 2"))
+    assert table.main([str(rows), "--check"]) == 0
+    shutil.rmtree(rows)
+    record(attrs.evolve(ROW, deviation="dances", link="https://example.org"))
+    assert "dances" in str(table.main([str(rows), "--check"]))
