@@ -26,9 +26,15 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def require(program: str) -> str:
-    """The path of a program that not every machine has."""
-    path = shutil.which(program)
+def require(program: str, mode: int = os.F_OK | os.X_OK) -> str:
+    """The path of a program that not every machine has.
+
+    Args:
+      program: Its name, or where it has to be.
+      mode: What it has to be good for: ``os.F_OK`` for a file that is no program.
+    """
+    # Servers are in /usr/sbin, which is not on everybody's PATH.
+    path = shutil.which(program, mode, f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if path is None:
         unavailable(f"{program} is not installed")
     return path

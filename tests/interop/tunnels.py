@@ -1,0 +1,131 @@
+"""Programs that end TLS in front of a plain TCP server, which a test plays."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import attrs
+import trio
+
+from tests.support import NAME, client_context
+from trio_tlsdown import TLSStream
+
+from . import we
+from .programs import Program, running
+from .servers import HOST, connect, key_and_certificate, reserved_port
+
+Event: TypeAlias = Literal[
+    "server closes",
+    "server resets",
+    "we shut down",
+    "we half-close",
+    "we cut",
+    "we cut a record",
+    "we reset",
+]
+
+# How each has to end: for us a cell of `endings.TABLE`, for the server behind, which
+# knows TCP only, FIN or RST. It follows from
+#
+# - RFC 9846 section 6.1 and RFC 5246 section 7.2.1: each party sends a close_notify
+#   before it closes its write side;
+# - RFC 9846 section 6.1: that does not end the other direction;
+# - the purpose of close_notify (the same sections): a cut must not pass for the end
+#   of the data. So what breaks on one side has to break on the other one: a FIN
+#   behind says "that is all", a RST does not.
+ASKED: Final[Mapping[Event, str]] = {
+    "server closes": "3B",
+    "server resets": "1A reset",
+    "we shut down": "3A",
+    "we half-close": "3A",
+    "we cut": "RST",
+    "we cut a record": "RST",
+    "we reset": "RST",
+}
+
+GREETING: Final = b"220 ready"
+
+
+@attrs.frozen
+class Deviation:
+    """What a program does instead."""
+
+    ending: str
+    why: str
+    """Where its documentation or its source says so."""
+
+
+@attrs.frozen
+class Site:
+    """What a program has to be told."""
+
+    folder: Path
+    """For its files."""
+
+    pem: Path
+    """Its key and certificate."""
+
+    port: int
+    """Where it listens for TLS."""
+
+    behind: int
+    """The port of the plain server."""
+
+
+@attrs.frozen
+class Kind:
+    """A program, and how it was set up."""
+
+    name: str
+    command: Callable[[Site], tuple[str, ...]]
+    """Writes its configuration; returns the command that runs it as one process."""
+
+    deviations: Mapping[Event, Deviation]
+    """From what is `ASKED` of it."""
+
+    half_closes: bool = True
+    """What the server behind answers to a half-close arrives."""
+
+    stalls_in_a_record: bool = True
+    """It writes until the kernel takes no more, whether or not a record is whole."""
+
+    def ending(self, event: Event) -> str:
+        deviation = self.deviations.get(event)
+        return deviation.ending if deviation else ASKED[event]
+
+
+@attrs.frozen
+class Tunnel:
+    """One connection through the program, past the handshake."""
+
+    ours: we.Stream
+    program: Program
+    server: trio.SocketStream
+    """The plain server's end."""
+
+
+@asynccontextmanager
+async def tunnel(kind: Kind, version: str, folder: Path) -> AsyncIterator[Tunnel]:
+    [listener] = await trio.open_tcp_listeners(0, host=HOST)
+    with reserved_port() as port:
+        behind = listener.socket.getsockname()[1]
+        site = Site(folder, key_and_certificate(folder), port, behind)
+        async with (
+            listener,
+            running(*kind.command(site)) as program,
+            TLSStream(
+                await connect(port, program),
+                client_context(version),
+                server_hostname=NAME,
+            ) as ours,
+        ):
+            await ours.do_handshake()
+            async with await listener.accept() as server:
+                # A client that closes with unread session tickets, which come ahead
+                # of all data, sends a RST, where a FIN may be meant.
+                await server.send_all(GREETING)
+                assert await ours.receive_some() == GREETING
+                yield Tunnel(ours, program, server)
