@@ -1,4 +1,4 @@
-"""HAProxy as a TCP proxy that ends TLS."""
+"""HAProxy, which ends TLS for TCP, and for HTTP."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ A_CUT_IS_AN_END = Deviation(
 )
 
 
-def _command(site: Site) -> tuple[str, ...]:
+def _run(site: Site, mode: str) -> tuple[str, ...]:
     configuration = site.folder / "haproxy.cfg"
     configuration.write_text(
         f"""
 global
     nbthread 1
 defaults
-    mode tcp
+    mode {mode}
     timeout connect 20s
     timeout client 20s
     timeout server 20s
@@ -35,10 +35,18 @@ backend plain
     return require("haproxy"), "-db", "-f", str(configuration)
 
 
+def _tcp(site: Site) -> tuple[str, ...]:
+    return _run(site, "tcp")
+
+
+def http(site: Site) -> tuple[str, ...]:
+    return _run(site, "http")
+
+
 KINDS = [
     Kind(
         "haproxy tcp",
-        _command,
+        _tcp,
         {
             "server resets": Deviation(
                 "3B",

@@ -1,4 +1,4 @@
-"""nginx as a TCP proxy that ends TLS."""
+"""nginx, which ends TLS as a TCP proxy, and as an HTTP server."""
 
 from __future__ import annotations
 
@@ -35,26 +35,15 @@ NO_GOODBYE = Deviation(
 MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"  # where Debian has it
 
 
-def _command(site: Site, options: str = "") -> tuple[str, ...]:
+def _run(site: Site, servers: str) -> tuple[str, ...]:
     configuration = site.folder / "nginx.conf"
     configuration.write_text(
         f"""
-        load_module {require(MODULE, os.F_OK)};
         daemon off;
         master_process off;
         pid {site.folder}/nginx.pid;
         error_log stderr;
-        events {{}}
-        stream {{
-            server {{
-                listen 127.0.0.1:{site.port} ssl;
-                ssl_protocols TLSv1.2 TLSv1.3;
-                ssl_certificate {site.pem};
-                ssl_certificate_key {site.pem};
-                proxy_pass 127.0.0.1:{site.behind};
-                {options}
-            }}
-        }}
+        {servers}
         """
     )
     return (
@@ -63,15 +52,61 @@ def _command(site: Site, options: str = "") -> tuple[str, ...]:
     )
 
 
+def _tls(site: Site) -> str:
+    return f"""
+        listen 127.0.0.1:{site.port} ssl;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_certificate {site.pem};
+        ssl_certificate_key {site.pem};
+        """
+
+
+def _stream(site: Site, options: str = "") -> tuple[str, ...]:
+    return _run(
+        site,
+        f"""
+        load_module {require(MODULE, os.F_OK)};
+        events {{}}
+        stream {{
+            server {{ {_tls(site)} {options} proxy_pass 127.0.0.1:{site.behind}; }}
+        }}
+        """,
+    )
+
+
+def http(site: Site) -> tuple[str, ...]:
+    folder = site.folder
+    return _run(
+        site,
+        f"""
+        events {{}}
+        http {{
+            access_log off;
+            client_body_temp_path {folder}/client;
+            proxy_temp_path {folder}/proxy;
+            fastcgi_temp_path {folder}/fastcgi;
+            scgi_temp_path {folder}/scgi;
+            uwsgi_temp_path {folder}/uwsgi;
+            client_max_body_size 0;
+            proxy_buffering off;
+            server {{
+                {_tls(site)}
+                location / {{ proxy_pass http://127.0.0.1:{site.behind}; }}
+            }}
+        }}
+        """,
+    )
+
+
 def _half_closing(site: Site) -> tuple[str, ...]:
     # https://nginx.org/en/docs/stream/ngx_stream_proxy_module.html#proxy_half_close
-    return _command(site, "proxy_half_close on;")
+    return _stream(site, "proxy_half_close on;")
 
 
 KINDS = [
     Kind(
         "nginx stream",
-        _command,
+        _stream,
         {
             "server resets": Deviation(
                 "3B",

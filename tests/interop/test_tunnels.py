@@ -21,7 +21,7 @@ from . import haproxy, nginx, stunnel, we
 from .data import DATA, digest
 from .endings import check
 from .openssl import stop
-from .tunnels import ASKED, Kind, Tunnel, tunnel
+from .tunnels import ASKED, Kind, Tunnel, all_from, tunnel
 
 KINDS = [*nginx.KINDS, *haproxy.KINDS, *stunnel.KINDS]
 MUCH = DATA * 8
@@ -39,15 +39,6 @@ async def through(kind: Kind, tls: Maker, tmp_path: Path) -> AsyncIterator[Tunne
     """A connection through a program to the plain server behind it."""
     async with tunnel(kind, tls.version, tmp_path) as result:
         yield result
-
-
-async def all_from(stream: trio.abc.ReceiveStream) -> bytes:
-    """What comes before the end, however it ends."""
-    data = bytearray()
-    with suppress(trio.BrokenResourceError):
-        async for chunk in stream:
-            data += chunk
-    return bytes(data)
 
 
 async def end_of(server: trio.SocketStream) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -98,8 +98,39 @@ class Kind:
 
 
 @attrs.frozen
+class Front:
+    """A connection to the program, past the handshake."""
+
+    ours: we.Stream
+    program: Program
+    behind: trio.SocketListener
+    """Where the plain server has to accept."""
+
+
+@asynccontextmanager
+async def front(
+    command: Callable[[Site], tuple[str, ...]], version: str, folder: Path
+) -> AsyncIterator[Front]:
+    [listener] = await trio.open_tcp_listeners(0, host=HOST)
+    with reserved_port() as port:
+        behind = listener.socket.getsockname()[1]
+        site = Site(folder, key_and_certificate(folder), port, behind)
+        async with (
+            listener,
+            running(*command(site)) as program,
+            TLSStream(
+                await connect(port, program),
+                client_context(version),
+                server_hostname=NAME,
+            ) as ours,
+        ):
+            await ours.do_handshake()
+            yield Front(ours, program, listener)
+
+
+@attrs.frozen
 class Tunnel:
-    """One connection through the program, past the handshake."""
+    """A connection through the program to the plain server."""
 
     ours: we.Stream
     program: Program
@@ -109,23 +140,21 @@ class Tunnel:
 
 @asynccontextmanager
 async def tunnel(kind: Kind, version: str, folder: Path) -> AsyncIterator[Tunnel]:
-    [listener] = await trio.open_tcp_listeners(0, host=HOST)
-    with reserved_port() as port:
-        behind = listener.socket.getsockname()[1]
-        site = Site(folder, key_and_certificate(folder), port, behind)
-        async with (
-            listener,
-            running(*kind.command(site)) as program,
-            TLSStream(
-                await connect(port, program),
-                client_context(version),
-                server_hostname=NAME,
-            ) as ours,
-        ):
-            await ours.do_handshake()
-            async with await listener.accept() as server:
-                # A client that closes with unread session tickets, which come ahead
-                # of all data, sends a RST, where a FIN may be meant.
-                await server.send_all(GREETING)
-                assert await ours.receive_some() == GREETING
-                yield Tunnel(ours, program, server)
+    async with (
+        front(kind.command, version, folder) as result,
+        await result.behind.accept() as server,
+    ):
+        # A client that closes with unread session tickets, which come ahead of all
+        # data, sends a RST, where a FIN may be meant.
+        await server.send_all(GREETING)
+        assert await result.ours.receive_some() == GREETING
+        yield Tunnel(result.ours, result.program, server)
+
+
+async def all_from(stream: trio.abc.ReceiveStream) -> bytes:
+    """What comes before the end, however it ends."""
+    data = bytearray()
+    with suppress(trio.BrokenResourceError):
+        async for chunk in stream:
+            data += chunk
+    return bytes(data)
