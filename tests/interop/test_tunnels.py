@@ -5,23 +5,24 @@ Ours is the client.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Final, TypeAlias
 
 import pytest
 import trio
 import trio.testing
 
-from tests.support import Maker, reset
+from tests.support import VERSIONS, Maker, reset
 from trio_tlsdown import TruncatedError
-from trio_tlsdown.testing._transports import reset_when_closed
 
 from . import haproxy, nginx, stunnel, we
+from .capture import CLOSE_NOTIFY, Connections, between, witness
 from .data import DATA, digest
-from .endings import check
+from .endings import TABLE, check
 from .openssl import stop
-from .tunnels import ASKED, Kind, Tunnel, all_from, tunnel
+from .tunnels import ASKED, ENDINGS, Event, Kind, Tunnel, all_from, tunnel
 
 KINDS = [*nginx.KINDS, *haproxy.KINDS, *stunnel.KINDS]
 MUCH = DATA * 8
@@ -44,8 +45,7 @@ async def through(kind: Kind, tls: Maker, tmp_path: Path) -> AsyncIterator[Tunne
 async def end_of(server: trio.SocketStream) -> str:
     """How the connection ended for the plain server."""
     try:
-        async for _ in server:
-            pass
+        assert await server.receive_some() == b""
     except trio.BrokenResourceError:
         return "RST"
     return "FIN"
@@ -57,37 +57,17 @@ def test_a_deviation_is_none_that_is_asked_for(kind: Kind) -> None:
         assert deviation.why.startswith("https://")
 
 
-# The server behind ends:
-
-
-async def test_the_server_closes_and_so_does_the_program(
-    kind: Kind, through: Tunnel
+@pytest.mark.parametrize("event", ENDINGS)
+async def test_the_program_and_we_agree_how_it_ended(
+    kind: Kind, through: Tunnel, event: Event
 ) -> None:
-    await through.server.aclose()
-    assert await all_from(through.ours) == b""
-    await through.ours.shutdown()
-    check(through.ours.report, kind.ending("server closes"))
+    await ENDINGS[event](through)
+    check(through.ours.report, kind.ending(event))
     await through.ours.aclose()
-    check(through.ours.report, kind.ending("server closes"))
-
-
-async def test_the_server_resets(kind: Kind, through: Tunnel) -> None:
-    reset_when_closed(through.server)
-    await through.server.aclose()
-    assert await all_from(through.ours) == b""
-    await through.ours.shutdown()
-    check(through.ours.report, kind.ending("server resets"))
+    check(through.ours.report, kind.ending(event))
 
 
 # We end:
-
-
-async def test_we_shut_down_and_wait(kind: Kind, through: Tunnel) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(through.ours.shutdown)
-        assert await end_of(through.server) == "FIN"
-        await through.server.aclose()
-    check(through.ours.report, kind.ending("we shut down"))
 
 
 async def test_we_shut_down_and_close_without_waiting(through: Tunnel) -> None:
@@ -101,7 +81,6 @@ async def test_we_half_close_and_the_server_answers(
     kind: Kind, through: Tunnel
 ) -> None:
     await through.ours.send_all(b"question")
-    # All of them can do it on TLS 1.2 too, or on neither.
     await through.ours.send_eof(allow_tls12=True)
     assert await all_from(through.server) == b"question"
     with suppress(trio.BrokenResourceError):
@@ -213,3 +192,55 @@ async def test_what_the_server_sent_right_before_closing_arrives(
         assert digest(await all_from(through.ours)) == digest(MUCH)
     await through.ours.shutdown()
     check(through.ours.report, kind.ending("server closes"))
+
+
+# What went over the wire:
+
+Key: TypeAlias = tuple[Kind, str, Event]
+Alerts: TypeAlias = Mapping[Key, str]
+KEYS: Final[list[Key]] = [
+    (kind, version, event)
+    for kind in KINDS
+    for version in VERSIONS
+    for event in ENDINGS
+]
+
+
+async def play_and_capture(folder: Path) -> Alerts:
+    """Which close_notify crossed, in order; ``>`` is ours."""
+    connections: dict[Key, tuple[int, int]] = {}
+
+    async def play_all(secrets: Path) -> Connections:
+        for key in KEYS:
+            kind, version, event = key
+            place = folder / str(len(connections))
+            place.mkdir()
+            async with tunnel(kind, version, place, secrets) as through:
+                socket = through.ours.transport_stream.socket
+                connections[key] = socket.getsockname()[1], socket.getpeername()[1]
+                await ENDINGS[event](through)
+        return connections.values()
+
+    packets = await witness(folder, play_all)
+    return {
+        key: "".join(
+            ">" if packet.source == ports[0] else "<"
+            for packet in between(packets, ports)
+            for record in packet.records
+            if record == CLOSE_NOTIFY
+        )
+        for key, ports in connections.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def alerts(tmp_path_factory: pytest.TempPathFactory) -> Alerts:
+    return trio.run(play_and_capture, tmp_path_factory.mktemp("capture"))
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: "-".join([key[0].name, *key[1:]]))
+def test_the_wire_shows_the_alerts_that_our_report_tells_of(
+    alerts: Alerts, key: Key
+) -> None:
+    kind, _, event = key
+    assert alerts[key] == TABLE[kind.ending(event)].our_alerts

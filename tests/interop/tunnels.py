@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -12,6 +13,7 @@ import trio
 
 from tests.support import NAME, client_context
 from trio_tlsdown import TLSStream
+from trio_tlsdown.testing._transports import reset_when_closed
 
 from . import we
 from .programs import Program, running
@@ -46,6 +48,7 @@ ASKED: Final[Mapping[Event, str]] = {
     "we reset": "RST",
 }
 
+NOWHERE: Final = Path(os.devnull)
 GREETING: Final = b"220 ready"
 
 
@@ -75,7 +78,7 @@ class Site:
     """The port of the plain server."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Kind:
     """A program, and how it was set up."""
 
@@ -109,8 +112,21 @@ class Front:
 
 @asynccontextmanager
 async def front(
-    command: Callable[[Site], tuple[str, ...]], version: str, folder: Path
+    command: Callable[[Site], tuple[str, ...]],
+    version: str,
+    folder: Path,
+    secrets: Path = NOWHERE,
 ) -> AsyncIterator[Front]:
+    """Start the program, and connect to it.
+
+    Args:
+      command: Of a `Kind`.
+      version: The TLS version.
+      folder: For its files.
+      secrets: A key log, for a witness.
+    """
+    context = client_context(version)
+    context.keylog_filename = str(secrets)
     [listener] = await trio.open_tcp_listeners(0, host=HOST)
     with reserved_port() as port:
         behind = listener.socket.getsockname()[1]
@@ -119,9 +135,7 @@ async def front(
             listener,
             running(*command(site)) as program,
             TLSStream(
-                await connect(port, program),
-                client_context(version),
-                server_hostname=NAME,
+                await connect(port, program), context, server_hostname=NAME
             ) as ours,
         ):
             await ours.do_handshake()
@@ -139,9 +153,11 @@ class Tunnel:
 
 
 @asynccontextmanager
-async def tunnel(kind: Kind, version: str, folder: Path) -> AsyncIterator[Tunnel]:
+async def tunnel(
+    kind: Kind, version: str, folder: Path, secrets: Path = NOWHERE
+) -> AsyncIterator[Tunnel]:
     async with (
-        front(kind.command, version, folder) as result,
+        front(kind.command, version, folder, secrets) as result,
         await result.behind.accept() as server,
     ):
         # A client that closes with unread session tickets, which come ahead of all
@@ -158,3 +174,37 @@ async def all_from(stream: trio.abc.ReceiveStream) -> bytes:
         async for chunk in stream:
             data += chunk
     return bytes(data)
+
+
+async def the_server_closes(through: Tunnel) -> None:
+    await through.server.aclose()
+    assert await all_from(through.ours) == b""
+    await through.ours.shutdown()
+
+
+async def the_server_resets(through: Tunnel) -> None:
+    reset_when_closed(through.server)
+    await the_server_closes(through)
+
+
+async def we_shut_down(through: Tunnel) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(through.ours.shutdown)
+        assert await all_from(through.server) == b""
+        await through.server.aclose()
+
+
+async def we_half_close(through: Tunnel) -> None:
+    """All of the programs can do that on TLS 1.2, too, or on neither."""
+    await through.ours.send_eof(allow_tls12=True)
+    assert await all_from(through.server) == b""
+    await through.server.aclose()
+    await through.ours.shutdown()
+
+
+ENDINGS: Final[Mapping[Event, Callable[[Tunnel], Awaitable[None]]]] = {
+    "server closes": the_server_closes,
+    "server resets": the_server_resets,
+    "we shut down": we_shut_down,
+    "we half-close": we_half_close,
+}
