@@ -88,12 +88,13 @@ class Bench:
           CannotError: it says that it cannot do that.
           ProgramError: it fails, or does not keep to the protocol.
         """
-        watch = Watch({self.measured_core, self.far_core})
+        far_core = self.measured_core if job.one_core else self.far_core
+        watch = Watch({self.measured_core, far_core})
         own = time.process_time()
         run = self._serve if job.kind == "hold" else self._connect
         program, far, found = run(command, job)
         spent: dict[int, float] = {}
-        for child, core in (program, self.measured_core), (far, self.far_core):
+        for child, core in (program, self.measured_core), (far, far_core):
             assert child.usage is not None
             spent[core] = spent.get(core, 0.0) + cpu_of(child.usage)
         # Where this runs itself is the scheduler's choice: allow it on either.
@@ -101,13 +102,16 @@ class Bench:
         spent = {core: cpu + own for core, cpu in spent.items()}
         return Measurement(disturbance=watch.end(spent), **found)
 
-    def _child(self, command: Sequence[str], *, far: bool, fd: int | None) -> Child:
+    def _program(self, command: Sequence[str]) -> Child:
+        return Child(command, core=self.measured_core, patience=PATIENCE)
+
+    def _far_end(self, command: Sequence[str], job: Job, *descriptors: int) -> Child:
         return Child(
             command,
-            core=self.far_core if far else self.measured_core,
+            core=self.measured_core if job.one_core else self.far_core,
             patience=PATIENCE,
-            descriptors=() if fd is None else (fd,),
-            environment={"OPENSSL_CONF": str(self.openssl_config)} if far else None,
+            descriptors=descriptors,
+            environment={"OPENSSL_CONF": str(self.openssl_config)},
         )
 
     def _connect(
@@ -118,8 +122,8 @@ class Bench:
             server = [*FAR_END, "server", job.kind, str(fd), str(self.certificate)]
             client = [*command, "client", job.kind, HOST, port, str(self.ca_file)]
             with (
-                self._child([*server, *job.arguments], far=True, fd=fd) as far,
-                self._child([*client, *job.arguments], far=False, fd=None) as program,
+                self._far_end([*server, *job.arguments], job, fd) as far,
+                self._program([*client, *job.arguments]) as program,
             ):
                 laps, version = _read(program)
                 if len(laps) != job.repeat:
@@ -132,10 +136,10 @@ class Bench:
     ) -> tuple[Child, Child, dict[str, Any]]:
         connections = str(WARM_UP + job.repeat)
         server = [*command, "server", job.kind, HOST, "0", str(self.certificate)]
-        with self._child([*server, connections], far=False, fd=None) as program:
+        with self._program([*server, connections]) as program:
             version, port = _until_it_listens(program)
             clients = [*FAR_END, "clients", HOST, str(port), str(self.ca_file)]
-            with self._child([*clients, str(job.repeat)], far=True, fd=None) as far:
+            with self._far_end([*clients, str(job.repeat)], job) as far:
                 sizes = []
                 for _ in range(2):
                     far.next("connections")

@@ -15,6 +15,9 @@ class Job:
     """Bytes of data in a lap, or of one message."""
     piece: int = 0
     """Bytes of one read or send; 0 is the stack's default."""
+    one_core: bool = False
+    """Whether both ends share a core. An idle core sleeps, and to wake it takes longer
+    than what is measured: who is slow enough to find the answer there would win."""
 
     @property
     def arguments(self) -> list[str]:
