@@ -7,8 +7,7 @@ conflicts, no waiting for the peer's goodbye, no promises to callers.
 from __future__ import annotations
 
 import ssl
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVarTuple
 
 import trio
 
@@ -24,6 +23,8 @@ from ._wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+
+Arguments = TypeVarTuple("Arguments")
 
 # Bytes of plaintext that one trip to the transport encrypts, so that a big
 # send_all needs little memory beside the data itself.
@@ -106,9 +107,6 @@ class Connection:
         self._filling = Turn()
         self._taken: trio.Event | None = None
         self.state = ConnectionState(self._moved)
-        self.wire = Wire(
-            transport, initial_bytes, self.state, None if trace is None else self._trace
-        )
         self.engine = Engine(
             context,
             self.state,
@@ -119,6 +117,13 @@ class Connection:
                 if isinstance(server_hostname, str)
                 else server_hostname
             ),
+        )
+        self.wire = Wire(
+            transport,
+            initial_bytes,
+            self.engine.output,
+            self.state,
+            None if trace is None else self._trace,
         )
 
     # Opening:
@@ -169,18 +174,23 @@ class Connection:
 
     # Sending:
 
+    async def get_ready_to_send(self) -> None:
+        """Shake hands if need be; raise what keeps us from sending, if anything does."""
+        self.check_open()
+        await self.ensure_handshake()
+        self.check_can_send()
+
     def send(self, data: bytes | memoryview) -> Awaitable[None]:
         """Encrypt and send *data*, slice by slice."""
         if len(data) <= SLICE:
-            return self._send(partial(self.engine.encrypt, data))
+            return self._send(self.engine.encrypt, data)
         return self._send_slices(memoryview(data))
 
     async def _send_slices(self, data: memoryview) -> None:
         start = 0
         try:
             for start in range(0, len(data), SLICE):
-                part = data[start : start + SLICE]
-                await self._send(partial(self.engine.encrypt, part))
+                await self._send(self.engine.encrypt, data[start : start + SLICE])
                 self.check_can_send()
         except BaseException:
             if start:
@@ -189,18 +199,27 @@ class Connection:
                 self.state.note(Event.SENDING_LOST)
             raise
 
-    async def send_close_notify(self) -> None:
+    def send_close_notify(self) -> Awaitable[None]:
         """Send our close_notify, and all that is due before it."""
-        await self._send(self.engine.encrypt_close_notify)
+        return self._send(self.engine.encrypt_close_notify)
 
-    async def _send(self, encrypt: Callable[[], None]) -> None:
+    def _send(
+        self, encrypt: Callable[[*Arguments], None], *arguments: *Arguments
+    ) -> Awaitable[None]:
+        if self.engine.may_renegotiate:
+            return self._send_between_handshakes(encrypt, *arguments)
+        return self.flush(encrypt, *arguments)
+
+    async def _send_between_handshakes(
+        self, encrypt: Callable[[*Arguments], None], *arguments: *Arguments
+    ) -> None:
         while True:
             try:
-                await self.flush(encrypt)
+                await self.flush(encrypt, *arguments)
             except ssl.SSLWantReadError:
-                # TLS 1.2: the peer renegotiates, and has to be heard first.
+                # The peer renegotiates, and has to be heard first.
                 await self.flush()
-                if self.state.receiving is not Receiving.OPEN:
+                if not self.state.can_receive:
                     self.state.note(Event.SENDING_LOST)
                     return
                 while self.crowded and not self.state.closed:
@@ -212,22 +231,24 @@ class Connection:
     def send_close_notify_nowait(self) -> bool:
         """The same if it needs no waiting; else say False."""
         try:
-            return self.wire.flush_nowait(
-                self.engine.output, self.engine.encrypt_close_notify
-            )
+            return self.wire.flush_nowait(self.engine.encrypt_close_notify)
         except ssl.SSLWantReadError:
             return False
 
-    def flush(self, encrypt: Callable[[], None] | None = None) -> Awaitable[None]:
+    def flush(
+        self,
+        encrypt: Callable[[*Arguments], None] | None = None,
+        *arguments: *Arguments,
+    ) -> Awaitable[None]:
         """Send what is due, and what *encrypt* makes due."""
         if self.engine.error is None:
-            return self.wire.flush(self.engine.output, encrypt)
+            return self.wire.flush(encrypt, *arguments)
         return self._flush_alert()
 
     async def _flush_alert(self) -> None:
         # A peer that takes nothing in must not keep us from saying what went wrong.
         with self.deadline():
-            await self.wire.flush(self.engine.output)
+            await self.wire.flush()
 
     def check_can_send(self) -> None:
         """Raise what keeps us from sending, if anything does."""

@@ -41,6 +41,7 @@ class Engine:
       output: Ciphertext that is due.
       unread: Bytes of plaintext that wait to be taken.
       error: What broke the session.
+      may_renegotiate: Whether `encrypt` may raise; TLS 1.3 has no renegotiation.
       ssl_object: The session as OpenSSL has it.
     """
 
@@ -50,6 +51,7 @@ class Engine:
         "_state",
         "_tickets",
         "error",
+        "may_renegotiate",
         "output",
         "ssl_object",
         "unread",
@@ -73,6 +75,7 @@ class Engine:
         )
         self.error: ssl.SSLError | None = None
         self.unread = 0
+        self.may_renegotiate = True
         self._state = state
         self._plaintext: deque[bytes | memoryview] = deque()
         self._tickets = b""
@@ -95,7 +98,8 @@ class Engine:
             self._fail(exc)
             return
         self._state.move(Event.HANDSHAKE_DONE)
-        if self.server_side and self.version() == "TLSv1.3":
+        self.may_renegotiate = self.version() != "TLSv1.3"
+        if self.server_side and not self.may_renegotiate:
             # OpenSSL sends session tickets at once. A client that only sends and
             # never reads would then deadlock with us, or get a reset instead of
             # its last bytes. They wait for the next output of any kind:
@@ -168,7 +172,7 @@ class Engine:
           ssl.SSLWantReadError: the peer renegotiates (TLS 1.2). Send what is
             due, feed what it answers, then call again with the same data.
         """
-        if self._state.sending is not Sending.OPEN:
+        if not self._state.can_send:
             return
         try:
             self.ssl_object.write(data)
@@ -176,7 +180,8 @@ class Engine:
             raise
         except ssl.SSLError as exc:
             self._fail(exc)
-        self._release_tickets()
+        if self._tickets:
+            self._release_tickets()
 
     def encrypt_close_notify(self) -> None:
         """Make our close_notify due, unless it is already, or too late.
@@ -209,7 +214,7 @@ class Engine:
     def _decrypt(self) -> None:
         # What follows the peer's close_notify is not for us: RFC 9846
         # section 6.1.
-        while self._incoming.pending and self._state.receiving is Receiving.OPEN:
+        while self._incoming.pending and self._state.can_receive:
             try:
                 chunk = self.ssl_object.read(MAX_RECORD)
             except ssl.SSLWantReadError:

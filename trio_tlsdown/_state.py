@@ -170,6 +170,8 @@ class ConnectionState:
       on_move: Called with each event, after the machines have moved.
 
     Attributes:
+      can_receive: Whether the peer can send: its direction is open.
+      can_send: Whether we can: ours is, and this side has not closed.
       handshaken: Whether there was a handshake.
       closed: Whether this side has closed the connection.
       first: Whose close_notify came first.
@@ -177,6 +179,8 @@ class ConnectionState:
 
     __slots__ = (
         "_on_move",
+        "can_receive",
+        "can_send",
         "closed",
         "first",
         "handshaken",
@@ -189,7 +193,9 @@ class ConnectionState:
         self.sending: Sending = Sending.HANDSHAKING
         self.receiving: Receiving = Receiving.HANDSHAKING
         self.life: Life = Life.LIVE
-        # These two are asked at every call: each follows from the machines.
+        # These are asked at every call, and an Enum takes long to look a member up.
+        self.can_receive = False
+        self.can_send = False
         self.handshaken = False
         self.closed = False
         self.first: Literal["local", "peer"] | None = None
@@ -223,6 +229,8 @@ class ConnectionState:
         self.receiving = moves.receiving.get(self.receiving, self.receiving)
         self.life = moves.life.get(self.life, self.life)
         self.closed = self.life is Life.CLOSED or self.life is Life.ABANDONED
+        self.can_receive = self.receiving is Receiving.OPEN
+        self.can_send = self.sending is Sending.OPEN and not self.closed
         if event is Event.HANDSHAKE_DONE:
             self.handshaken = True
         elif event is Event.CLOSE_NOTIFY_SENT:

@@ -179,15 +179,14 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         octets = data if isinstance(data, bytes) else memoryview(data).cast("B")
         self._wait_guard.check()
         with self._send_guard:
-            self._connection.check_open()
-            if not self._state.handshaken:
-                await self._connection.ensure_handshake()
-            self._connection.check_can_send()
+            if not self._state.can_send:
+                await self._connection.get_ready_to_send()
             if octets:
                 await self._connection.send(octets)
-                self._connection.check_can_send()
             else:
                 await trio.lowlevel.checkpoint()
+            if not self._state.can_send:
+                self._connection.check_can_send()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the transport might take data.
@@ -296,12 +295,12 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                         raise
                     await trio.lowlevel.checkpoint()
                     return b""
-            if self._engine.unread or self._state.receiving is not Receiving.OPEN:
+            if self._engine.unread or not self._state.can_receive:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 self._connection.check_open()
             while not self._engine.unread:
-                if self._state.receiving is not Receiving.OPEN:
+                if not self._state.can_receive:
                     return self._end_of_input()
                 await self._connection.fill()
             # From here on nothing awaits: what is taken is delivered.
@@ -417,7 +416,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         # Also when our alert could not be sent: how the input ends tells whether
         # the peer cut the connection, or had said goodbye before it went.
         while (
-            self._state.receiving is Receiving.OPEN
+            self._state.can_receive
             and self._state.sending is not Sending.LOST
             and self._closing is None
         ):

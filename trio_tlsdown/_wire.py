@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
 
@@ -15,6 +15,8 @@ from ._turn import Turn
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
+
+Arguments = TypeVarTuple("Arguments")
 
 # At once from the transport. It bounds what a hostile peer makes us decrypt. The memory
 # for much is asked of the system each time, and costs more than a small read in all.
@@ -59,6 +61,7 @@ class Wire:
     Args:
       transport: The caller's stream.
       initial: What was received from it already.
+      output: Ciphertext that is due.
       state: Learns what left, what broke, and in which direction.
       trace: Called with a kind and a number of bytes, if anybody wants to know.
     """
@@ -67,6 +70,7 @@ class Wire:
         "_boundary",
         "_broken",
         "_initial",
+        "_output",
         "_room",
         "_socket",
         "_state",
@@ -82,12 +86,14 @@ class Wire:
         self,
         transport: trio.abc.Stream,
         initial: bytes,
+        output: ssl.MemoryBIO,
         state: ConnectionState,
         trace: Callable[[TraceKind, int], None] | None,
     ) -> None:
         self.transport = transport
         self._socket = socket_of(transport)
         self._initial = initial
+        self._output = output
         self._room = SMALL_RECEIVE_SIZE
         self.error: trio.BrokenResourceError | None = None
         self._state = state
@@ -109,14 +115,16 @@ class Wire:
         return self._turn.taken and self._waiting is None
 
     async def flush(
-        self, output: ssl.MemoryBIO, encrypt: Callable[[], None] | None = None
+        self,
+        encrypt: Callable[[*Arguments], None] | None = None,
+        *arguments: *Arguments,
     ) -> None:
-        """Send all that is in *output*, in order, one task at a time.
+        """Send all that is due, in order, one task at a time.
 
         Args:
-          output: Ciphertext that is due.
           encrypt: Called when it is our turn, to make more due. What it raises
-            ends this call; *output* is as it left it.
+            ends this call; what was due stays so.
+          *arguments: It gets these.
 
         Cancellation:
           Nothing is encrypted or lost while it waits for its turn. Later, part
@@ -128,55 +136,54 @@ class Wire:
             await self._turn.wait()
         await trio.lowlevel.checkpoint_if_cancelled()
         if encrypt is not None:
-            encrypt()
+            encrypt(*arguments)
         # Nobody else was let in since the turn was free, so there is no need to take
         # it for what the kernel takes at once.
-        if self._flush_at_once(output):
+        if self._flush_at_once():
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         with self._turn:
-            while output.pending:
-                await self._send(output.read())
-                if output.pending:
+            while self._output.pending:
+                await self._send(self._output.read())
+                if self._output.pending:
                     await trio.lowlevel.checkpoint_if_cancelled()
 
-    def flush_nowait(self, output: ssl.MemoryBIO, encrypt: Callable[[], None]) -> bool:
+    def flush_nowait(self, encrypt: Callable[[], None]) -> bool:
         """The same as `flush`, if that is possible without waiting.
 
         A deadline costs more than all else that closing does, and an alert that
         the kernel takes at once needs none.
 
         Returns:
-          Whether nothing is left to send. What could not go stays in *output*.
+          Whether nothing is left to send. What could not go stays due.
         """
         if self._turn.taken or self._socket is None:
             return False
         encrypt()
-        return self._flush_at_once(output)
+        return self._flush_at_once()
 
-    def _flush_at_once(self, output: ssl.MemoryBIO) -> bool:
-        if not output.pending:
+    def _flush_at_once(self) -> bool:
+        if not self._output.pending:
             return True
         if self._socket is None or self._broken:
             return False
-        sending = self._state.sending
-        data = output.read()
+        data = self._output.read()
         try:
             size = self._socket.send(data)
         except trio.BrokenResourceError as exc:
             self._cannot_send(exc)
             return True
         if size < len(data):
-            output.write(memoryview(data)[size:])
+            self._output.write(memoryview(data)[size:])
             return False
-        self._has_sent(size, sending)
+        self._has_sent(size, ending=self._ending)
         return True
 
     async def _send(self, data: bytes) -> None:
         if self._broken:
             await trio.lowlevel.checkpoint()
             return
-        sending = self._state.sending
+        ending = self._ending
         try:
             await self.transport.send_all(data)
         except trio.BrokenResourceError as exc:
@@ -186,7 +193,7 @@ class Wire:
             self._state.note(Event.SENDING_LOST)
             raise
         else:
-            self._has_sent(len(data), sending)
+            self._has_sent(len(data), ending=ending)
 
     def _cannot_send(self, error: trio.BrokenResourceError) -> None:
         self._broken = True
@@ -194,10 +201,15 @@ class Wire:
         self._was_reset = _is_reset(error)
         self._state.note(Event.SENDING_RESET)
 
-    def _has_sent(self, size: int, sending: Sending) -> None:
+    @property
+    def _ending(self) -> bool:
+        """Whether what is due ends with our close_notify."""
+        return not self._state.can_send and self._state.sending is Sending.ENCRYPTED
+
+    def _has_sent(self, size: int, *, ending: bool) -> None:
         if self._trace is not None:
             self._trace(TraceKind.BYTES_SENT, size)
-        if sending is Sending.ENCRYPTED:
+        if ending:
             self._state.move(Event.CLOSE_NOTIFY_SENT)
 
     async def wait_send_all_might_not_block(self) -> None:
