@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-import trio
-
 from ._accept import SocketTLSStream
+from ._ending import outcome_if_closed
 from ._shutdown import ShutdownOutcome
 
 # So many clients there may be before it is worth looking which have been closed.
@@ -62,13 +61,5 @@ class Clients:
         # Nobody tells when the user closes a stream, so it is looked for: seldom
         # enough that it costs each connection the same.
         for stream in self.streams:
-            if _is_closed(stream):
+            if outcome_if_closed(stream) is not None:
                 self.count(stream)
-
-
-def _is_closed(stream: SocketTLSStream) -> bool:
-    if stream.report.outcome is ShutdownOutcome.OPEN:
-        return False  # even if somebody has closed its transport
-    transport: trio.SocketStream | None = stream.transport_stream
-    unwrapped = transport is None  # pyright: ignore[reportUnnecessaryComparison]
-    return unwrapped or stream.transport_stream.socket.fileno() == -1

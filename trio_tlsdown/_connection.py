@@ -182,9 +182,9 @@ class Connection:
 
     def send(self, data: bytes | memoryview) -> Awaitable[None]:
         """Encrypt and send *data*, slice by slice."""
-        if len(data) <= SLICE:
-            return self._send(self.engine.encrypt, data)
-        return self._send_slices(memoryview(data))
+        if len(data) > SLICE or self.engine.may_renegotiate:
+            return self._send_slices(memoryview(data))
+        return self.wire.flush(self.engine.encrypt, data)
 
     async def _send_slices(self, data: memoryview) -> None:
         start = 0

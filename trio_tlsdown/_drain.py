@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Final
 
 import attrs
@@ -33,20 +33,12 @@ class Scopes:
     """Cancel scopes that many tasks are in, and that one can cancel together."""
 
     def __init__(self) -> None:
-        self._open: set[trio.CancelScope] = set()
-        self._cancelled = False
+        self.open: set[trio.CancelScope] = set()
+        self.cancelled = False
 
-    @contextmanager
-    def enter(self) -> Generator[trio.CancelScope]:
+    def enter(self) -> OneOfScopes:
         """A scope that is cancelled by `cancel`, even if that was called before."""
-        with trio.CancelScope() as scope:
-            if self._cancelled:
-                scope.cancel()
-            self._open.add(scope)
-            try:
-                yield scope
-            finally:
-                self._open.discard(scope)
+        return OneOfScopes(self)
 
     def cancel(self) -> int:
         """Cancel all that are open, and all that will be.
@@ -54,19 +46,47 @@ class Scopes:
         Returns:
           How many it was that cancelled.
         """
-        self._cancelled = True
-        running = [scope for scope in self._open if not scope.cancel_called]
+        self.cancelled = True
+        running = [scope for scope in self.open if not scope.cancel_called]
         for scope in running:
             scope.cancel()
         return len(running)
+
+
+class OneOfScopes:
+    """A `trio.CancelScope`, entered and left together with its place among the others.
+
+    A generator would be shorter. But idle connections wait in here: it would stay in
+    memory, and a drain would throw an exception into each.
+    """
+
+    __slots__ = ("_scope", "_scopes")
+
+    def __init__(self, scopes: Scopes) -> None:
+        self._scopes = scopes
+        self._scope = trio.CancelScope()
+
+    def __enter__(self) -> trio.CancelScope:
+        if self._scopes.cancelled:
+            self._scope.cancel()
+        self._scopes.open.add(self._scope)
+        return self._scope.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        self._scopes.open.discard(self._scope)
+        return self._scope.__exit__(exc_type, exc_value, traceback)
 
 
 # The waits for a next request, of the server whose handler is running.
 IDLE: Final[ContextVar[Scopes | None]] = ContextVar("IDLE", default=None)
 
 
-@contextmanager
-def cancel_on_drain() -> Generator[trio.CancelScope]:
+def cancel_on_drain() -> AbstractContextManager[trio.CancelScope, bool | None]:
     """A cancel scope that a drain of the server cancels.
 
     For handlers of `TLSServer`, around the wait for the *next* request, and nothing
@@ -97,5 +117,4 @@ def cancel_on_drain() -> Generator[trio.CancelScope]:
             "cancel_on_drain() is for handlers that TLSNursery.start_server runs: "
             "here is no server that could drain"
         )
-    with idle.enter() as scope:
-        yield scope
+    return idle.enter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import trio
 
+from ._shutdown import ShutdownOutcome
 from ._stream import T_Stream, TLSStream
 
 
@@ -33,3 +34,14 @@ async def end_gracefully(stream: TLSStream[T_Stream]) -> None:
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
+
+
+def outcome_if_closed(stream: TLSStream[trio.SocketStream]) -> ShutdownOutcome | None:
+    """How a stream ended that was closed or unwrapped; None if there is more to do."""
+    transport: trio.SocketStream | None = stream.transport_stream
+    unwrapped = transport is None  # pyright: ignore[reportUnnecessaryComparison]
+    if not unwrapped and stream.transport_stream.socket.fileno() != -1:
+        return None
+    outcome = stream.report.outcome
+    # Somebody may have closed just the transport.
+    return None if outcome is ShutdownOutcome.OPEN else outcome

@@ -18,7 +18,7 @@ import ssl
 from collections import deque
 from typing import Final
 
-from ._state import ConnectionState, Event, Receiving, Sending
+from ._state import ConnectionState, Event, Sending
 
 # The most plaintext that one record holds: RFC 9846 section 5.1. Reading in this
 # size leaves no decrypted bytes inside OpenSSL.

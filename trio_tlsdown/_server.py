@@ -12,7 +12,7 @@ import trio
 from ._accept import SocketTLSStream, accept_connections
 from ._check import check_seconds
 from ._drain import IDLE, DrainReport, Scopes
-from ._ending import end_gracefully
+from ._ending import end_gracefully, outcome_if_closed
 from ._handshake import log_failed_handshake, shake_hands
 from ._listener import TLSListener
 from ._log import LOGGER, peer_of
@@ -128,9 +128,13 @@ class TLSServer:
             assert others is not None
             raise others from None  # it was cancelled, or the like
         finally:
-            with trio.CancelScope(shield=True):  # short: it waits for nobody
-                await trio.aclose_forcefully(stream)
-            outcome = stream.report.outcome if handshaken else ShutdownOutcome.FAILED
+            outcome = outcome_if_closed(stream)
+            if outcome is None:
+                with trio.CancelScope(shield=True):  # short: it waits for nobody
+                    await trio.aclose_forcefully(stream)
+                outcome = stream.report.outcome
+            if not handshaken:
+                outcome = ShutdownOutcome.FAILED
             if failure is not None:
                 self._log(failure, stream, peer, handshaken=handshaken)
                 self._tell(failure, stream)

@@ -10,6 +10,7 @@ import trio
 
 from ._accept import SocketTLSStream, accept_connections
 from ._check import check_seconds, check_type
+from ._ending import outcome_if_closed
 from ._handshake import log_failed_handshake, shake_hands
 from ._listener import TLSListener
 from ._log import peer_of
@@ -214,4 +215,5 @@ async def _handle(
                 return
         await handler(stream)
     finally:
-        await trio.aclose_forcefully(stream)
+        if outcome_if_closed(stream) is None:
+            await trio.aclose_forcefully(stream)

@@ -176,7 +176,8 @@ class Wire:
         if size < len(data):
             self._output.write(memoryview(data)[size:])
             return False
-        self._has_sent(size, ending=self._ending)
+        if self._trace is not None or not self._state.can_send:  # else there is no news
+            self._has_sent(size, ending=self._ending)
         return True
 
     async def _send(self, data: bytes) -> None:

@@ -8,8 +8,9 @@ from typing import TypeAlias
 
 import trio
 
-from benchmarks.clock import Lap, Stopwatch
+from benchmarks.clock import Lap
 
+from . import served
 from .interface import Connection, Orders, PythonPeer
 
 Stream: TypeAlias = "trio.SSLStream[trio.SocketStream]"
@@ -33,33 +34,8 @@ async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
 
 
 async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
-    waits: set[trio.CancelScope] = set()
-
-    async def handler(stream: Stream) -> None:
-        with trio.CancelScope() as wait:
-            waits.add(wait)
-            while data := await stream.receive_some():
-                await stream.send_all(data)
-        await shut_down(stream)
-
-    async with trio.open_nursery() as handlers:
-        async with trio.open_nursery() as accepting:
-            serve = partial(
-                trio.serve_ssl_over_tcp,
-                handler,
-                0,
-                context,
-                host=host,
-                handler_nursery=handlers,
-            )
-            listeners = await accepting.start(serve)
-            orders.listening(listeners[0].transport_listener.socket.getsockname()[1])
-            await trio.to_thread.run_sync(orders.wait_for_end)
-            watch = Stopwatch()
-            accepting.cancel_scope.cancel()
-        for wait in waits:
-            wait.cancel()
-    return watch.lap()
+    serve = partial(trio.serve_ssl_over_tcp, port=0, ssl_context=context, host=host)
+    return await served.hold(serve, shut_down, orders)
 
 
 PEER = PythonPeer(

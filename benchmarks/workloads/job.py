@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Job:
     """Bytes of data in a lap, or of one message."""
     piece: int = 0
     """Bytes of one read or send; 0 is the stack's default."""
-    one_core: bool = False
+    one_core: bool = field(default=False, kw_only=True)
     """Whether both ends share a core. An idle core sleeps, and to wake it takes longer
     than what is measured: who is slow enough to find the answer there would win."""
 
