@@ -23,5 +23,13 @@ def command(folder: Path) -> Sequence[str]:
         "openssl/ssl.h",
         words="BOOST_VERSION, OPENSSL_VERSION_STR",
     )
-    build = [compiler, *OPTIONS, f"-DVERSIONS={versions}", lab, "-o", "OUTPUT", *LIBRARIES]
+    build = [
+        compiler,
+        *OPTIONS,
+        f"-DVERSIONS={versions}",
+        lab,
+        "-o",
+        "OUTPUT",
+        *LIBRARIES,
+    ]
     return [compiled(folder, [lab], build)]

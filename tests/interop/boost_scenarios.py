@@ -7,7 +7,14 @@ as A with us as B, and the other way round.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from itertools import product
 from pathlib import Path
@@ -41,8 +48,9 @@ class Code(NamedTuple):
     value: str
     message: str
 
-    def __str__(self) -> str:
-        return f"{self.operation}: {self.category} {self.value} {self.message}"
+    @property
+    def words(self) -> str:
+        return f"{self.category} {self.value} {self.message}"
 
     @property
     def brief(self) -> str:
@@ -229,6 +237,11 @@ async def a_shuts_down_while_data_come(a: Party, b: Party) -> None:
             await a.reads_to_the_end()
 
 
+# A and B.
+Pair: TypeAlias = Literal["Boost, Boost", "Boost, we", "we, Boost"]
+PAIRS: Final[Sequence[Pair]] = ("Boost, Boost", "Boost, we", "we, Boost")
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class Variant:
     """How a scenario is played, and what comes of it.
@@ -237,7 +250,9 @@ class Variant:
     `endings.TABLE`.
     """
 
-    scenario: str
+    name: str
+    """It begins with the scenario's."""
+
     says: str
     play: Callable[[Party, Party], Awaitable[None]]
 
@@ -249,6 +264,9 @@ class Variant:
     """If it differs from what it is told with itself."""
 
     boost_b_with_us: str = attrs.field()
+
+    got: Mapping[Pair, tuple[str, str]] = attrs.field(factory=dict)
+    """How much A and B got of each other's data, where there are some."""
 
     versions: Sequence[str] = tuple(VERSIONS)
     roles: Sequence[Role] = ROLES
@@ -281,7 +299,7 @@ ANSWERS: Final = f"read: {EOF}; shutdown: {SUCCESS}"
 # engine.ipp, shutdown_op in shutdown_op.hpp; SSL_shutdown(3).
 VARIANTS: Final = (
     Variant(
-        scenario="1",
+        name="1",
         says="B closes the transport, then A shuts down",
         play=b_closes_then_a_shuts_down,
         boost_a=f"shutdown: {TRUNCATED}",
@@ -289,7 +307,7 @@ VARIANTS: Final = (
         our_b="1B",
     ),
     Variant(
-        scenario="1",
+        name="1, tickets unread",
         says="B has not read its session tickets when it closes: TCP resets",
         play=b_closes_then_a_shuts_down,
         boost_a=f"shutdown: {RESET}",
@@ -302,7 +320,7 @@ VARIANTS: Final = (
         greet=False,
     ),
     Variant(
-        scenario="2",
+        name="2",
         says="A shuts down and waits; B reads its close_notify, and closes the transport",
         play=b_reads_and_closes,
         boost_a=f"shutdown: {TRUNCATED}",
@@ -311,7 +329,7 @@ VARIANTS: Final = (
         our_b="2B",
     ),
     Variant(
-        scenario="2",
+        name="2, alert unread",
         says="B has not read it when it closes: TCP resets",
         play=b_closes_without_reading,
         boost_a=f"shutdown: {RESET}",
@@ -319,7 +337,7 @@ VARIANTS: Final = (
         our_b="2B reset",
     ),
     Variant(
-        scenario="3",
+        name="3",
         says="A shuts down and waits; B shuts down too",
         play=both_shut_down,
         boost_a=f"shutdown: {SUCCESS}",
@@ -328,7 +346,7 @@ VARIANTS: Final = (
         our_b="3B",
     ),
     Variant(
-        scenario="3",
+        name="3, a read pending",
         says="A has a read pending when it shuts down",
         play=both_shut_down_and_a_reads,
         boost_a=f"shutdown: {CANCELED}; read: {EOF}",
@@ -337,7 +355,7 @@ VARIANTS: Final = (
         our_b="3B",
     ),
     Variant(
-        scenario="4",
+        name="4",
         says="A sends its close_notify and closes without waiting; B shuts down",
         play=a_does_not_wait,
         boost_a=f"shutdown: {CANCELED}; {NOT_BEHIND_IT}",
@@ -346,7 +364,7 @@ VARIANTS: Final = (
         our_b="4B",
     ),
     Variant(
-        scenario="4",
+        name="4, tickets unread",
         says="A does so straight after the handshake, with its session tickets unread",
         play=a_does_not_wait,
         boost_a=f"shutdown: {BAD_DESCRIPTOR}; {NOT_BEHIND_IT}",
@@ -360,7 +378,7 @@ VARIANTS: Final = (
         greet=False,
     ),
     Variant(
-        scenario="data",
+        name="data",
         says="A has sent 1 MiB; it shuts down while 512 KiB of B's are on their way",
         play=a_shuts_down_while_data_come,
         boost_a="shutdown: asio.ssl application data after close notify",
@@ -368,11 +386,13 @@ VARIANTS: Final = (
         boost_b_with_us=ANSWERS,
         our_a="3A",
         our_b="1A reset",
+        got={
+            "Boost, Boost": ("none", "part"),
+            "Boost, we": ("none", "part"),
+            "we, Boost": ("all", "all"),
+        },
     ),
 )
-
-Pair: TypeAlias = Literal["Boost, Boost", "Boost, we", "we, Boost"]
-PAIRS: Final[Sequence[Pair]] = ("Boost, Boost", "Boost, we", "we, Boost")
 
 
 class Played(NamedTuple):
@@ -384,11 +404,9 @@ class Played(NamedTuple):
     """A's."""
 
     pair: Pair
-    """A and B."""
 
     def __str__(self) -> str:
-        name = self.variant.play.__name__
-        return f"{self.variant.scenario}-{name}-{self.version}-{self.role}-{self.pair}"
+        return f"{self.variant.name}-{self.version}-{self.role}-{self.pair}"
 
     @property
     def expected(self) -> tuple[str, str]:
@@ -418,7 +436,21 @@ class Came:
     report: ShutdownReport | None
     """Ours."""
 
-    received: int
+    got: str
+    """How much of the other's data."""
+
+
+def how_much(received: int, sent: int) -> str:
+    if not received:
+        return "none"
+    return "all" if received == sent else "part"
+
+
+def came_of(party: We | Theirs, sent: int) -> Came:
+    got = how_much(party.received, sent)
+    if isinstance(party, Theirs):
+        return Came(party.said, None, got)
+    return Came((), party.ours.stream.report, got)
 
 
 @attrs.define(eq=False)
@@ -437,13 +469,7 @@ class Stage:
                         await one.sends(len(HELLO))
                         await other.receives(len(HELLO))
                 await played.variant.play(a, b)
-        came_a, came_b = (
-            Came(party.said, None, party.received)
-            if isinstance(party, Theirs)
-            else Came((), party.ours.stream.report, party.received)
-            for party in (a, b)
-        )
-        return came_a, came_b
+        return came_of(a, B_SENDS), came_of(b, A_SENDS)
 
     @asynccontextmanager
     async def _parties(
@@ -466,23 +492,37 @@ class Stage:
             await stream.aclose()
 
 
+@attrs.define
+class All:
+    """What came of each connection for A and B, or why nothing did."""
+
+    boost_version: str = ""
+    of: dict[Played, tuple[Came, Came] | Exception] = attrs.field(factory=dict)
+
+    def __getitem__(self, played: Played) -> tuple[Came, Came]:
+        came = self.of[played]
+        if isinstance(came, Exception):
+            raise came
+        return came
+
+
 async def play_all(
     chosen: Iterable[Played], command: Sequence[str], folder: Path
-) -> tuple[str, dict[Played, tuple[Came, Came] | Exception]]:
-    """Boost's version, and what came of each connection, or why nothing did."""
-    came: dict[Played, tuple[Came, Came] | Exception] = {}
+) -> All:
+    came = All()
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with (
         listener,
         open_lab(command, folder, PATIENCE) as one,
         open_lab(command, folder, PATIENCE) as other,
     ):
+        came.boost_version = one.version
         stage = Stage((one, other), listener, folder)
         for played in chosen:
             try:
-                came[played] = await stage.play(played)
+                came.of[played] = await stage.play(played)
             except Exception as error:  # noqa: BLE001 (its test raises it)
-                came[played] = error
+                came.of[played] = error
                 await one.settles()
                 await other.settles()
-    return one.version, came
+    return came

@@ -1,16 +1,27 @@
-"""Boost.Asio, on top of OpenSSL."""
+"""Boost.Asio, on top of OpenSSL, and what the four scenarios look like from there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from .boost import command
-from .peer import Cannot, Deviation, Peer, answers_in_tls12
-from .suite import PeerSuite
+import pytest
+import trio
+
 from trio_tlsdown import ShutdownOutcome as Outcome
 
-SOURCE = "https://github.com/boostorg/asio/blob/boost-1.74.0/include/boost/asio/ssl/detail"
+from . import boost_page
+from .boost import command
+from .boost_scenarios import ALL, All, Came, Code, Played, codes, play_all
+from .compiling import require_headers
+from .endings import TABLE, check_report
+from .peer import Cannot, Deviation, Peer, answers_in_tls12
+from .programs import require
+from .rows import VARIABLE
+from .suite import PeerSuite
+
+SOURCE = (
+    "https://github.com/boostorg/asio/blob/boost-1.74.0/include/boost/asio/ssl/detail"
+)
 
 
 class TestBoostAsio(PeerSuite):
@@ -42,3 +53,73 @@ class TestBoostAsio(PeerSuite):
             ),
         ],
     )
+
+
+@pytest.fixture(scope="module")
+def everything(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> All:
+    """The connections that the chosen tests are about."""
+    chosen = [
+        item.callspec.params["played"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.originalname == test_a_scenario_ends_as_it_has_to.__name__
+    ]
+    labs = command(request.config.cache.mkdir("labs"))
+    return trio.run(play_all, chosen, labs, tmp_path_factory.mktemp("boost"))
+
+
+@pytest.mark.parametrize("played", ALL, ids=str)
+def test_a_scenario_ends_as_it_has_to(everything: All, played: Played) -> None:
+    came = everything[played]
+    for party, expected in zip(came, played.expected, strict=True):
+        if party.report is None:
+            assert "; ".join(code.brief for code in party.told) == expected
+        else:
+            check_report(party.report, TABLE[expected])
+    got = tuple(party.got for party in came)
+    assert got == played.variant.got.get(played.pair, ("none", "none"))
+    boost_page.record(played, came, everything.boost_version)
+
+
+def test_a_lab_that_refuses_fails_each_scenario(tmp_path: Path) -> None:
+    script = "echo listening 1 Nobody 1.0; while read x; do echo failed to; done"
+    came = trio.run(play_all, ALL[:2], ["sh", "-c", script], tmp_path)
+    for played in ALL[:2]:
+        with pytest.raises(ExceptionGroup) as caught:
+            _ = came[played]
+        assert caught.value.subgroup(AssertionError)
+
+
+def test_a_code_is_known_whatever_the_version_of_boost() -> None:
+    said = "end error 0 shutdown: asio.ssl 167772451 application data"
+    for line in (said, f"{said} (SSL routines)"):
+        [code] = codes(line)
+        assert code == Code("shutdown", "asio.ssl", "167772451", "application data")
+        assert code.brief == "shutdown: asio.ssl application data"
+
+
+def test_a_missing_header_skips_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TLSDOWN_REQUIRE_PEERS", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"no/such\.hpp"):
+        require_headers(require("g++"), "no/such.hpp", words="")
+
+
+def test_the_page_is_out_of_date_when_a_code_differs_but_not_when_a_version_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recorded(message: str, version: str) -> list[str]:
+        rows = tmp_path / version
+        monkeypatch.setenv(VARIABLE, str(rows))
+        came = Came([Code("shutdown", "system", "0", message)], None, "none")
+        for played in ALL:
+            boost_page.record(played, (came, came), version)
+        return [str(rows)]
+
+    monkeypatch.setattr(boost_page, "PAGE", tmp_path / "page")
+    assert boost_page.main(recorded("Success", "1")) == 0
+    assert boost_page.main([*recorded("Success", "2"), "--check"]) == 0
+    assert "Failure" in str(boost_page.main([*recorded("Failure", "3"), "--check"]))
+    monkeypatch.delenv(VARIABLE)
+    boost_page.record(ALL[0], (Came([], None, ""),) * 2, "4")

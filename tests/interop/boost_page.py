@@ -1,0 +1,233 @@
+"""Makes ``docs/boost_asio.md`` of what test runs have recorded.
+
+    python -m tests.interop.boost_page ROWS          makes it
+    python -m tests.interop.boost_page ROWS --check  tells whether it is up to date
+
+The versions of Boost and OpenSSL are shown, and not compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from .boost import LAB, LIBRARIES, OPTIONS
+from .boost_scenarios import PAIRS, VARIANTS, Came, Pair, Played
+from .rows import VARIABLE
+from .situations import TLS13
+from .table import VERSIONS_OF_PEERS, make, table, where
+
+PAGE: Final = Path("docs/boost_asio.md")
+ROWS: Final = "boost_asio/rows.jsonl"
+
+ANSWER: Final = "https://stackoverflow.com/questions/25587403"
+DETAIL: Final = (
+    "https://github.com/boostorg/asio/blob/boost-1.74.0/include/boost/asio/ssl/detail"
+)
+ASIO: Final = "https://github.com/chriskohlhoff/asio/issues"
+BUILD: Final = " ".join(
+    ["g++", *OPTIONS, f"tests/interop/labs/{LAB}", "-o", "lab", *LIBRARIES]
+)
+
+INTRODUCTION: Final = f"""\
+# The four scenarios: Boost.Asio and trio_tlsdown
+
+Why does `ssl::stream::async_shutdown()` always finish with an error?
+[The answer to that question]({ANSWER}) (Boost 1.55, 1.56) names four ways to end a TLS
+connection, and what each party is told in them. Here they are with today's Boost.Asio,
+and with `TLSStream`: A shuts down, B is the other. This page was made from test runs;
+`make interop` makes it anew.
+
+An error code is shown as the program was given it by the handler: operation, category,
+value, message. For us it is the report: its outcome, and `secure`. Where nothing is
+said of TLS or a role, both versions ended alike, whichever party was the client.
+"""
+
+# By scenario and party.
+ANSWERED: Final = {
+    "1A": "SSL short read",
+    "2A": "SSL short read",
+    "3A": "`asio.misc` 2, eof",
+    "3B": "success",
+    "4A": "operation_aborted",
+    "4B": "success",
+}
+
+EXPLANATION: Final = f"""\
+In the second variant of 1, and of 4, our server has sent no session tickets yet: like
+`trio.SSLStream` it sends them with its first data. With our server Boost.Asio's client has
+nothing unread there.
+
+## What is no longer as the answer said
+
+- **3.** The party that shuts down first is told success, not eof: `shutdown_op`
+  [takes eof for success]({DETAIL}/shutdown_op.hpp). `ssl::stream::shutdown()`, which
+  blocks, has [no such line]({ASIO}/1663).
+- **1 and 2.** "Short read" has become `stream_truncated`, in a category of its own,
+  `asio.ssl.stream`. And it comes only if TCP ended with a FIN. If B had something unread
+  when it closed, its kernel sends RST, and the code is of the category `system`.
+- **3, with a read pending.** Both close_notify have crossed, the read was told eof, and
+  the shutdown is told that it was cancelled: it waits behind the read on a timer, is woken
+  by cancelling that, and [keeps the timer's code]({DETAIL}/io.hpp) for its own.
+- **4.** There is still [no call]({ASIO}/571) that sends close_notify and does not wait. The
+  workaround works, but its code is `operation_aborted` or "bad file descriptor", as it
+  happened to be waiting or about to when the other handler closed the socket.
+- **Data.** A shutdown that meets data of B fails, and nothing can be read after that. If A
+  then closes, RST destroys what A had sent and B had not read. `TLSStream.shutdown()` reads on
+  until B's close_notify, within `max_unread`.
+
+## "Not the SSL category, so it was secure"
+
+That was the answer's rule: unless the category of the code is SSL, or the operation was
+cancelled too early, the connection was closed securely. **Today it is wrong, in both
+directions.** `asio.ssl.stream` is not the SSL category (that is `asio.ssl`), and it means
+truncated. Neither is `system`, and ECONNRESET is an end without the other's close_notify.
+By the rule both would be secure, and [an attacker can cause both]({TLS13}). Conversely
+`operation_aborted` is told after a complete exchange and after none. A category says
+which layer of the program spoke last; it does not say what the other party has said.
+
+`ShutdownReport.secure` is not derived from an error. It rests on facts: whether our
+close_notify was sent, whether the other's was received, and how the transport ended.
+COMPLETE, SENT, and ABORTED after our alert had left are secure; nothing else is. Whether
+the other party has told us all is `peer_data_complete`: its close_notify was received.
+
+## By hand
+
+The party that plays Boost.Asio is [`{LAB}`](../tests/interop/labs/{LAB}). On Debian it
+needs `g++`, `libboost-dev` and `libssl-dev`:
+
+```console
+$ {BUILD}
+$ openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \\
+    -addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem
+$ ./lab cert.pem key.pem cert.pem
+```
+
+It says on which port it listens. Start it in a second terminal, too, and type what
+[the line protocol](../tests/interop/README.md) knows. `accept` in the first and `connect
+PORT` in the second connect them (`connect PORT TLSv1.2` if you like). Let each greet the
+other, `send 5` here and `receive 5` there; without that the session tickets lie unread.
+Then, A and B in either:
+
+| scenario | type, in this order |
+| --- | --- |
+| 1 | B: `close-transport`, A: `shutdown` |
+| 2 | A: `shutdown`, B: `receive`, B: `close-transport` |
+| 2, unread | A: `shutdown`, B: `close-transport` |
+| 3 | A: `shutdown`, B: `receive`, B: `shutdown` |
+| 3, a read pending | A: `shutdown reading`, B: `receive`, B: `shutdown` |
+| 4 | A: `close`, B: `receive`, B: `shutdown` |
+| data | B: `send 524288`, A: `send 1048576`, A: `shutdown`, B: `receive` |
+"""
+
+
+@attrs.frozen(kw_only=True)
+class BoostRow:
+    """What came of one connection."""
+
+    variant: str
+    tls: str
+    role: str
+    """A's."""
+
+    pair: str
+    a: str
+    b: str
+    boost: str
+    """Its version."""
+
+
+def record(played: Played, came: tuple[Came, Came], boost: str) -> None:
+    """Keep it, if a folder is named."""
+    folder = os.environ.get(VARIABLE)
+    if folder:
+        a, b = (in_words(one, played.variant.got) for one in came)
+        row = BoostRow(
+            variant=played.variant.name,
+            tls=played.version,
+            role=played.role,
+            pair=played.pair,
+            a=a,
+            b=b,
+            boost=boost,
+        )
+        file = Path(folder, ROWS)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a") as lines:
+            print(json.dumps(attrs.asdict(row)), file=lines)
+
+
+def in_words(came: Came, data: object) -> str:
+    words = [f"{code.operation}: `{code.words}`" for code in came.told]
+    if came.report is not None:
+        secure = "secure" if came.report.secure else "not secure"
+        words = [f"{came.report.outcome.name}, {secure}"]
+    if data:
+        words.append(f"got {came.got} of the data")
+    return "; ".join(words) or "-"
+
+
+def page(rows: Sequence[BoostRow]) -> str:
+    """All of it, in Markdown."""
+    head = ["", "", *(f"Boost.Asio, with {who}" for who in ("itself", "`TLSStream`"))]
+    head += ["`TLSStream`, with Boost.Asio", "the answer of then"]
+    versions = table(["", "when this page was made"], [["Boost.Asio", rows[0].boost]])
+    return "\n".join(
+        [
+            INTRODUCTION,
+            table(head, lines_of(rows)),
+            EXPLANATION,
+            f"{VERSIONS_OF_PEERS}\n\n{versions}",
+        ]
+    )
+
+
+# In which connection a party is Boost.Asio with itself, with us, and we are it.
+COLUMNS: Final[dict[str, Sequence[Pair]]] = {
+    "A": PAIRS,
+    "B": ("Boost, Boost", "we, Boost", "Boost, we"),
+}
+
+
+def lines_of(rows: Sequence[BoostRow]) -> Iterator[list[str]]:
+    """A line for A and one for B, and for all versions and roles that ended alike."""
+    for variant in VARIANTS:
+        for party, pairs in COLUMNS.items():
+            alike: dict[tuple[str, ...], list[BoostRow]] = {}
+            of_variant = [row for row in rows if row.variant == variant.name]
+            for row in of_variant:
+                same = [
+                    next(
+                        getattr(other, party.lower())
+                        for other in of_variant
+                        if (other.tls, other.role, other.pair)
+                        == (row.tls, row.role, pair)
+                    )
+                    for pair in pairs
+                ]
+                alike.setdefault(tuple(same), []).append(row)
+            then = ANSWERED.get(variant.name[:1] + party, "")
+            for cells, whose in alike.items():
+                says = f"**{variant.name}**: {variant.says}" if party == "A" else ""
+                yield [says, party + where(whose), *cells, then]
+
+
+def read(folder: Path) -> list[BoostRow]:
+    lines = (folder / ROWS).read_text().splitlines()
+    return [BoostRow(**json.loads(line)) for line in lines]
+
+
+def main(arguments: Sequence[str]) -> str | int:
+    """Make the page, or check it; what to exit with."""
+    folder, *options = arguments
+    return make(PAGE, page(read(Path(folder))), options)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
