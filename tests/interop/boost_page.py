@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -129,13 +130,11 @@ Then, A and B in either:
 
 @attrs.frozen(kw_only=True)
 class BoostRow:
-    """What came of one connection."""
+    """What came of one connection; the role is A's."""
 
     variant: str
     tls: str
     role: str
-    """A's."""
-
     pair: str
     a: str
     b: str
@@ -197,25 +196,26 @@ COLUMNS: Final[dict[str, Sequence[Pair]]] = {
 
 def lines_of(rows: Sequence[BoostRow]) -> Iterator[list[str]]:
     """A line for A and one for B, and for all versions and roles that ended alike."""
+    of = {(row.variant, row.tls, row.role, row.pair): row for row in rows}
     for variant in VARIANTS:
+        says = f"**{variant.name}**: {variant.says}"
         for party, pairs in COLUMNS.items():
             alike: dict[tuple[str, ...], list[BoostRow]] = {}
-            of_variant = [row for row in rows if row.variant == variant.name]
-            for row in of_variant:
-                same = [
-                    next(
-                        getattr(other, party.lower())
-                        for other in of_variant
-                        if (other.tls, other.role, other.pair)
-                        == (row.tls, row.role, pair)
-                    )
-                    for pair in pairs
-                ]
-                alike.setdefault(tuple(same), []).append(row)
+            for tls, role in product(variant.versions, variant.roles):
+                played = [of[variant.name, tls, role, pair] for pair in pairs]
+                cells = tuple(row.a if party == "A" else row.b for row in played)
+                alike.setdefault(cells, []).append(place(played[0], party))
             then = ANSWERED.get(variant.name[:1] + party, "")
             for cells, whose in alike.items():
-                says = f"**{variant.name}**: {variant.says}" if party == "A" else ""
                 yield [says, party + where(whose), *cells, then]
+                says = ""
+
+
+def place(row: BoostRow, party: str) -> BoostRow:
+    """With the role of this party."""
+    if party == "A":
+        return row
+    return attrs.evolve(row, role="client" if row.role == "server" else "server")
 
 
 def read(folder: Path) -> list[BoostRow]:

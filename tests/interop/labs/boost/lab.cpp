@@ -2,8 +2,8 @@
 //
 // Besides the lines of ../../README.md it knows `accept VERSION` and `connect PORT VERSION`
 // (no newer version of TLS than this), `shutdown reading` (with a read pending) and
-// `await-input` (until something can be read from the transport). What an operation came
-// to it answers as `OPERATION: CATEGORY VALUE MESSAGE; ...`.
+// `await-input` (until something can be read from the transport). It answers what each
+// handler was told: `OPERATION: CATEGORY VALUE MESSAGE; ...`.
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/read.hpp>
@@ -202,8 +202,8 @@ private:
 
 int main(int, char** arguments) {
     Lab lab(arguments + 1);
-    std::cout << "listening " << lab.port() << " Boost " << BOOST_LIB_VERSION
-              << ", OpenSSL " << OpenSSL_version(OPENSSL_VERSION_STRING) << std::endl;
+    std::cout << "listening " << lab.port() << " Boost " << BOOST_VERSION / 100000 << '.'
+              << BOOST_VERSION / 100 % 1000 << ", OpenSSL " << OpenSSL_version(OPENSSL_VERSION_STRING) << std::endl;
     for (std::string line; std::getline(std::cin, line);) {
         std::string command, word, version, answer;
         std::istringstream(line) >> command >> word >> version;
