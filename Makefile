@@ -8,7 +8,7 @@
 #   make peers       install the TLS implementations on PyPI that the tests talk to
 #   make interop     talk to all of them, and make docs/interop.md
 #   make check       all of these but the demo
-#   make bench       TLSStream beside trio.SSLStream
+#   make bench       the package beside other TLS stacks; make bench ARGS=--help
 #   make clean       remove all that these have made
 #
 # Another Python: make test PYTHON=python3.13 VENV=.venv-3.13
@@ -38,6 +38,7 @@ IS_VENV := $(wildcard $(VENV)/pyvenv.cfg)
 # Empty files that say what has been installed:
 EMPTY := $(VENV)/.empty-$(VERSION)
 DEMO := $(VENV)/.demo
+BENCH := $(VENV)/.bench
 TEST := $(VENV)/.test
 CHECK := $(VENV)/.check
 PEERS := $(VENV)/.peers
@@ -107,9 +108,8 @@ interop: $(PEERS)
 
 check: lint types coverage
 
-bench: $(DEMO)
-	$(BIN)/python benchmarks/versus_sslstream.py $(ARGS)
-	$(BIN)/python benchmarks/memory_versus_sslstream.py
+bench: $(BENCH)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(if $(IS_VENV),"$(VENV)") .venv-3.* .coverage* .*_cache .hypothesis build dist htmlcov
@@ -130,10 +130,14 @@ $(DEMO): $(EMPTY) $(SOURCES)
 	@$(PIP) install --editable '.[cli]'
 	@touch $@
 
-# What the tests need is more than the demo needs.
+$(BENCH): $(EMPTY) $(SOURCES)
+	@$(PIP) install --editable . --group bench
+	@touch $@
+
+# What the tests need is more than the demo and the benchmarks need.
 $(TEST): $(EMPTY) $(SOURCES)
 	@$(PIP) install --editable '.[cli,testing]' --group test
-	@touch $(DEMO) $@
+	@touch $(DEMO) $(BENCH) $@
 
 $(PEERS): $(TEST)
 	@$(PIP) install --group peers

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from trio_tlsdown import ShutdownOutcome
-from trio_tlsdown._engine import MAX_RECORD, Engine, EngineContext
+from trio_tlsdown._engine import MAX_RECORD, Engine
 from trio_tlsdown._state import ConnectionState, Receiving, Sending
 
 from .support import BAD_RECORD, NAME, VERSIONS, client_context, server_context
@@ -78,10 +78,9 @@ def session(
     if ignore_eof:
         ours.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     state = ConnectionState(lambda event: None)
-    incoming, output = ssl.MemoryBIO(), ssl.MemoryBIO()
-    engine = EngineContext(ours, state).wrap_bio(
-        incoming,
-        output,
+    engine = Engine(
+        ours,
+        state,
         server_side=server_side,
         server_hostname=None if server_side else NAME,
     )
@@ -92,18 +91,15 @@ def session(
         server_side=not server_side,
         server_hostname=NAME if server_side else None,
     )
+    engine.shake_hands()
     done = False
-    while not done:
-        done = step(engine.do_handshake) if not state.handshaken else True
-        to_peer.write(output.read())
-        done = step(peer.do_handshake) and done
-        if not state.handshaken:
-            incoming.write(from_peer.read())
-    made = Session(engine, state, peer, to_peer, from_peer)
-    tickets = from_peer.read()
-    if tickets:
-        engine.feed(tickets)
-    return made
+    while not done or not state.handshaken:
+        to_peer.write(engine.output.read())
+        done = step(peer.do_handshake)
+        if from_peer.pending:
+            engine.feed(from_peer.read())
+    to_peer.write(engine.output.read())
+    return Session(engine, state, peer, to_peer, from_peer)
 
 
 @pytest.fixture(params=list(VERSIONS))
@@ -322,27 +318,27 @@ def test_tickets_go_ahead_of_a_fatal_alert() -> None:
 def test_data_that_came_along_with_the_last_flight_are_there_at_once() -> None:
     client, server = client_context("TLSv1.3"), server_context("TLSv1.3")
     state = ConnectionState(lambda event: None)
-    incoming, output = ssl.MemoryBIO(), ssl.MemoryBIO()
-    engine = EngineContext(server, state).wrap_bio(
-        incoming, output, server_side=True, server_hostname=None
-    )
+    engine = Engine(server, state, server_side=True, server_hostname=None)
     to_peer, from_peer = ssl.MemoryBIO(), ssl.MemoryBIO()
     peer = client.wrap_bio(to_peer, from_peer, server_hostname=NAME)
     assert not step(peer.do_handshake)
-    incoming.write(from_peer.read())
-    assert not step(engine.do_handshake)
-    to_peer.write(output.read())
+    engine.feed(from_peer.read())
+    assert not state.handshaken
+    to_peer.write(engine.output.read())
     assert step(peer.do_handshake)
     peer.write(b"early bird")
-    incoming.write(from_peer.read())
-    assert step(engine.do_handshake)
+    engine.feed(from_peer.read())
+    assert state.handshaken
     assert engine.take(100) == b"early bird"
 
 
 def test_the_users_context_is_not_changed(version: str) -> None:
     context = client_context(version)
     before = (context.options, context.verify_mode, context.check_hostname)
-    EngineContext(context, ConnectionState(lambda event: None)).wrap_bio(
-        ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=False, server_hostname=NAME
+    Engine(
+        context,
+        ConnectionState(lambda event: None),
+        server_side=False,
+        server_hostname=NAME,
     )
     assert (context.options, context.verify_mode, context.check_hostname) == before

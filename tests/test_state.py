@@ -127,7 +127,7 @@ def test_a_closed_connection_refuses_what_cannot_happen_and_changes_nothing(
     event: Event,
 ) -> None:
     state = after(*SENT, Event.CLOSE_NOTIFY_RECEIVED, Event.CLOSED)
-    assert not state.can(event)
+    assert not state.note(event)
     with pytest.raises(IllegalMoveError, match=event.name):
         state.move(event)
     assert (state.sending, state.receiving, state.life) == (

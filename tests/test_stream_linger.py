@@ -29,6 +29,12 @@ Closer: TypeAlias = "TLSStream[trio.SocketStream] | trio.SSLStream[trio.SocketSt
 MakeCloser: TypeAlias = Callable[[trio.SocketStream, Maker], Closer]
 
 
+@pytest.fixture(autouse=True)
+def _slow_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes all that its kernel has at once is not slow."""
+    monkeypatch.setattr("trio_tlsdown._wire.RECEIVE_SIZE", 2**16)
+
+
 def ours(transport: trio.SocketStream, tls: Maker) -> Closer:
     return TLSStream(transport, server_context(tls.version), server_side=True)
 

@@ -48,7 +48,8 @@ async def test_session_tickets_are_no_data(tls13: Maker) -> None:
 async def test_tickets_without_end_do_not_keep_us(
     tls13: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_tlsdown._wire.RECEIVE_SIZE", 1000)
+    for name in "RECEIVE_SIZE", "SMALL_RECEIVE_SIZE":
+        monkeypatch.setattr(f"trio_tlsdown._wire.{name}", 1000)
     async with tls13.client_and_bare_server("tcp") as (a, server):
         for number in range(100):
             await server.send(session_ticket(server, number))

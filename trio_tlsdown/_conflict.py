@@ -20,7 +20,8 @@ class ConflictDetector:
             raise trio.BusyResourceError(self._message)
 
     def __enter__(self) -> None:
-        self.check()
+        if self.busy:
+            self.check()
         self.busy = True
 
     def __exit__(self, *_: object) -> None:

@@ -7,22 +7,24 @@ conflicts, no waiting for the peer's goodbye, no promises to callers.
 from __future__ import annotations
 
 import ssl
-from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeVarTuple
 
 import trio
 
-from ._engine import EngineContext
+from ._engine import Engine
 from ._errors import TLSFailedError, TransportBrokenError, TruncatedError
 from ._linger import is_quiet, linger
 from ._peer import PeerState
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from ._state import ConnectionState, Event, Receiving, Sending
 from ._trace import TraceEvent, TraceKind
+from ._turn import Turn
 from ._wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+
+Arguments = TypeVarTuple("Arguments")
 
 # Bytes of plaintext that one trip to the transport encrypts, so that a big
 # send_all needs little memory beside the data itself.
@@ -78,7 +80,6 @@ class Connection:
         "_handshake",
         "_handshake_error",
         "_policy",
-        "_ssl_stream",
         "_taken",
         "_trace_callback",
         "engine",
@@ -103,18 +104,27 @@ class Connection:
         self._ending_over: float | None = None
         self._handshake: trio.Event | None = None
         self._handshake_error: Exception | None = None
-        self._filling: trio.Event | None = None
+        self._filling = Turn()
         self._taken: trio.Event | None = None
         self.state = ConnectionState(self._moved)
-        self.wire = Wire(transport, initial_bytes, self.state, self._trace)
-        adapter = EngineContext(context, self.state)
-        self._ssl_stream = trio.SSLStream(
-            self.wire,
-            cast("ssl.SSLContext", adapter),
-            server_hostname=server_hostname,
+        self.engine = Engine(
+            context,
+            self.state,
             server_side=server_side,
+            # Python would encode it by the old IDNA: https://bugs.python.org/issue17305
+            server_hostname=(
+                trio.lowlevel.encode_hostname(server_hostname)
+                if isinstance(server_hostname, str)
+                else server_hostname
+            ),
         )
-        self.engine = adapter.engine
+        self.wire = Wire(
+            transport,
+            initial_bytes,
+            self.engine.output,
+            self.state,
+            None if trace is None else self._trace,
+        )
 
     # Opening:
 
@@ -132,15 +142,13 @@ class Connection:
         else:
             self._handshake = trio.Event()
             try:
-                await self._ssl_stream.do_handshake()
-                await self._end_handshake()
+                await self._shake_hands()
             except BaseException as exc:
                 if isinstance(exc, Exception):
                     self._handshake_error = exc
                 self.state.note(Event.SENDING_LOST)
                 raise
             finally:
-                # SSLStream would leave the tasks that wait hanging.
                 self._handshake.set()
         if not self.state.handshaken:
             self.check_open()
@@ -150,23 +158,39 @@ class Connection:
                 error.__cause__ = self._handshake_error
             raise error
 
-    async def _end_handshake(self) -> None:
-        if self.engine.error is not None:
-            self.engine.release_alert()
-            await self.flush()
-        elif self.state.handshaken:
-            # The engine was done before its last flight had left.
+    async def _shake_hands(self) -> None:
+        self.engine.shake_hands()
+        await self.flush()
+        while (
+            self.state.sending is Sending.HANDSHAKING
+            and self.state.receiving is Receiving.HANDSHAKING
+        ):
+            self.engine.feed(await self.wire.receive_some())
+            if self.engine.output.pending:
+                await self.flush()
+        if self.state.handshaken:
+            # Not before its last flight has left.
             self._trace(TraceKind.HANDSHAKE_DONE, 0)
 
     # Sending:
 
-    async def send(self, data: memoryview) -> None:
+    async def get_ready_to_send(self) -> None:
+        """Shake hands if need be; raise what keeps us from sending, if anything does."""
+        self.check_open()
+        await self.ensure_handshake()
+        self.check_can_send()
+
+    def send(self, data: bytes | memoryview) -> Awaitable[None]:
         """Encrypt and send *data*, slice by slice."""
+        if len(data) <= SLICE:
+            return self._send(self.engine.encrypt, data)
+        return self._send_slices(memoryview(data))
+
+    async def _send_slices(self, data: memoryview) -> None:
         start = 0
         try:
             for start in range(0, len(data), SLICE):
-                part = data[start : start + SLICE]
-                await self._send(partial(self.engine.encrypt, part))
+                await self._send(self.engine.encrypt, data[start : start + SLICE])
                 self.check_can_send()
         except BaseException:
             if start:
@@ -175,18 +199,27 @@ class Connection:
                 self.state.note(Event.SENDING_LOST)
             raise
 
-    async def send_close_notify(self) -> None:
+    def send_close_notify(self) -> Awaitable[None]:
         """Send our close_notify, and all that is due before it."""
-        await self._send(self.engine.encrypt_close_notify)
+        return self._send(self.engine.encrypt_close_notify)
 
-    async def _send(self, encrypt: Callable[[], None]) -> None:
+    def _send(
+        self, encrypt: Callable[[*Arguments], None], *arguments: *Arguments
+    ) -> Awaitable[None]:
+        if self.engine.may_renegotiate:
+            return self._send_between_handshakes(encrypt, *arguments)
+        return self.flush(encrypt, *arguments)
+
+    async def _send_between_handshakes(
+        self, encrypt: Callable[[*Arguments], None], *arguments: *Arguments
+    ) -> None:
         while True:
             try:
-                await self.flush(encrypt)
+                await self.flush(encrypt, *arguments)
             except ssl.SSLWantReadError:
-                # TLS 1.2: the peer renegotiates, and has to be heard first.
+                # The peer renegotiates, and has to be heard first.
                 await self.flush()
-                if self.state.receiving is not Receiving.OPEN:
+                if not self.state.can_receive:
                     self.state.note(Event.SENDING_LOST)
                     return
                 while self.crowded and not self.state.closed:
@@ -198,27 +231,30 @@ class Connection:
     def send_close_notify_nowait(self) -> bool:
         """The same if it needs no waiting; else say False."""
         try:
-            return self.wire.flush_nowait(
-                self.engine.output, self.engine.encrypt_close_notify
-            )
+            return self.wire.flush_nowait(self.engine.encrypt_close_notify)
         except ssl.SSLWantReadError:
             return False
 
-    async def flush(self, encrypt: Callable[[], None] | None = None) -> None:
+    def flush(
+        self,
+        encrypt: Callable[[*Arguments], None] | None = None,
+        *arguments: *Arguments,
+    ) -> Awaitable[None]:
         """Send what is due, and what *encrypt* makes due."""
         if self.engine.error is None:
-            await self.wire.flush(self.engine.output, encrypt)
-        else:
-            # The alert. A peer that takes nothing in must not keep us from
-            # saying what went wrong.
-            with self.deadline():
-                await self.wire.flush(self.engine.output)
+            return self.wire.flush(encrypt, *arguments)
+        return self._flush_alert()
+
+    async def _flush_alert(self) -> None:
+        # A peer that takes nothing in must not keep us from saying what went wrong.
+        with self.deadline():
+            await self.wire.flush()
 
     def check_can_send(self) -> None:
         """Raise what keeps us from sending, if anything does."""
+        if self.state.sending is Sending.OPEN:
+            return
         match self.state.sending:
-            case Sending.OPEN:
-                return
             case Sending.ENCRYPTED | Sending.CLOSED:
                 raise trio.ClosedResourceError(
                     "close_notify was sent: nothing can follow it"
@@ -233,18 +269,14 @@ class Connection:
 
     async def fill(self) -> None:
         """Receive once: one task does, the others wait for what it brings."""
-        if self._filling is not None:
-            await self._filling.wait()
+        if self._filling.taken:
+            await self._filling.wait_over()
             self.check_open()
             return
-        self._filling = trio.Event()
-        try:
+        with self._filling:
             ciphertext = await self.wire.receive_some()
             self.check_open()
             self.engine.feed(ciphertext)
-        finally:
-            self._filling.set()
-            self._filling = None
         # An answer of the TLS layer, or an alert. A task that is sending takes it
         # along: to wait for its turn, with data in hand, could be for ever.
         if self.engine.output.pending and not self.wire.busy:
@@ -259,7 +291,7 @@ class Connection:
                 return PeerState.CLOSED
             if self.state.outcome in BROKEN:
                 return PeerState.BROKEN
-            if self._filling is not None:
+            if self._filling.taken:
                 return PeerState.IDLE  # what comes is for the task that is receiving
             try:
                 ciphertext = self.wire.receive_nowait()
@@ -348,14 +380,15 @@ class Connection:
             over = self._ending_over
             until = trio.current_time() if over is None else over
             elapsed = until - self._ending_began
+        outcome = self.state.outcome
         return ShutdownReport(
-            outcome=self.state.outcome,
+            outcome=outcome,
             close_notify_sent=self.state.close_notify_sent,
             close_notify_received=self.state.close_notify_received,
             first=self.state.first,
             discarded=self.engine.unread,
             elapsed=elapsed,
-            error=self.error(),
+            error=self.error() if outcome in BROKEN else None,
         )
 
     def error(self) -> trio.BrokenResourceError | None:

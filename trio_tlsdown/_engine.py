@@ -1,11 +1,9 @@
 """One TLS session without I/O: bytes in, bytes out, and how it ended.
 
-`trio.SSLStream` opens the session: it takes the engine for an `ssl.SSLObject`
-and does the handshake. From then on the engine is used directly, because what
-goes through SSLStream can get lost when a call fails or is cancelled: plaintext
-it had in hand, ciphertext it had taken out of its buffer, the fatal alert it
-did not flush, and, after the first error, everything that is left to read.
-Here
+What `trio.SSLStream` does with an `ssl.SSLObject` can lose what it has in hand when a
+call fails or is cancelled: plaintext, ciphertext it had taken out of its buffer, the
+fatal alert it did not flush, and, after the first error, everything that is left to
+read. Here
 
 - *plaintext* stays in a buffer until `take`, when no ``await`` can come in
   between;
@@ -34,19 +32,26 @@ class Engine:
     """One TLS session.
 
     Args:
-      ssl_object: The session as OpenSSL has it.
-      incoming: What it reads.
-      output: What it writes: ciphertext that is due.
+      context: The user's context. It is never changed.
       state: Told how the session goes.
+      server_side: Whether this is the server's end.
+      server_hostname: The server's name, for a client.
+
+    Attributes:
+      output: Ciphertext that is due.
+      unread: Bytes of plaintext that wait to be taken.
+      error: What broke the session.
+      may_renegotiate: Whether `encrypt` may raise; TLS 1.3 has no renegotiation.
+      ssl_object: The session as OpenSSL has it.
     """
 
     __slots__ = (
-        "_alert",
         "_incoming",
         "_plaintext",
         "_state",
         "_tickets",
         "error",
+        "may_renegotiate",
         "output",
         "ssl_object",
         "unread",
@@ -54,20 +59,62 @@ class Engine:
 
     def __init__(
         self,
-        ssl_object: ssl.SSLObject,
-        incoming: ssl.MemoryBIO,
-        output: ssl.MemoryBIO,
+        context: ssl.SSLContext,
         state: ConnectionState,
+        *,
+        server_side: bool,
+        server_hostname: str | bytes | None,
     ) -> None:
-        self.ssl_object = ssl_object
-        self.output = output
+        self._incoming = ssl.MemoryBIO()
+        self.output = ssl.MemoryBIO()
+        self.ssl_object = context.wrap_bio(
+            self._incoming,
+            self.output,
+            server_side=server_side,
+            server_hostname=server_hostname,
+        )
         self.error: ssl.SSLError | None = None
         self.unread = 0
-        self._incoming = incoming
+        self.may_renegotiate = True
         self._state = state
         self._plaintext: deque[bytes | memoryview] = deque()
         self._tickets = b""
-        self._alert = b""
+
+    # Opening:
+
+    def shake_hands(self) -> None:
+        """Take the handshake as far as it goes with what was fed."""
+        if self._state.sending is not Sending.HANDSHAKING:
+            return
+        try:
+            self.ssl_object.do_handshake()
+        except ssl.SSLWantReadError:
+            return
+        except ssl.SSLZeroReturnError:
+            # A close_notify instead of a handshake: nothing was authenticated.
+            self._state.move(Event.TRUNCATED)
+            return
+        except ssl.SSLError as exc:
+            self._fail(exc)
+            return
+        self._state.move(Event.HANDSHAKE_DONE)
+        self.may_renegotiate = self.version() != "TLSv1.3"
+        if self.server_side and not self.may_renegotiate:
+            # OpenSSL sends session tickets at once. A client that only sends and
+            # never reads would then deadlock with us, or get a reset instead of
+            # its last bytes. They wait for the next output of any kind:
+            # https://github.com/python-trio/trio/issues/819
+            self._tickets = self.output.read()
+        self._decrypt()  # data may have come along with the peer's last flight
+
+    @property
+    def server_side(self) -> bool:
+        """Whether this is the server's end."""
+        return self.ssl_object.server_side
+
+    def version(self) -> str | None:
+        """The version that was negotiated."""
+        return self.ssl_object.version()
 
     # Receiving:
 
@@ -80,7 +127,9 @@ class Engine:
         """
         if ciphertext:
             self._incoming.write(ciphertext)
-            if self._state.sending is Sending.OPEN:
+            if not self._state.handshaken:
+                self.shake_hands()
+            elif self._state.sending is Sending.OPEN:
                 self._decrypt()
                 self._release_tickets()  # an answer to a KeyUpdate is output, too
             else:
@@ -90,8 +139,8 @@ class Engine:
                 self._decrypt()
                 self.output.read()
                 self.output.write(due)
-        elif self._state.receiving is Receiving.OPEN:
-            self._state.move(Event.TRUNCATED)
+        else:
+            self._state.note(Event.TRUNCATED)
 
     def take(self, max_bytes: int) -> bytes:
         """Up to *max_bytes* of what was decrypted; ``b""`` if there is nothing."""
@@ -123,7 +172,7 @@ class Engine:
           ssl.SSLWantReadError: the peer renegotiates (TLS 1.2). Send what is
             due, feed what it answers, then call again with the same data.
         """
-        if self._state.sending is not Sending.OPEN:
+        if not self._state.can_send:
             return
         try:
             self.ssl_object.write(data)
@@ -131,7 +180,8 @@ class Engine:
             raise
         except ssl.SSLError as exc:
             self._fail(exc)
-        self._release_tickets()
+        if self._tickets:
+            self._release_tickets()
 
     def encrypt_close_notify(self) -> None:
         """Make our close_notify due, unless it is already, or too late.
@@ -159,59 +209,12 @@ class Engine:
         self._state.move(Event.CLOSE_NOTIFY_ENCRYPTED)
         self._release_tickets()
 
-    def release_alert(self) -> None:
-        """Make the alert of a handshake that failed due."""
-        self.output.write(self._alert)
-        self._alert = b""
-
-    # What trio.SSLStream calls:
-
-    def do_handshake(self) -> None:
-        """Take the handshake one step on; return when it has ended, well or not."""
-        if self._state.sending is not Sending.HANDSHAKING:
-            return  # the wire could not send
-        if self._incoming.eof:
-            # As in feed(). If the transport was reset that is known already.
-            if self._state.receiving is Receiving.HANDSHAKING:
-                self._state.move(Event.TRUNCATED)
-            return
-        try:
-            self.ssl_object.do_handshake()
-        except ssl.SSLWantReadError:
-            raise
-        except ssl.SSLZeroReturnError:
-            # A close_notify instead of a handshake: nothing was authenticated.
-            self._state.move(Event.TRUNCATED)
-            return
-        except ssl.SSLError as exc:
-            self._fail(exc)
-            # SSLStream would send it without a bound.
-            self._alert = self.output.read()
-            return
-        self._state.move(Event.HANDSHAKE_DONE)
-        if self.server_side and self.version() == "TLSv1.3":
-            # OpenSSL sends session tickets at once. A client that only sends and
-            # never reads would then deadlock with us, or get a reset instead of
-            # its last bytes. They wait for the next output of any kind:
-            # https://github.com/python-trio/trio/issues/819
-            self._tickets = self.output.read()
-        self._decrypt()  # data may have come along with the peer's last flight
-
-    @property
-    def server_side(self) -> bool:
-        """Whether this is the server's end."""
-        return self.ssl_object.server_side
-
-    def version(self) -> str | None:
-        """The version that was negotiated."""
-        return self.ssl_object.version()
-
     # Parts:
 
     def _decrypt(self) -> None:
         # What follows the peer's close_notify is not for us: RFC 9846
         # section 6.1.
-        while self._incoming.pending and self._state.receiving is Receiving.OPEN:
+        while self._incoming.pending and self._state.can_receive:
             try:
                 chunk = self.ssl_object.read(MAX_RECORD)
             except ssl.SSLWantReadError:
@@ -254,33 +257,3 @@ class Engine:
         if self._tickets and self.output.pending:
             self.output.write(self._tickets + self.output.read())
             self._tickets = b""
-
-
-class EngineContext:
-    """What SSLStream takes for the user's SSLContext, which stays untouched."""
-
-    __slots__ = ("_context", "_state", "engine")
-
-    engine: Engine
-
-    def __init__(self, context: ssl.SSLContext, state: ConnectionState) -> None:
-        self._context = context
-        self._state = state
-
-    def wrap_bio(
-        self,
-        incoming: ssl.MemoryBIO,
-        outgoing: ssl.MemoryBIO,
-        *,
-        server_side: bool,
-        server_hostname: str | bytes | None,
-    ) -> Engine:
-        """Make the engine, once."""
-        ssl_object = self._context.wrap_bio(
-            incoming,
-            outgoing,
-            server_side=server_side,
-            server_hostname=server_hostname,
-        )
-        self.engine = Engine(ssl_object, incoming, outgoing, self._state)
-        return self.engine

@@ -168,26 +168,38 @@ class ConnectionState:
 
     Args:
       on_move: Called with each event, after the machines have moved.
+
+    Attributes:
+      can_receive: Whether the peer can send: its direction is open.
+      can_send: Whether we can: ours is, and this side has not closed.
+      handshaken: Whether there was a handshake.
+      closed: Whether this side has closed the connection.
+      first: Whose close_notify came first.
     """
 
-    __slots__ = ("_on_move", "first", "handshaken", "life", "receiving", "sending")
+    __slots__ = (
+        "_on_move",
+        "can_receive",
+        "can_send",
+        "closed",
+        "first",
+        "handshaken",
+        "life",
+        "receiving",
+        "sending",
+    )
 
     def __init__(self, on_move: Callable[[Event], None]) -> None:
         self.sending: Sending = Sending.HANDSHAKING
         self.receiving: Receiving = Receiving.HANDSHAKING
         self.life: Life = Life.LIVE
+        # These are asked at every call, and an Enum takes long to look a member up.
+        self.can_receive = False
+        self.can_send = False
         self.handshaken = False
+        self.closed = False
         self.first: Literal["local", "peer"] | None = None
         self._on_move = on_move
-
-    def can(self, event: Event) -> bool:
-        """Whether *event* would move a machine now."""
-        moves = MOVES[event]
-        return (
-            self.sending in moves.sending
-            or self.receiving in moves.receiving
-            or self.life in moves.life
-        )
 
     def move(self, event: Event) -> None:
         """Move each machine that has a row for *event*.
@@ -195,14 +207,30 @@ class ConnectionState:
         Raises:
           IllegalMoveError: none has one. Nothing has moved then.
         """
-        moves = MOVES[event]
-        if not self.can(event):
+        if not self.note(event):
             raise IllegalMoveError(
                 f"{event} in {self.sending}, {self.receiving}, {self.life}"
             )
+
+    def note(self, event: Event) -> bool:
+        """Move if *event* can still change something; else it comes too late.
+
+        Returns:
+          Whether a machine has moved.
+        """
+        moves = MOVES[event]
+        if not (
+            self.sending in moves.sending
+            or self.receiving in moves.receiving
+            or self.life in moves.life
+        ):
+            return False
         self.sending = moves.sending.get(self.sending, self.sending)
         self.receiving = moves.receiving.get(self.receiving, self.receiving)
         self.life = moves.life.get(self.life, self.life)
+        self.closed = self.life is Life.CLOSED or self.life is Life.ABANDONED
+        self.can_receive = self.receiving is Receiving.OPEN
+        self.can_send = self.sending is Sending.OPEN and not self.closed
         if event is Event.HANDSHAKE_DONE:
             self.handshaken = True
         elif event is Event.CLOSE_NOTIFY_SENT:
@@ -210,11 +238,7 @@ class ConnectionState:
         elif event is Event.CLOSE_NOTIFY_RECEIVED:
             self.first = self.first or "peer"
         self._on_move(event)
-
-    def note(self, event: Event) -> None:
-        """Move if *event* can still change something; else it comes too late."""
-        if self.can(event):
-            self.move(event)
+        return True
 
     @property
     def close_notify_sent(self) -> bool:
@@ -225,11 +249,6 @@ class ConnectionState:
     def close_notify_received(self) -> bool:
         """Whether the peer's arrived."""
         return self.receiving is Receiving.CLOSED
-
-    @property
-    def closed(self) -> bool:
-        """Whether this side has closed the connection."""
-        return self.life is Life.CLOSED or self.life is Life.ABANDONED
 
     @property
     def outcome(self) -> ShutdownOutcome:

@@ -19,6 +19,7 @@ from ._facts import SessionFacts
 from ._peer import PeerState
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from ._state import Event, Receiving, Sending
+from ._turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ class _Exchange:
     """One run of `TLSStream.shutdown`, for other tasks that call it meanwhile."""
 
     waits: bool
-    over: trio.Event = attrs.field(factory=trio.Event)
+    turn: Turn = attrs.field(factory=Turn)
     report: ShutdownReport | None = None
 
 
@@ -175,16 +176,17 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             can still be received.
           TLSFailedError: the session failed.
         """
-        with memoryview(data) as view, view.cast("B") as octets:
-            self._wait_guard.check()
-            with self._send_guard:
-                self._connection.check_open()
-                await self._connection.ensure_handshake()
-                self._connection.check_can_send()
-                if not octets:
-                    await trio.lowlevel.checkpoint()
-                    return
+        octets = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        self._wait_guard.check()
+        with self._send_guard:
+            if not self._state.can_send:
+                await self._connection.get_ready_to_send()
+            if octets:
                 await self._connection.send(octets)
+            else:
+                await trio.lowlevel.checkpoint()
+            if not self._state.can_send:
+                self._connection.check_can_send()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the transport might take data.
@@ -293,12 +295,12 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                         raise
                     await trio.lowlevel.checkpoint()
                     return b""
-            if self._engine.unread or self._state.receiving is not Receiving.OPEN:
+            if self._engine.unread or not self._state.can_receive:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 self._connection.check_open()
             while not self._engine.unread:
-                if self._state.receiving is not Receiving.OPEN:
+                if not self._state.can_receive:
                     return self._end_of_input()
                 await self._connection.fill()
             # From here on nothing awaits: what is taken is delivered.
@@ -363,7 +365,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         """
         self._connection.check_open()
         while (running := self._exchange) is not None:
-            await running.over.wait()
+            await running.turn.wait_over()
             if running.report is not None and (running.waits or not wait):
                 return running.report
             self._connection.check_open()
@@ -372,22 +374,23 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             self._wait_guard.check()
         exchange = self._exchange = _Exchange(wait)
         try:
-            exchange.report = await self._shutdown(wait=wait)
-            return exchange.report
+            with exchange.turn:
+                exchange.report = await self._shutdown(wait=wait)
+                return exchange.report
         finally:
             self._exchange = None
-            exchange.over.set()
 
     async def _shutdown(self, *, wait: bool) -> ShutdownReport:
         self._state.note(Event.RESUMED)
         self._connection.begin_ending()
         try:
-            with self._connection.deadline() as scope:
-                await self._send_close_notify()
-                if wait:
-                    await self._wait_for_close_notify()
-            if scope.cancelled_caught:
-                self._give_up()
+            if not await self._shut_down_at_once(wait=wait):
+                with self._connection.deadline() as scope:
+                    await self._send_close_notify()
+                    if wait:
+                        await self._wait_for_close_notify()
+                if scope.cancelled_caught:
+                    self._give_up()
         except trio.Cancelled:
             self._give_up()
             raise
@@ -398,11 +401,22 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 raise  # not by us: somebody closed the transport under us
         return self.report
 
+    async def _shut_down_at_once(self, *, wait: bool) -> bool:
+        # A deadline costs a quarter of a shutdown whose peer answers at once, and
+        # costs nothing while one has to wait.
+        if (
+            not self._state.handshaken
+            or not self._connection.send_close_notify_nowait()
+        ):
+            return False
+        await trio.lowlevel.checkpoint()
+        return not wait or self._connection.peer_state_nowait() is PeerState.CLOSED
+
     async def _wait_for_close_notify(self) -> None:
         # Also when our alert could not be sent: how the input ends tells whether
         # the peer cut the connection, or had said goodbye before it went.
         while (
-            self._state.receiving is Receiving.OPEN
+            self._state.can_receive
             and self._state.sending is not Sending.LOST
             and self._closing is None
         ):
@@ -502,7 +516,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 await self._closing.wait()
             except trio.Cancelled:
                 self._connection.closing()
-                await trio.aclose_forcefully(self._connection.wire)
+                await trio.aclose_forcefully(self._connection.wire.transport)
                 raise
             return
         self._closing = trio.Event()
@@ -528,13 +542,13 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             pass  # another task was faster
         except BaseException:
             self._connection.closing()
-            await trio.aclose_forcefully(self._connection.wire)
+            await trio.aclose_forcefully(self._connection.wire.transport)
             raise
         self._connection.closing()
         if graceful:
-            await self._connection.wire.aclose()
+            await self._connection.wire.transport.aclose()
         else:
-            await trio.aclose_forcefully(self._connection.wire)
+            await trio.aclose_forcefully(self._connection.wire.transport)
         if failure is not None:
             raise failure
 

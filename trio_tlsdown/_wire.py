@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import errno
-import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
 
+from ._socket import socket_of
 from ._state import ConnectionState, Event, Sending
 from ._trace import TraceKind
+from ._turn import Turn
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-# At once from the transport. It bounds what a hostile peer makes us decrypt.
-RECEIVE_SIZE = 2**16
-# On Windows a socket is no file, and its number may be that of one.
-SOCKETS_ARE_FILES = os.name == "posix"
+Arguments = TypeVarTuple("Arguments")
+
+# At once from the transport. It bounds what a hostile peer makes us decrypt. The memory
+# for much is asked of the system each time, and costs more than a small read in all.
+RECEIVE_SIZE = 2**18
+SMALL_RECEIVE_SIZE = 2**16
 
 HEADER_SIZE = 5  # RFC 9846 section 5.1: type, version, length
 
@@ -49,30 +52,7 @@ class RecordBoundary:
         self._skip = max(position - end, 0)
 
 
-class _Turn:
-    """A lock that costs no trip through the scheduler when it is free."""
-
-    __slots__ = ("_over",)
-
-    def __init__(self) -> None:
-        self._over: trio.Event | None = None
-
-    @property
-    def taken(self) -> bool:
-        return self._over is not None
-
-    async def __aenter__(self) -> None:
-        while self._over is not None:
-            await self._over.wait()
-        self._over = trio.Event()
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._over is not None
-        self._over.set()
-        self._over = None
-
-
-class Wire(trio.abc.Stream):
+class Wire:
     """The transport, as the session sees it.
 
     A failure of the transport is told to the *state*, one direction at a time,
@@ -81,14 +61,18 @@ class Wire(trio.abc.Stream):
     Args:
       transport: The caller's stream.
       initial: What was received from it already.
+      output: Ciphertext that is due.
       state: Learns what left, what broke, and in which direction.
-      trace: Called with a kind and a number of bytes.
+      trace: Called with a kind and a number of bytes, if anybody wants to know.
     """
 
     __slots__ = (
         "_boundary",
         "_broken",
         "_initial",
+        "_output",
+        "_room",
+        "_socket",
         "_state",
         "_trace",
         "_turn",
@@ -102,16 +86,20 @@ class Wire(trio.abc.Stream):
         self,
         transport: trio.abc.Stream,
         initial: bytes,
+        output: ssl.MemoryBIO,
         state: ConnectionState,
-        trace: Callable[[TraceKind, int], None],
+        trace: Callable[[TraceKind, int], None] | None,
     ) -> None:
         self.transport = transport
+        self._socket = socket_of(transport)
         self._initial = initial
+        self._output = output
+        self._room = SMALL_RECEIVE_SIZE
         self.error: trio.BrokenResourceError | None = None
         self._state = state
         self._trace = trace
         self._boundary = RecordBoundary()
-        self._turn = _Turn()
+        self._turn = Turn()
         self._waiting: trio.CancelScope | None = None
         self._was_reset = False
         self._broken = False  # a record was cut, or the transport failed
@@ -127,14 +115,16 @@ class Wire(trio.abc.Stream):
         return self._turn.taken and self._waiting is None
 
     async def flush(
-        self, output: ssl.MemoryBIO, encrypt: Callable[[], None] | None = None
+        self,
+        encrypt: Callable[[*Arguments], None] | None = None,
+        *arguments: *Arguments,
     ) -> None:
-        """Send all that is in *output*, in order, one task at a time.
+        """Send all that is due, in order, one task at a time.
 
         Args:
-          output: Ciphertext that is due.
           encrypt: Called when it is our turn, to make more due. What it raises
-            ends this call; *output* is as it left it.
+            ends this call; what was due stays so.
+          *arguments: It gets these.
 
         Cancellation:
           Nothing is encrypted or lost while it waits for its turn. Later, part
@@ -142,57 +132,58 @@ class Wire(trio.abc.Stream):
         """
         if self._waiting is not None:
             self._waiting.cancel()
-        async with self._turn:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if encrypt is not None:
-                encrypt()
-            if not output.pending:
-                await trio.lowlevel.cancel_shielded_checkpoint()
-            while output.pending:
-                await self._send(output.read())
-                if output.pending:
+        if self._turn.taken:
+            await self._turn.wait()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if encrypt is not None:
+            encrypt(*arguments)
+        # Nobody else was let in since the turn was free, so there is no need to take
+        # it for what the kernel takes at once.
+        if self._flush_at_once():
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        with self._turn:
+            while self._output.pending:
+                await self._send(self._output.read())
+                if self._output.pending:
                     await trio.lowlevel.checkpoint_if_cancelled()
 
-    def flush_nowait(self, output: ssl.MemoryBIO, encrypt: Callable[[], None]) -> bool:
+    def flush_nowait(self, encrypt: Callable[[], None]) -> bool:
         """The same as `flush`, if that is possible without waiting.
 
         A deadline costs more than all else that closing does, and an alert that
         the kernel takes at once needs none.
 
         Returns:
-          Whether nothing is left to send. What could not go stays in *output*.
+          Whether nothing is left to send. What could not go stays due.
         """
-        if self._turn.taken or not SOCKETS_ARE_FILES:
-            return False
-        if not isinstance(self.transport, trio.SocketStream):
+        if self._turn.taken or self._socket is None:
             return False
         encrypt()
-        if not output.pending or self._broken:
+        return self._flush_at_once()
+
+    def _flush_at_once(self) -> bool:
+        if not self._output.pending:
             return True
-        sending = self._state.sending
-        data = output.read()
-        try:
-            size = os.write(self.transport.socket.fileno(), data)
-        except OSError:
-            size = 0  # flush() will meet it again, and wait, or tell
-        output.write(data[size:])
-        if size < len(data):
+        if self._socket is None or self._broken:
             return False
-        self._has_sent(size, sending)
+        data = self._output.read()
+        try:
+            size = self._socket.send(data)
+        except trio.BrokenResourceError as exc:
+            self._cannot_send(exc)
+            return True
+        if size < len(data):
+            self._output.write(memoryview(data)[size:])
+            return False
+        self._has_sent(size, ending=self._ending)
         return True
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send a flight of the handshake, in turn with `flush`."""
-        # When the last one leaves the session stands already, and other tasks may
-        # have something to send.
-        async with self._turn:
-            await self._send(data)
-
-    async def _send(self, data: bytes | bytearray | memoryview) -> None:
+    async def _send(self, data: bytes) -> None:
         if self._broken:
             await trio.lowlevel.checkpoint()
             return
-        sending = self._state.sending
+        ending = self._ending
         try:
             await self.transport.send_all(data)
         except trio.BrokenResourceError as exc:
@@ -202,7 +193,7 @@ class Wire(trio.abc.Stream):
             self._state.note(Event.SENDING_LOST)
             raise
         else:
-            self._has_sent(len(data), sending)
+            self._has_sent(len(data), ending=ending)
 
     def _cannot_send(self, error: trio.BrokenResourceError) -> None:
         self._broken = True
@@ -210,14 +201,22 @@ class Wire(trio.abc.Stream):
         self._was_reset = _is_reset(error)
         self._state.note(Event.SENDING_RESET)
 
-    def _has_sent(self, size: int, sending: Sending) -> None:
-        self._trace(TraceKind.BYTES_SENT, size)
-        if sending is Sending.ENCRYPTED:
+    @property
+    def _ending(self) -> bool:
+        """Whether what is due ends with our close_notify."""
+        return not self._state.can_send and self._state.sending is Sending.ENCRYPTED
+
+    def _has_sent(self, size: int, *, ending: bool) -> None:
+        if self._trace is not None:
+            self._trace(TraceKind.BYTES_SENT, size)
+        if ending:
             self._state.move(Event.CLOSE_NOTIFY_SENT)
 
     async def wait_send_all_might_not_block(self) -> None:
         """As the transport does; early, if somebody wants to `flush`."""
-        async with self._turn:
+        if self._turn.taken:
+            await self._turn.wait()
+        with self._turn:
             with trio.CancelScope() as self._waiting:
                 try:
                     await self.transport.wait_send_all_might_not_block()
@@ -226,18 +225,23 @@ class Wire(trio.abc.Stream):
                 finally:
                     self._waiting = None
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+    async def receive_some(self) -> bytes | bytearray:
         """Receive ciphertext; ``b""`` at the end and after a reset."""
-        if self._initial:
-            await trio.lowlevel.checkpoint()
-            data: bytes | bytearray = self._initial
-            self._initial = b""
-            return self._has_received(data)
-        try:
-            data = await self.transport.receive_some(RECEIVE_SIZE)
-        except trio.BrokenResourceError as exc:
-            data = self._cannot_receive(exc)
-        return self._has_received(data)
+        if self._socket is None and not self._initial:
+            try:
+                return self._has_received(await self.transport.receive_some(self._room))
+            except trio.BrokenResourceError as exc:
+                return self._cannot_receive(exc)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        data = self.receive_nowait()
+        if data is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return data
+        assert self._socket is not None
+        while data is None:
+            await self._socket.wait_readable()
+            data = self.receive_nowait()
+        return data
 
     def receive_nowait(self) -> bytes | bytearray | None:
         """The same without waiting; None if nothing has come.
@@ -245,36 +249,38 @@ class Wire(trio.abc.Stream):
         Raises:
           NotImplementedError: that cannot be had of this transport.
         """
-        if not (isinstance(self.transport, trio.SocketStream) and SOCKETS_ARE_FILES):
+        if self._initial:
+            data: bytes | None = self._initial
+            self._initial = b""
+        elif self._socket is None:
             raise NotImplementedError
-        try:
-            data = os.read(self.transport.socket.fileno(), RECEIVE_SIZE)
-        except BlockingIOError:
-            return None
-        except OSError as exc:
-            error = trio.BrokenResourceError(f"socket connection broken: {exc}")
-            error.__cause__ = exc
-            data = self._cannot_receive(error)
-        return self._has_received(data)
+        else:
+            try:
+                data = self._socket.receive(self._room)
+            except trio.BrokenResourceError as exc:
+                return self._cannot_receive(exc)
+        return None if data is None else self._has_received(data)
 
     def _cannot_receive(self, error: trio.BrokenResourceError) -> bytes:
         self.error = error
         self._was_reset = True
-        return b""
+        return bytes(self._has_received(b""))
 
     def _has_received(self, data: bytes | bytearray) -> bytes | bytearray:
         if data:
             self._boundary.feed(data)
-            self._trace(TraceKind.BYTES_RECEIVED, len(data))
-        elif not self._was_reset:
-            self._trace(TraceKind.FIN_RECEIVED, 0)
-        else:
+            if len(data) == self._room:
+                self._room = RECEIVE_SIZE
+            elif len(data) < SMALL_RECEIVE_SIZE:
+                self._room = SMALL_RECEIVE_SIZE
+        elif self._was_reset:
             self._state.note(Event.RECEIVING_RESET)
+        if self._trace is not None:
+            if data:
+                self._trace(TraceKind.BYTES_RECEIVED, len(data))
+            elif not self._was_reset:
+                self._trace(TraceKind.FIN_RECEIVED, 0)
         return data
-
-    async def aclose(self) -> None:
-        """Close the transport, which wakes a task that is parked on it."""
-        await self.transport.aclose()
 
 
 def _is_reset(error: trio.BrokenResourceError) -> bool:

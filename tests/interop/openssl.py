@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Literal, TypeAlias
 import attrs
 import trio
 
-from tests.support import CA, CERT, NAME, client_context, server_context
+from tests.support import NAME, client_context, server_context
 from trio_tlsdown import TLSStream
 
 from .programs import Program, running
+from .servers import certificate_authority, connect, key_and_certificate, reserved_port
 
 Name: TypeAlias = Literal["s_server", "s_client"]
 
@@ -68,19 +68,14 @@ class OpenSSL:
     async def _s_server(
         self, version: str, flags: tuple[str, ...]
     ) -> AsyncIterator[tuple[TLSStream[trio.SocketStream], Program]]:
-        pem = self.folder / "server.pem"
-        CERT.private_key_and_cert_chain_pem.write_to_path(pem)
-        with socket.socket() as reserved:
-            # Nobody else gets this port from the kernel, and the program, which
-            # sets SO_REUSEADDR too, can bind to it.
-            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            reserved.bind(("127.0.0.1", 0))
-            port = reserved.getsockname()[1]
+        pem = key_and_certificate(self.folder)
+        with reserved_port() as port:
             async with running(
                 *(self.path, "s_server", "-accept", f"127.0.0.1:{port}"),
                 *("-naccept", "1", "-cert", str(pem), *flags),
             ) as program:
-                transport = await _connect(port, program)
+                # It tells its port only when it is not -quiet.
+                transport = await connect(port, program)
                 yield (
                     TLSStream(transport, client_context(version), server_hostname=NAME),
                     program,
@@ -90,8 +85,7 @@ class OpenSSL:
     async def _s_client(
         self, version: str, flags: tuple[str, ...]
     ) -> AsyncIterator[tuple[TLSStream[trio.SocketStream], Program]]:
-        pem = self.folder / "ca.pem"
-        CA.cert_pem.write_to_path(pem)
+        pem = certificate_authority(self.folder)
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listener.socket.getsockname()[1]
         async with (
@@ -107,16 +101,6 @@ class OpenSSL:
                 TLSStream(transport, server_context(version), server_side=True),
                 program,
             )
-
-
-async def _connect(port: int, program: Program) -> trio.SocketStream:
-    # s_server tells its port only when it is not -quiet, so: knock.
-    while True:
-        try:
-            return await trio.open_tcp_stream("127.0.0.1", port)
-        except OSError:
-            assert not program.ended.is_set(), program.log.decode()
-            await trio.sleep(0.002)
 
 
 def stop(program: Program) -> None:

@@ -28,11 +28,16 @@ def unavailable(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def require(program: str) -> str:
-    """The path of a program that not every machine has."""
-    # With this Python's own: some come from PyPI.
-    places = sysconfig.get_path("scripts"), os.environ.get("PATH", "")
-    path = shutil.which(program, path=os.pathsep.join(places))
+def require(program: str, mode: int = os.F_OK | os.X_OK) -> str:
+    """The path of a program that not every machine has.
+
+    Args:
+      program: Its name, or where it has to be.
+      mode: What it has to be good for: ``os.F_OK`` for a file that is no program.
+    """
+    # Some come from PyPI with this Python; servers are where not everybody's PATH goes.
+    places = sysconfig.get_path("scripts"), os.environ["PATH"], "/usr/sbin"
+    path = shutil.which(program, mode, os.pathsep.join(places))
     if path is None:
         unavailable(f"{program} is not installed")
     return path

@@ -96,11 +96,15 @@ async def test_a_ca_of_ones_own_signs_both_ways(version: str) -> None:
 
 async def test_who_trusts_another_ca_is_refused() -> None:
     contexts = client_context(ca=trustme.CA()), server_context()
-    with pytest.RaisesGroup(TLSFailedError) as caught:
+    with pytest.raises(ExceptionGroup) as caught:
         await wrap_pair(memory_transports(), contexts)
-    [error] = caught.value.exceptions
-    assert isinstance(error, TLSFailedError)
-    assert error.reason == "CERTIFICATE_VERIFY_FAILED"
+    # The server may still hear of it, or not.
+    reasons = [
+        error.reason
+        for error in caught.value.exceptions
+        if isinstance(error, TLSFailedError)
+    ]
+    assert "CERTIFICATE_VERIFY_FAILED" in reasons
 
 
 # What a pair is:
@@ -286,8 +290,9 @@ async def test_a_failed_handshake_leaves_nothing_open(make: Make) -> None:
         memory_transports() if make is memory_tls_pair else await tcp_transports()
     )
     contexts = client_context(version="TLSv1.2"), server_context(version="TLSv1.3")
-    with pytest.RaisesGroup(TLSFailedError):
+    with pytest.raises(ExceptionGroup) as caught:
         await wrap_pair(transports, contexts)
+    assert caught.group_contains(TLSFailedError)
     for end in transports:
         with pytest.raises(trio.ClosedResourceError):
             await end.receive_some()

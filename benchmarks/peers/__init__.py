@@ -1,0 +1,1 @@
+"""The TLS stacks, each in its best idiom."""

@@ -1,0 +1,298 @@
+// Boost.Asio, as a program that speaks the protocol of docs/benchmarks.md.
+//
+// One thread, asynchronous operations, a io_context: each workload is a chain of
+// completion handlers, as in Asio's own examples.
+
+#include <ctime>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <boost/asio.hpp>
+#include <boost/asio/ssl.hpp>
+#include <boost/version.hpp>
+
+namespace asio = boost::asio;
+namespace ssl = asio::ssl;
+using asio::ip::tcp;
+using boost::system::error_code;
+using Stream = ssl::stream<tcp::socket>;
+
+constexpr std::size_t default_read = 65536;
+
+struct Lap { double seconds, cpu; };
+
+class Stopwatch {
+  static double clock(clockid_t which) {
+    timespec now{};
+    clock_gettime(which, &now);
+    return now.tv_sec + now.tv_nsec / 1e9;
+  }
+  double cpu = clock(CLOCK_PROCESS_CPUTIME_ID);
+  double wall = clock(CLOCK_MONOTONIC);
+
+public:
+  Lap lap() const {
+    double seconds = clock(CLOCK_MONOTONIC) - wall;
+    return {seconds, clock(CLOCK_PROCESS_CPUTIME_ID) - cpu};
+  }
+};
+
+[[noreturn]] void fail(const std::string& what) {
+  std::cerr << "Error: " << what << std::endl;
+  std::exit(1);
+}
+
+void check(const error_code& error) {
+  if (error) fail(error.message());
+}
+
+void print(const std::vector<Lap>& laps) {
+  for (const Lap& lap : laps)
+    std::printf("{\"seconds\": %.9f, \"cpu\": %.9f}\n", lap.seconds, lap.cpu);
+}
+
+// The client: a lap is a chain of handlers, that ends with done().
+
+class Client {
+  asio::io_context& io;
+  ssl::context& context;
+  tcp::endpoint endpoint;
+  std::string kind, host;
+  std::size_t size, piece, left = 0;
+  std::vector<char> buffer, message;
+  std::unique_ptr<Stream> stream;
+  Stopwatch watch;
+  unsigned repeat;
+  std::vector<Lap> laps;
+  using Next = std::function<void()>;
+
+public:
+  Client(asio::io_context& io, ssl::context& context, tcp::endpoint endpoint,
+         std::string kind, std::string host, unsigned repeat, std::size_t size,
+         std::size_t piece)
+      : io(io), context(context), endpoint(endpoint), kind(kind), host(host),
+        size(size), piece(piece),
+        buffer(kind == "receive" && piece ? piece : default_read),
+        message(kind == "send" ? piece : size), repeat(repeat) {
+    laps.reserve(repeat);
+  }
+
+  const std::vector<Lap>& run() {
+    begin();
+    io.run();
+    return laps;
+  }
+
+private:
+  void begin() {
+    if (laps.size() == repeat) return;
+    if (kind == "connect") watch = Stopwatch();
+    stream = std::make_unique<Stream>(io, context);
+    stream->set_verify_callback(ssl::host_name_verification(host));
+    stream->lowest_layer().async_connect(endpoint, [this](error_code error) {
+      check(error);
+      stream->lowest_layer().set_option(tcp::no_delay(true));
+      stream->async_handshake(Stream::client, [this](error_code error) {
+        check(error);
+        opened();
+      });
+    });
+  }
+
+  void opened() {
+    if (kind == "ping-pong") return ping();
+    if (kind == "receive") return read([this] { receive(); });
+    if (kind == "send") return read([this] { send(); });
+    exchange([this] {  // shutdown, close, connect
+      if (kind != "connect") {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        watch = Stopwatch();
+      }
+      close([this] { laps.push_back(watch.lap()); });
+    });
+  }
+
+  void write(Next next) {
+    asio::async_write(*stream, asio::buffer(message),
+                      [next](error_code error, std::size_t) { check(error); next(); });
+  }
+
+  void read(Next next) {
+    stream->async_read_some(asio::buffer(buffer),
+                            [next](error_code error, std::size_t) { check(error); next(); });
+  }
+
+  void exchange(Next next) {
+    write([this, next] { read(next); });
+  }
+
+  // async_shutdown waits for the far end's close_notify.
+  void close(Next next) {
+    stream->async_shutdown([this, next](error_code error) {
+      check(error);
+      stream->lowest_layer().close();
+      next();
+      begin();
+    });
+  }
+
+  void finish() {
+    laps.push_back(watch.lap());
+    close([] {});
+  }
+
+  void ping() {
+    watch = Stopwatch();
+    exchange([this] {
+      laps.push_back(watch.lap());
+      if (laps.size() < repeat) return ping();
+      close([] {});
+    });
+  }
+
+  void receive() {
+    left = size;
+    message.resize(1);
+    watch = Stopwatch();
+    write([this] { receive_more(); });
+  }
+
+  void receive_more() {
+    stream->async_read_some(asio::buffer(buffer), [this](error_code error, std::size_t count) {
+      check(error);
+      left -= count;
+      if (left) receive_more(); else finish();
+    });
+  }
+
+  void send() {
+    left = size / piece;
+    watch = Stopwatch();
+    send_more();
+  }
+
+  void send_more() {
+    asio::async_write(*stream, asio::buffer(message), [this](error_code error, std::size_t) {
+      check(error);
+      if (--left) send_more(); else read([this] { finish(); });
+    });
+  }
+};
+
+// The server: each connection sends back what comes, until all are told to end.
+
+struct Connection : std::enable_shared_from_this<Connection> {
+  Stream stream;
+  std::size_t& open;
+  const std::function<void()>& none_left;
+  char byte = 0;
+
+  Connection(Stream stream, std::size_t& open, const std::function<void()>& none_left)
+      : stream(std::move(stream)), open(open), none_left(none_left) {}
+
+  void begin() {
+    ++open;
+    stream.lowest_layer().set_option(tcp::no_delay(true));
+    stream.async_handshake(Stream::server, [self = shared_from_this()](error_code error) {
+      check(error);
+      self->echo();
+    });
+  }
+
+  void echo() {
+    stream.async_read_some(asio::buffer(&byte, 1), [self = shared_from_this()](error_code error, std::size_t) {
+      if (error) return self->end();  // end() of the server has cancelled it
+      asio::async_write(self->stream, asio::buffer(&self->byte, 1),
+                        [self](error_code error, std::size_t) { check(error); self->echo(); });
+    });
+  }
+
+  void cancel() { stream.lowest_layer().cancel(); }
+
+  void end() {
+    stream.async_shutdown([self = shared_from_this()](error_code error) {
+      check(error);
+      self->stream.lowest_layer().close();
+      if (!--self->open) self->none_left();
+    });
+  }
+};
+
+class Server {
+  asio::io_context& io;
+  ssl::context& context;
+  tcp::acceptor acceptor;
+  asio::posix::stream_descriptor orders;
+  asio::streambuf line;
+  std::vector<std::shared_ptr<Connection>> connections;
+  std::size_t open = 0;
+  Stopwatch watch;
+  std::vector<Lap> laps;
+  std::function<void()> none_left = [this] { laps.push_back(watch.lap()); io.stop(); };
+
+public:
+  Server(asio::io_context& io, ssl::context& context, tcp::endpoint endpoint)
+      : io(io), context(context), acceptor(io, endpoint), orders(io, ::dup(0)) {}
+
+  const std::vector<Lap>& run() {
+    std::printf("{\"port\": %d}\n", acceptor.local_endpoint().port());
+    std::fflush(stdout);
+    accept();
+    asio::async_read_until(orders, line, '\n', [this](error_code, std::size_t) {
+      watch = Stopwatch();
+      acceptor.close();
+      for (auto& connection : connections) connection->cancel();
+    });
+    io.run();
+    return laps;
+  }
+
+private:
+  void accept() {
+    acceptor.async_accept([this](error_code error, tcp::socket socket) {
+      if (error == asio::error::operation_aborted) return;
+      check(error);
+      connections.push_back(std::make_shared<Connection>(
+          Stream(std::move(socket), context), open, none_left));
+      connections.back()->begin();
+      accept();
+    });
+  }
+};
+
+int main(int count, char** arguments) {
+  if (count < 7) fail("see docs/benchmarks.md for the arguments");
+  std::string role = arguments[1], kind = arguments[2], host = arguments[3], file = arguments[5];
+  std::printf("{\"version\": \"Boost %s, %s\"}\n", BOOST_LIB_VERSION, OpenSSL_version(OPENSSL_VERSION));
+  std::fflush(stdout);
+  if (kind == "half-close") {
+    std::puts("{\"cannot\": \"async_shutdown waits for the peer's close_notify, and reads no data\"}");
+    return 0;
+  }
+  asio::io_context io(1);
+  tcp::endpoint endpoint(asio::ip::make_address(host), std::atoi(arguments[4]));
+  try {
+    if (role == "server") {
+      ssl::context context(ssl::context::tlsv13_server);
+      context.use_certificate_chain_file(file);
+      context.use_private_key_file(file, ssl::context::pem);
+      print(Server(io, context, endpoint).run());
+    } else {
+      if (count < 9) fail("see docs/benchmarks.md for the arguments");
+      ssl::context context(ssl::context::tlsv13_client);
+      context.load_verify_file(file);
+      context.set_verify_mode(ssl::verify_peer);
+      print(Client(io, context, endpoint, kind, host, std::atoi(arguments[6]),
+                   std::strtoul(arguments[7], nullptr, 10), std::strtoul(arguments[8], nullptr, 10)).run());
+    }
+  } catch (const boost::system::system_error& error) {
+    fail(error.what());
+  }
+}

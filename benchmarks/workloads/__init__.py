@@ -1,0 +1,1 @@
+"""The workloads: for each kind, the client, the far end, and what is in the clock."""

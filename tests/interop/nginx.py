@@ -1,0 +1,137 @@
+"""nginx, which ends TLS as a TCP proxy, and as an HTTP server."""
+
+from __future__ import annotations
+
+import os
+
+from .programs import require
+from .tunnels import Deviation, Kind, Site
+
+OPENSSL = (
+    "https://github.com/nginx/nginx/blob/release-1.22.1/src/event/ngx_event_openssl.c"
+)
+PROXY = (
+    "https://github.com/nginx/nginx/blob/release-1.22.1/src/stream/"
+    "ngx_stream_proxy_module.c"
+)
+
+NO_ANSWER = Deviation(
+    "2A",
+    f"{OPENSSL}: ngx_ssl_handle_recv() sets no_send_shutdown also when it has read "
+    "a close_notify; so ngx_ssl_shutdown() sends none",
+)
+A_CUT_IS_AN_END = Deviation(
+    "FIN",
+    f"{OPENSSL}: SSL_OP_IGNORE_UNEXPECTED_EOF; {PROXY}: ngx_stream_proxy_process() "
+    "takes an error of a connection for its end",
+)
+NO_GOODBYE = Deviation(
+    "1A",
+    f"{PROXY}: with proxy_half_close, ngx_stream_proxy_process() calls shutdown(2) on "
+    "the socket under TLS",
+)
+
+
+MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"  # where Debian has it
+
+
+def _run(site: Site, servers: str) -> tuple[str, ...]:
+    configuration = site.folder / "nginx.conf"
+    configuration.write_text(
+        f"""
+        daemon off;
+        master_process off;
+        pid {site.folder}/nginx.pid;
+        error_log stderr;
+        {servers}
+        """
+    )
+    return (
+        *(require("nginx"), "-p", str(site.folder)),
+        *("-e", "stderr", "-c", str(configuration)),
+    )
+
+
+def _tls(site: Site) -> str:
+    return f"""
+        listen 127.0.0.1:{site.port} ssl;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_certificate {site.pem};
+        ssl_certificate_key {site.pem};
+        """
+
+
+def _stream(site: Site, options: str = "") -> tuple[str, ...]:
+    return _run(
+        site,
+        f"""
+        load_module {require(MODULE, os.F_OK)};
+        events {{}}
+        stream {{
+            server {{ {_tls(site)} {options} proxy_pass 127.0.0.1:{site.behind}; }}
+        }}
+        """,
+    )
+
+
+def http(site: Site) -> tuple[str, ...]:
+    folder = site.folder
+    return _run(
+        site,
+        f"""
+        events {{}}
+        http {{
+            access_log off;
+            client_body_temp_path {folder}/client;
+            proxy_temp_path {folder}/proxy;
+            fastcgi_temp_path {folder}/fastcgi;
+            scgi_temp_path {folder}/scgi;
+            uwsgi_temp_path {folder}/uwsgi;
+            client_max_body_size 0;
+            proxy_buffering off;
+            server {{
+                {_tls(site)}
+                location / {{ proxy_pass http://127.0.0.1:{site.behind}; }}
+            }}
+        }}
+        """,
+    )
+
+
+def _half_closing(site: Site) -> tuple[str, ...]:
+    # https://nginx.org/en/docs/stream/ngx_stream_proxy_module.html#proxy_half_close
+    return _stream(site, "proxy_half_close on;")
+
+
+KINDS = [
+    Kind(
+        "nginx stream",
+        _stream,
+        {
+            "server resets": Deviation(
+                "3B",
+                f"{PROXY}: ngx_stream_proxy_process() takes an error of a connection "
+                "for its end, and says goodbye",
+            ),
+            "we shut down": NO_ANSWER,
+            "we half-close": NO_ANSWER,
+            "we cut": A_CUT_IS_AN_END,
+            "we cut a record": A_CUT_IS_AN_END,
+            "we reset": A_CUT_IS_AN_END,
+        },
+        half_closes=False,
+    ),
+    Kind(
+        "nginx stream, proxy_half_close",
+        _half_closing,
+        {
+            "server closes": NO_GOODBYE,
+            "server resets": NO_GOODBYE,
+            "we shut down": NO_ANSWER,
+            "we half-close": NO_ANSWER,
+            "we cut": A_CUT_IS_AN_END,
+            "we cut a record": A_CUT_IS_AN_END,
+            "we reset": A_CUT_IS_AN_END,
+        },
+    ),
+]

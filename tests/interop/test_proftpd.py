@@ -1,0 +1,208 @@
+"""We leave TLS, and go on with ProFTPD in clear text: CCC (RFC 4217 section 5)."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from tests.support import NAME, Maker, client_context
+from trio_tlsdown import ShutdownOutcome as Outcome, TLSStream
+
+from . import we
+from .data import DATA, digest
+from .endings import check
+from .programs import Program, require, running
+from .servers import HOST, connect, key_and_certificate, reserved_port
+
+MUCH = DATA * 8
+PASSWORD = "$1$salt$ez2vlPGdaLYkJam5pWs/Y1"  # noqa: S105 - crypt(3) of "secret"
+CONFIGURATION = """
+LoadModule mod_tls.c
+ServerType standalone
+DefaultAddress 127.0.0.1
+Port {port}
+UseIPv6 off
+User {user}
+Group {group}
+RootLogin on
+RequireValidShell off
+AuthOrder mod_auth_file.c
+AuthUserFile {folder}/users
+PidFile {folder}/pid
+ScoreboardFile {folder}/scoreboard
+DelayEngine off
+WtmpLog off
+TransferLog none
+SystemLog none
+AllowOverwrite on
+TLSEngine on
+TLSProtocol TLSv1.2 TLSv1.3
+TLSECCertificateFile {pem}
+TLSECCertificateKeyFile {pem}
+TLSLog {folder}/tls.log
+TLSVerifyClient off
+TLSRequired auth+data
+TLSOptions NoSessionReuseRequired
+"""
+
+
+def start_tls(transport: trio.SocketStream, version: str) -> we.Stream:
+    return TLSStream(transport, client_context(version), server_hostname=NAME)
+
+
+@attrs.define
+class Client:
+    """A control connection, in clear text or in TLS."""
+
+    program: Program
+    version: str
+    transport: trio.SocketStream
+    tls: we.Stream
+    stream: trio.abc.Stream
+
+    async def reply(self) -> bytes:
+        reply = bytearray()
+        while not reply.endswith(b"\n"):
+            reply += await self.stream.receive_some()
+        return bytes(reply[:3])
+
+    async def ask(self, command: str) -> bytes:
+        await self.stream.send_all(f"{command}\r\n".encode())
+        return await self.reply()
+
+    async def open_data(self, command: str) -> we.Stream:
+        await self.stream.send_all(b"EPSV\r\n")
+        reply = await self.stream.receive_some()
+        port = int(reply.split(b"|")[3])
+        data = await trio.open_tcp_stream(HOST, port)
+        assert await self.ask(command) == b"150"
+        return start_tls(data, self.version)
+
+
+@pytest.fixture
+async def client(tls: Maker, tmp_path: Path) -> AsyncIterator[Client]:
+    """A client that has logged in, in TLS."""
+    users = tmp_path / "users"
+    users.touch(mode=0o600)
+    users.write_text(
+        f"name:{PASSWORD}:{os.getuid()}:{os.getgid()}::{tmp_path}:/bin/sh\n"
+    )
+    configuration = tmp_path / "proftpd.conf"
+    with reserved_port() as port:
+        configuration.write_text(
+            CONFIGURATION.format(
+                port=port,
+                user=pwd.getpwuid(os.getuid()).pw_name,
+                group=grp.getgrgid(os.getgid()).gr_name,
+                folder=tmp_path,
+                pem=key_and_certificate(tmp_path),
+            )
+        )
+        async with (
+            running(require("proftpd"), "-n", "-c", str(configuration)) as program,
+            await connect(port, program) as transport,
+        ):
+            control = start_tls(transport, tls.version)
+            client = Client(program, tls.version, transport, control, transport)
+            assert await client.reply() == b"220"
+            assert await client.ask("AUTH TLS") == b"234"
+            client.stream = control
+            assert await client.ask("USER name") == b"331"
+            assert await client.ask("PASS secret") == b"230"
+            assert await client.ask("PBSZ 0") == b"200"
+            assert await client.ask("PROT P") == b"200"
+            assert await client.ask("TYPE I") == b"200"
+            yield client
+            # It has a child for the connection, which ends with that.
+
+
+async def clear(client: Client) -> None:
+    assert await client.ask("CCC") == b"200"
+    assert await client.tls.receive_some() == b""
+    client.stream, trailing = await client.tls.unwrap()
+    assert trailing == b""
+    check(client.tls.report, "3B")
+
+
+async def test_we_go_on_in_clear_text(client: Client) -> None:
+    await clear(client)
+    assert await client.ask("NOOP") == b"200"
+    assert await client.ask("PWD") == b"257"
+    assert await client.ask("QUIT") == b"221"
+    assert await client.transport.receive_some() == b""
+
+
+async def test_it_goes_on_with_one_that_says_no_goodbye(client: Client) -> None:
+    """It looks before it reads: tls_end_sess() in
+    https://github.com/proftpd/proftpd/blob/v1.3.8/contrib/mod_tls.c.
+    """
+    assert await client.ask("CCC") == b"200"
+    assert await client.tls.receive_some() == b""
+    client.stream = client.transport
+    assert await client.ask("NOOP") == b"200"
+    assert client.tls.report.outcome is Outcome.OPEN
+    assert client.tls.report.peer_data_complete
+    assert not client.tls.report.secure
+
+
+async def test_it_says_goodbye_when_it_is_asked_to_quit(client: Client) -> None:
+    assert await client.ask("QUIT") == b"221"
+    await we.shut_down_too(client.tls, client.program)
+    check(client.tls.report, "4B")
+
+
+async def test_it_answers_our_goodbye(client: Client) -> None:
+    await client.tls.shutdown()
+    check(client.tls.report, "3A")
+    assert await client.transport.receive_some() == b""
+
+
+# The connections of the files stay in TLS when the control connection has left it.
+
+
+async def test_what_it_sent_right_before_closing_reaches_us(
+    client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(MUCH)
+    await clear(client)
+    async with await client.open_data("RETR file") as data:
+        received = await we.receive(data, len(MUCH))
+        await we.shut_down_too(data, client.program)
+    assert digest(received) == digest(MUCH)
+    check(data.report, "3B")
+    assert await client.reply() == b"226"
+
+
+@pytest.mark.parametrize("cell", ["3A", "4A"])
+async def test_what_we_sent_right_before_closing_is_stored(
+    client: Client, tmp_path: Path, cell: str
+) -> None:
+    our_part = {"3A": we.shut_down, "4A": we.shut_down_and_close_at_once}[cell]
+    await clear(client)
+    async with await client.open_data("STOR file") as data:
+        await data.send_all(MUCH)
+        await our_part(data, client.program)
+    check(data.report, cell)
+    assert await client.reply() == b"226"
+    assert digest((tmp_path / "file").read_bytes()) == digest(MUCH)
+
+
+async def test_it_takes_half_a_file_that_we_cut_for_a_whole_one(client: Client) -> None:
+    """RFC 9846 section 6.1 and RFC 5246 section 7.2.1 are there to prevent that.
+
+    tls_read() in https://github.com/proftpd/proftpd/blob/v1.3.8/contrib/mod_tls.c
+    takes any 0 of SSL_read() for an end.
+    """
+    data = await client.open_data("STOR file")
+    await data.send_all(b"half of it")
+    # FIN; closing would send RST if there are session tickets that nobody read.
+    await data.transport_stream.send_eof()
+    assert await client.reply() == b"226"
+    await trio.aclose_forcefully(data)

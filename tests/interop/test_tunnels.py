@@ -1,0 +1,246 @@
+"""TLS that nginx, HAProxy or stunnel ends in front of a plain server.
+
+Ours is the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import pytest
+import trio
+import trio.testing
+
+from tests.support import VERSIONS, Maker, reset
+from trio_tlsdown import TruncatedError
+
+from . import haproxy, nginx, stunnel, we
+from .capture import CLOSE_NOTIFY, Connections, between, witness
+from .data import DATA, digest
+from .endings import TABLE, check
+from .openssl import stop
+from .tunnels import ASKED, ENDINGS, Event, Kind, Tunnel, all_from, tunnel
+
+KINDS = [*nginx.KINDS, *haproxy.KINDS, *stunnel.KINDS]
+MUCH = DATA * 8
+HALF_A_RECORD = b"\x17\x03\x03\x40\x00" + bytes(1000)  # RFC 9846 section 5.2
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    result: Kind = request.param
+    return result
+
+
+@pytest.fixture
+async def through(kind: Kind, tls: Maker, tmp_path: Path) -> AsyncIterator[Tunnel]:
+    """A connection through a program to the plain server behind it."""
+    async with tunnel(kind, tls.version, tmp_path) as result:
+        yield result
+
+
+async def end_of(server: trio.SocketStream) -> str:
+    """How the connection ended for the plain server."""
+    try:
+        assert await server.receive_some() == b""
+    except trio.BrokenResourceError:
+        return "RST"
+    return "FIN"
+
+
+def test_a_deviation_is_none_that_is_asked_for(kind: Kind) -> None:
+    for event, deviation in kind.deviations.items():
+        assert deviation.ending != ASKED[event]
+        assert deviation.why.startswith("https://")
+
+
+@pytest.mark.parametrize("event", ENDINGS)
+async def test_the_program_and_we_agree_how_it_ended(
+    kind: Kind, through: Tunnel, event: Event
+) -> None:
+    await ENDINGS[event](through)
+    check(through.ours.report, kind.ending(event))
+    await through.ours.aclose()
+    check(through.ours.report, kind.ending(event))
+
+
+# We end:
+
+
+async def test_we_shut_down_and_close_without_waiting(through: Tunnel) -> None:
+    await through.ours.shutdown(wait=False)
+    await through.ours.aclose()
+    check(through.ours.report, "4A")
+    assert await end_of(through.server) == "FIN"
+
+
+async def test_we_half_close_and_the_server_answers(
+    kind: Kind, through: Tunnel
+) -> None:
+    await through.ours.send_all(b"question")
+    await through.ours.send_eof(allow_tls12=True)
+    assert await all_from(through.server) == b"question"
+    with suppress(trio.BrokenResourceError):
+        await through.server.send_all(b"answer")
+    await through.server.aclose()
+    answer = await all_from(through.ours)
+    assert answer == (b"answer" if kind.half_closes else b"")
+    await through.ours.shutdown()
+    check(through.ours.report, kind.ending("we half-close"))
+
+
+async def test_the_server_sees_that_we_cut(kind: Kind, through: Tunnel) -> None:
+    await trio.aclose_forcefully(through.ours)
+    check(through.ours.report, "1B")
+    assert await end_of(through.server) == kind.ending("we cut")
+
+
+async def test_the_server_sees_that_we_cut_a_record(
+    kind: Kind, through: Tunnel
+) -> None:
+    await through.ours.transport_stream.send_all(HALF_A_RECORD)
+    await trio.aclose_forcefully(through.ours)
+    assert await end_of(through.server) == kind.ending("we cut a record")
+
+
+async def test_the_server_sees_that_we_reset(kind: Kind, through: Tunnel) -> None:
+    reset(through.ours)
+    await trio.aclose_forcefully(through.ours)
+    check(through.ours.report, "1B")
+    assert await end_of(through.server) == kind.ending("we reset")
+
+
+# The program ends:
+
+
+async def test_the_program_is_killed(through: Tunnel) -> None:
+    through.program.process.kill()
+    await through.program.ended.wait()
+    await through.ours.shutdown()
+    check(through.ours.report, "1A")
+    assert isinstance(through.ours.report.error, TruncatedError)
+    assert not through.ours.report.error.mid_record
+
+
+async def test_the_program_is_killed_before_it_reads_our_close_notify(
+    through: Tunnel,
+) -> None:
+    stop(through.program)
+    await through.ours.shutdown(wait=False)
+    through.program.process.kill()
+    await through.ours.shutdown()
+    check(through.ours.report, "2A reset")
+
+
+async def test_the_program_is_killed_when_much_is_on_its_way(
+    kind: Kind, through: Tunnel
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(through.server.send_all, MUCH)
+        await trio.testing.wait_all_tasks_blocked(0.05)  # all buffers are full
+        nursery.cancel_scope.cancel()
+    through.program.process.kill()
+    received = await all_from(through.ours)
+    assert len(received) < len(MUCH)
+    assert MUCH.startswith(received)
+    await through.ours.shutdown()
+    check(through.ours.report, "1A")
+    assert isinstance(through.ours.report.error, TruncatedError)
+    assert through.ours.report.error.mid_record is kind.stalls_in_a_record
+
+
+# Much data:
+
+
+async def test_what_we_sent_right_before_shutting_down_arrives(
+    kind: Kind, through: Tunnel
+) -> None:
+    async def send_and_shut_down() -> None:
+        await through.ours.send_all(MUCH)
+        await through.ours.shutdown()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_and_shut_down)
+        assert digest(await all_from(through.server)) == digest(MUCH)
+        await through.server.aclose()
+    check(through.ours.report, kind.ending("we shut down"))
+
+
+async def test_what_we_sent_right_before_closing_arrives(through: Tunnel) -> None:
+    async def send_and_close() -> None:
+        await through.ours.send_all(MUCH)
+        await we.shut_down_and_close_at_once(through.ours, through.program)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_and_close)
+        assert digest(await all_from(through.server)) == digest(MUCH)
+    check(through.ours.report, "4A")
+
+
+async def test_what_the_server_sent_right_before_closing_arrives(
+    kind: Kind, through: Tunnel
+) -> None:
+    async def send_and_close() -> None:
+        await through.server.send_all(MUCH)
+        await through.server.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_and_close)
+        assert digest(await all_from(through.ours)) == digest(MUCH)
+    await through.ours.shutdown()
+    check(through.ours.report, kind.ending("server closes"))
+
+
+# What went over the wire:
+
+Key: TypeAlias = tuple[Kind, str, Event]
+Alerts: TypeAlias = Mapping[Key, str]
+KEYS: Final[list[Key]] = [
+    (kind, version, event)
+    for kind in KINDS
+    for version in VERSIONS
+    for event in ENDINGS
+]
+
+
+async def play_and_capture(folder: Path) -> Alerts:
+    """Which close_notify crossed, in order; ``>`` is ours."""
+    connections: dict[Key, tuple[int, int]] = {}
+
+    async def play_all(secrets: Path) -> Connections:
+        for key in KEYS:
+            kind, version, event = key
+            place = folder / str(len(connections))
+            place.mkdir()
+            async with tunnel(kind, version, place, secrets) as through:
+                socket = through.ours.transport_stream.socket
+                connections[key] = socket.getsockname()[1], socket.getpeername()[1]
+                await ENDINGS[event](through)
+        return connections.values()
+
+    packets = await witness(folder, play_all)
+    return {
+        key: "".join(
+            ">" if packet.source == ports[0] else "<"
+            for packet in between(packets, ports)
+            for record in packet.records
+            if record == CLOSE_NOTIFY
+        )
+        for key, ports in connections.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def alerts(tmp_path_factory: pytest.TempPathFactory) -> Alerts:
+    return trio.run(play_and_capture, tmp_path_factory.mktemp("capture"))
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: "-".join([key[0].name, *key[1:]]))
+def test_the_wire_shows_the_alerts_that_our_report_tells_of(
+    alerts: Alerts, key: Key
+) -> None:
+    kind, _, event = key
+    assert alerts[key] == TABLE[kind.ending(event)].our_alerts

@@ -1,0 +1,173 @@
+"""nginx and HAProxy as HTTP servers, in front of one that the test plays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Collection
+from pathlib import Path
+from typing import Final
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from tests.support import Maker
+from trio_tlsdown import ShutdownOutcome as Outcome
+from trio_tlsdown.testing._transports import reset_when_closed
+
+from . import haproxy, nginx, we
+from .data import DATA, digest
+from .endings import check
+from .tunnels import Front, Site, all_from, front
+
+MUCH = DATA * 8
+
+ANSWERED: Final = (True, Outcome.COMPLETE)
+PARTLY_DESTROYED: Final = {(True, Outcome.RESET), (False, Outcome.RESET)}
+
+
+@attrs.frozen
+class Kind:
+    """A program, and where it does not do what RFC 9112 section 9.8 asks."""
+
+    name: str
+    command: Callable[[Site], tuple[str, ...]]
+    when_we_shut_down: str = "3A"
+    """A cell of `endings.TABLE`: it has to answer our close_notify."""
+
+    half_close_ends: Collection[tuple[bool, Outcome]] = frozenset({ANSWERED})
+    """Whether the answer comes, and what our report says."""
+
+    a_cut_looks_whole: bool = False
+    """RFC 9112 section 8: an answer that ends with the connection is incomplete if
+    that ends without close_notify."""
+
+
+KINDS = [
+    Kind("nginx http", nginx.http, when_we_shut_down=nginx.NO_ANSWER.ending),
+    # Once more sc_app_shutw_conn(): see haproxy.KINDS.
+    Kind(
+        "haproxy http",
+        haproxy.http,
+        # It may close with our close_notify unread: RFC 9112 section 9.6 tells of
+        # the reset, which destroys what is still to be sent, and how to avoid it.
+        half_close_ends={ANSWERED, *PARTLY_DESTROYED},
+        a_cut_looks_whole=True,
+    ),
+]
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    result: Kind = request.param
+    return result
+
+
+@pytest.fixture
+async def web(kind: Kind, tls: Maker, tmp_path: Path) -> AsyncIterator[Front]:
+    """A connection to a program that hands requests to the server behind it."""
+    async with front(kind.command, tls.version, tmp_path) as result:
+        yield result
+
+
+async def ask(web: Front, *headers: str, body: bytes = b"") -> trio.SocketStream:
+    """Send a request; the connection on which it comes to the server behind."""
+    lines = ["POST / HTTP/1.1", "Host: localhost", *headers, "", ""]
+    head = "\r\n".join([*lines[:2], f"Content-Length: {len(body)}", *lines[2:]])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(web.ours.send_all, head.encode() + body)
+        server = await web.behind.accept()
+        assert await body_from(server) == body
+    return server
+
+
+async def body_from(stream: trio.abc.ReceiveStream) -> bytes:
+    data = bytearray()
+    while b"\r\n\r\n" not in data:
+        data += await stream.receive_some()
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+    assert length is not None
+    while len(body) < int(length[1]):
+        body += await stream.receive_some()
+    return bytes(body)
+
+
+async def answer(server: trio.SocketStream, body: bytes) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
+    await server.send_all(head.encode() + body)
+
+
+async def test_it_closes_right_after_much_data_each_way(web: Front) -> None:
+    async with (
+        await ask(web, "Connection: close", body=MUCH) as server,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(answer, server, MUCH[::-1])
+        assert digest(await body_from(web.ours)) == digest(MUCH[::-1])
+    await we.shut_down_too(web.ours, web.program)
+    check(web.ours.report, "4B")
+
+
+async def test_we_shut_down_between_requests(kind: Kind, web: Front) -> None:
+    async with await ask(web) as server:
+        await answer(server, b"answer")
+        assert await body_from(web.ours) == b"answer"
+        await web.ours.shutdown()
+    check(web.ours.report, kind.when_we_shut_down)
+
+
+async def test_we_close_without_waiting(web: Front) -> None:
+    async with await ask(web) as server:
+        await answer(server, b"answer")
+        assert await body_from(web.ours) == b"answer"
+        await web.ours.shutdown(wait=False)
+        await web.ours.aclose()
+    check(web.ours.report, "4A")
+
+
+async def test_we_half_close_after_the_request_and_are_answered(
+    kind: Kind, web: Front
+) -> None:
+    """On TLS 1.2, too: it is not looking for a close_notify."""
+    async with (
+        await ask(web, "Connection: close") as server,
+        trio.open_nursery() as nursery,
+    ):
+        await web.ours.send_eof(allow_tls12=True)
+        nursery.start_soon(answer, server, MUCH)
+        whole = (await all_from(web.ours)).endswith(MUCH)
+    report = await web.ours.shutdown()
+    assert (whole, report.outcome) in kind.half_close_ends
+
+
+async def test_an_answer_that_is_cut_behind_does_not_look_whole(
+    kind: Kind, web: Front
+) -> None:
+    server = await ask(web, "Connection: close")
+    await server.send_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it")
+    received = bytearray()
+    while b"half of it" not in received:
+        received += await web.ours.receive_some()
+    reset_when_closed(server)
+    await server.aclose()
+    received += await all_from(web.ours)
+    head, _, body = received.partition(b"\r\n\r\n")
+    # RFC 9112 section 7.1: the last chunk is empty.
+    framed = b"transfer-encoding: chunked" in head.lower()
+    ends = body.endswith(b"\r\n0\r\n\r\n") if framed else True
+    looks_whole = ends and web.ours.report.close_notify_received
+    assert looks_whole is kind.a_cut_looks_whole
+
+
+async def test_it_is_killed_when_much_is_on_its_way(web: Front) -> None:
+    async with await ask(web) as server:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer, server, MUCH)
+            await trio.testing.wait_all_tasks_blocked(0.05)  # all buffers are full
+            nursery.cancel_scope.cancel()
+        web.program.process.kill()
+        assert len(await all_from(web.ours)) < len(MUCH)
+    await web.ours.shutdown()
+    check(web.ours.report, "1A")

@@ -1,0 +1,210 @@
+"""Programs that end TLS in front of a plain TCP server, which a test plays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+import attrs
+import trio
+
+from tests.support import NAME, client_context
+from trio_tlsdown import TLSStream
+from trio_tlsdown.testing._transports import reset_when_closed
+
+from . import we
+from .programs import Program, running
+from .servers import HOST, connect, key_and_certificate, reserved_port
+
+Event: TypeAlias = Literal[
+    "server closes",
+    "server resets",
+    "we shut down",
+    "we half-close",
+    "we cut",
+    "we cut a record",
+    "we reset",
+]
+
+# How each has to end: for us a cell of `endings.TABLE`, for the server behind, which
+# knows TCP only, FIN or RST. It follows from
+#
+# - RFC 9846 section 6.1 and RFC 5246 section 7.2.1: each party sends a close_notify
+#   before it closes its write side;
+# - RFC 9846 section 6.1: that does not end the other direction;
+# - the purpose of close_notify (the same sections): a cut must not pass for the end
+#   of the data. So what breaks on one side has to break on the other one: a FIN
+#   behind says "that is all", a RST does not.
+ASKED: Final[Mapping[Event, str]] = {
+    "server closes": "3B",
+    "server resets": "1A reset",
+    "we shut down": "3A",
+    "we half-close": "3A",
+    "we cut": "RST",
+    "we cut a record": "RST",
+    "we reset": "RST",
+}
+
+NOWHERE: Final = Path(os.devnull)
+GREETING: Final = b"220 ready"
+
+
+@attrs.frozen
+class Deviation:
+    """What a program does instead."""
+
+    ending: str
+    why: str
+    """Where its documentation or its source says so."""
+
+
+@attrs.frozen
+class Site:
+    """What a program has to be told."""
+
+    folder: Path
+    """For its files."""
+
+    pem: Path
+    """Its key and certificate."""
+
+    port: int
+    """Where it listens for TLS."""
+
+    behind: int
+    """The port of the plain server."""
+
+
+@attrs.frozen(eq=False)
+class Kind:
+    """A program, and how it was set up."""
+
+    name: str
+    command: Callable[[Site], tuple[str, ...]]
+    """Writes its configuration; returns the command that runs it as one process."""
+
+    deviations: Mapping[Event, Deviation]
+    """From what is `ASKED` of it."""
+
+    half_closes: bool = True
+    """What the server behind answers to a half-close arrives."""
+
+    stalls_in_a_record: bool = True
+    """It writes until the kernel takes no more, whether or not a record is whole."""
+
+    def ending(self, event: Event) -> str:
+        deviation = self.deviations.get(event)
+        return deviation.ending if deviation else ASKED[event]
+
+
+@attrs.frozen
+class Front:
+    """A connection to the program, past the handshake."""
+
+    ours: we.Stream
+    program: Program
+    behind: trio.SocketListener
+    """Where the plain server has to accept."""
+
+
+@asynccontextmanager
+async def front(
+    command: Callable[[Site], tuple[str, ...]],
+    version: str,
+    folder: Path,
+    secrets: Path = NOWHERE,
+) -> AsyncIterator[Front]:
+    """Start the program, and connect to it.
+
+    Args:
+      command: Of a `Kind`.
+      version: The TLS version.
+      folder: For its files.
+      secrets: A key log, for a witness.
+    """
+    context = client_context(version)
+    context.keylog_filename = str(secrets)
+    [listener] = await trio.open_tcp_listeners(0, host=HOST)
+    with reserved_port() as port:
+        behind = listener.socket.getsockname()[1]
+        site = Site(folder, key_and_certificate(folder), port, behind)
+        async with (
+            listener,
+            running(*command(site)) as program,
+            TLSStream(
+                await connect(port, program), context, server_hostname=NAME
+            ) as ours,
+        ):
+            await ours.do_handshake()
+            yield Front(ours, program, listener)
+
+
+@attrs.frozen
+class Tunnel:
+    """A connection through the program to the plain server."""
+
+    ours: we.Stream
+    program: Program
+    server: trio.SocketStream
+    """The plain server's end."""
+
+
+@asynccontextmanager
+async def tunnel(
+    kind: Kind, version: str, folder: Path, secrets: Path = NOWHERE
+) -> AsyncIterator[Tunnel]:
+    async with (
+        front(kind.command, version, folder, secrets) as result,
+        await result.behind.accept() as server,
+    ):
+        # A client that closes with unread session tickets, which come ahead of all
+        # data, sends a RST, where a FIN may be meant.
+        await server.send_all(GREETING)
+        assert await result.ours.receive_some() == GREETING
+        yield Tunnel(result.ours, result.program, server)
+
+
+async def all_from(stream: trio.abc.ReceiveStream) -> bytes:
+    """What comes before the end, however it ends."""
+    data = bytearray()
+    with suppress(trio.BrokenResourceError):
+        async for chunk in stream:
+            data += chunk
+    return bytes(data)
+
+
+async def the_server_closes(through: Tunnel) -> None:
+    await through.server.aclose()
+    assert await all_from(through.ours) == b""
+    await through.ours.shutdown()
+
+
+async def the_server_resets(through: Tunnel) -> None:
+    reset_when_closed(through.server)
+    await the_server_closes(through)
+
+
+async def we_shut_down(through: Tunnel) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(through.ours.shutdown)
+        assert await all_from(through.server) == b""
+        await through.server.aclose()
+
+
+async def we_half_close(through: Tunnel) -> None:
+    """All of the programs can do that on TLS 1.2, too, or on neither."""
+    await through.ours.send_eof(allow_tls12=True)
+    assert await all_from(through.server) == b""
+    await through.server.aclose()
+    await through.ours.shutdown()
+
+
+ENDINGS: Final[Mapping[Event, Callable[[Tunnel], Awaitable[None]]]] = {
+    "server closes": the_server_closes,
+    "server resets": the_server_resets,
+    "we shut down": we_shut_down,
+    "we half-close": we_half_close,
+}
