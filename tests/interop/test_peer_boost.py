@@ -42,7 +42,8 @@ class TestBoostAsio(PeerSuite):
             # handler of the write that failed closes the socket meanwhile.
             Deviation(
                 situations=["8 MiB B"],
-                does="its close loses the close_notify when the socket takes no more",
+                does="now and then loses the close_notify: its close does not wait until the"
+                " socket has taken it",
                 link=f"{SOURCE}/io.hpp",
                 changes={
                     "outcome": Outcome.TRUNCATED,
@@ -60,7 +61,7 @@ def everything(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> All:
     """The connections that the chosen tests are about."""
-    chosen = [
+    chosen: list[Played] = [
         item.callspec.params["played"]
         for item in request.session.items
         if isinstance(item, pytest.Function)
