@@ -19,7 +19,16 @@ from typing import Final
 import attrs
 
 from .boost import LAB, LIBRARIES, OPTIONS
-from .boost_scenarios import PAIRS, VARIANTS, Came, Pair, Played
+from .boost_scenarios import (
+    PAIRS,
+    VARIANTS,
+    Came,
+    Code,
+    Pair,
+    Played,
+    Variant,
+    usual,
+)
 from .rows import VARIABLE
 from .situations import TLS13
 from .table import VERSIONS_OF_PEERS, make, table, where
@@ -75,7 +84,9 @@ nothing unread there.
   when it closed, its kernel sends RST, and the code is of the category `system`.
 - **3, with a read pending.** Both close_notify have crossed, the read was told eof, and
   the shutdown is told that it was cancelled: it waits behind the read on a timer, is woken
-  by cancelling that, and [keeps the timer's code]({DETAIL}/io.hpp) for its own.
+  by cancelling that, and [keeps the timer's code]({DETAIL}/io.hpp) for its own. If
+  B's answer comes before it waits it is told success: a race decides. (B's own shutdown,
+  in this variant, is the answer; it is told success either way.)
 - **4.** There is still [no call]({ASIO}/571) that sends close_notify and does not wait. The
   workaround works, but its code is `operation_aborted` or "bad file descriptor", as it
   happened to be waiting or about to when the other handler closed the socket.
@@ -146,14 +157,14 @@ def record(played: Played, came: tuple[Came, Came], boost: str) -> None:
     """Keep it, if a folder is named."""
     folder = os.environ.get(VARIABLE)
     if folder:
-        a, b = (in_words(one, played.variant.got) for one in came)
+        variant, (a, b) = played.variant, came
         row = BoostRow(
-            variant=played.variant.name,
+            variant=variant.name,
             tls=played.version,
             role=played.role,
             pair=played.pair,
-            a=a,
-            b=b,
+            a=in_words(a, variant, variant.either),
+            b=in_words(b, variant, ()),
             boost=boost,
         )
         file = Path(folder, ROWS)
@@ -162,14 +173,23 @@ def record(played: Played, came: tuple[Came, Came], boost: str) -> None:
             print(json.dumps(attrs.asdict(row)), file=lines)
 
 
-def in_words(came: Came, data: object) -> str:
-    words = [f"{code.operation}: `{code.words}`" for code in came.told]
-    if came.report is not None:
+def in_words(came: Came, variant: Variant, either: Sequence[Code]) -> str:
+    if came.report is None:
+        words = [
+            f"{code.operation}: {alternatives(code, either)}"
+            for code in usual(came.told, either)
+        ]
+    else:
         secure = "secure" if came.report.secure else "not secure"
         words = [f"{came.report.outcome.name}, {secure}"]
-    if data:
+    if variant.got:
         words.append(f"got {came.got} of the data")
     return "; ".join(words) or "-"
+
+
+def alternatives(code: Code, either: Sequence[Code]) -> str:
+    codes = either if code in either else [code]
+    return " or ".join(f"`{each.words}`" for each in codes)
 
 
 def page(rows: Sequence[BoostRow]) -> str:

@@ -265,6 +265,9 @@ class Variant:
 
     boost_b_with_us: str = attrs.field()
 
+    either: Sequence[Code] = ()
+    """A's codes between which a race decides, the usual one first."""
+
     got: Mapping[Pair, tuple[str, str]] = attrs.field(factory=dict)
     """How much A and B got of each other's data, where there are some."""
 
@@ -350,6 +353,11 @@ VARIANTS: Final = (
         says="A has a read pending when it shuts down",
         play=both_shut_down_and_a_reads,
         boost_a=f"shutdown: {CANCELED}; read: {EOF}",
+        # Unless B's answer is there before the handler of its own write has run.
+        either=(
+            Code("shutdown", "system", "125", "Operation canceled"),
+            Code("shutdown", "system", "0", "Success"),
+        ),
         boost_b=ANSWERS,
         our_a="3A",
         our_b="3B",
@@ -424,6 +432,12 @@ ALL: Final = [
     for variant in VARIANTS
     for version, role, pair in product(variant.versions, variant.roles, PAIRS)
 ]
+
+
+def usual(told: Sequence[Code], either: Sequence[Code]) -> list[Code]:
+    """The same codes whichever way a race went."""
+    briefs = [code.brief for code in either]
+    return [either[0] if code.brief in briefs else code for code in told]
 
 
 @attrs.frozen
