@@ -40,6 +40,9 @@ ANSWER: Final = "https://stackoverflow.com/questions/25587403"
 DETAIL: Final = (
     "https://github.com/boostorg/asio/blob/boost-1.74.0/include/boost/asio/ssl/detail"
 )
+REFERENCE: Final = (
+    "https://www.boost.org/doc/libs/1_74_0/doc/html/boost_asio/reference/ssl__stream"
+)
 ASIO: Final = "https://github.com/chriskohlhoff/asio/issues"
 BUILD: Final = " ".join(
     ["g++", *OPTIONS, f"tests/interop/labs/{LAB}", "-o", "lab", *LIBRARIES]
@@ -85,14 +88,15 @@ nothing unread there.
 - **3, with a read pending.** Both close_notify have crossed, the read was told eof, and
   the shutdown is told that it was cancelled: it waits behind the read on a timer, is woken
   by cancelling that, and [keeps the timer's code]({DETAIL}/io.hpp) for its own. If
-  B's answer comes before it waits it is told success: a race decides. (B's own shutdown,
-  in this variant, is the answer; it is told success either way.)
+  B's answer is there before it waits, it is told success: a race decides.
 - **4.** There is still [no call]({ASIO}/571) that sends close_notify and does not wait. The
   workaround works, but its code is `operation_aborted` or "bad file descriptor", as it
   happened to be waiting or about to when the other handler closed the socket.
 - **Data.** A shutdown that meets data of B fails, and nothing can be read after that. If A
   then closes, RST destroys what A had sent and B had not read. `TLSStream.shutdown()` reads on
   until B's close_notify, within `max_unread`.
+- **Time.** [`async_shutdown`]({REFERENCE}/async_shutdown.html) has no deadline: it waits for as
+  long as B neither answers nor closes. `TLSStream.shutdown()` waits for `policy.timeout`.
 
 ## "Not the SSL category, so it was secure"
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import trio
 
 from trio_tlsdown import ShutdownOutcome as Outcome
+from trio_tlsdown.testing import memory_tls_pair
 
 from . import boost_page
 from .boost import command
@@ -138,5 +141,16 @@ def test_the_page_is_out_of_date_when_a_code_differs_but_not_when_a_version_does
     assert boost_page.main(recorded("Success", "1")) == 0
     assert boost_page.main([*recorded("Success", "2"), "--check"]) == 0
     assert "Failure" in str(boost_page.main([*recorded("Failure", "3"), "--check"]))
+    page = [sys.executable, "-m", "tests.interop.boost_page", *recorded("Failure", "4")]
+    assert subprocess.run([*page, "--check"], check=False).returncode == 1  # noqa: S603
     monkeypatch.delenv(VARIABLE)
-    boost_page.record(ALL[0], (Came([], None, ""),) * 2, "4")
+    boost_page.record(ALL[0], (Came([], None, ""),) * 2, "5")
+
+
+async def test_the_page_says_what_our_report_does() -> None:
+    client, server = await memory_tls_pair()
+    await client.aclose()
+    await trio.aclose_forcefully(server)
+    for stream, words in (client, "SENT, secure"), (server, "ABORTED, not secure"):
+        came = Came([], stream.report, "none")
+        assert boost_page.in_words(came, ALL[0].variant, ()) == words
