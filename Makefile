@@ -6,7 +6,7 @@
 #   make types       mypy and pyright; the public names must be typed in full
 #   make coverage    the tests again, every line and branch of them and the package
 #   make peers       install the TLS implementations on PyPI that the tests talk to
-#   make interop     talk to all of them, and make docs/interop.md
+#   make interop     talk to all of them, and make docs/interop.md, docs/boost_asio.md
 #   make check       all of these but the demo
 #   make bench       the package beside other TLS stacks; make bench ARGS=--help
 #   make clean       remove all that these have made
@@ -105,6 +105,7 @@ interop: $(PEERS)
 	TLSDOWN_REQUIRE_PEERS=1 TLSDOWN_INTEROP_ROWS=$(ROWS) \
 		$(BIN)/python -m $(PYTEST) tests/interop $(ARGS)
 	$(BIN)/python -m tests.interop.table $(ROWS)
+	$(BIN)/python -m tests.interop.boost_page $(ROWS)
 
 check: lint types coverage
 

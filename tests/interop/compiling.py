@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from .programs import unavailable
+
 LIMIT: Final = 300  # seconds; a C++ compiler takes long on a busy machine
 
 
@@ -42,3 +44,21 @@ def compiled(
         )
         unfinished.rename(output)
     return str(output)
+
+
+def require_headers(compiler: str, *headers: str, words: str) -> str:
+    """What the C preprocessor makes of some words behind these headers.
+
+    That tells versions. Skips the test if a header is missing.
+    """
+    includes = "".join(f"#include <{header}>\n" for header in headers)
+    done = subprocess.run(  # noqa: S603 (the tests say what)
+        [compiler, "-E", "-P", "-x", "c++", "-"],
+        input=includes + words,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    if done.returncode:
+        unavailable(done.stderr.partition("\n")[0])
+    return done.stdout.splitlines()[-1]

@@ -86,6 +86,7 @@ class Lab:
                 await self._answer()
             return
         self.program.process.kill()
+        await self.program.ended.wait()
         self._owes = 0
 
     async def _answer(self) -> str:

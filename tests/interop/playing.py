@@ -96,7 +96,7 @@ class Player:
         with trio.fail_at(min(self.deadline, trio.current_time() + LIMIT)):
             said = len(self.lab.said)
             trace: list[TraceEvent] = []
-            async with self._connection(key, trace) as stream:
+            async with self.connection(key, trace) as stream:
                 _, our_port = stream.transport_stream.socket.getsockname()
                 _, its_port = stream.transport_stream.socket.getpeername()
                 ours = Ours(stream)
@@ -120,7 +120,7 @@ class Player:
         )
 
     @asynccontextmanager
-    async def _connection(
+    async def connection(
         self, key: Key, trace: list[TraceEvent]
     ) -> AsyncIterator[TLSStream[trio.SocketStream]]:
         we_serve = key.role == "client"

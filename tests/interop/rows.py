@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +16,9 @@ import attrs
 
 from .capture import CLOSE_NOTIFY
 from .endings import ERRORS, Saw
-from .peer import Key, Peer
+from .peer import Key, Peer, rule
 from .playing import Runs
-from .signs import on_the_wire, told
+from .signs import Sign, on_the_wire
 from .situations import SITUATIONS
 
 VARIABLE: Final = "TLSDOWN_INTEROP_ROWS"
@@ -69,10 +70,16 @@ def row_of(peer: Peer, key: Key, runs: Runs) -> Row:
     reason = peer.reason(key)
     if reason is not None:
         return attrs.evolve(row, cannot=reason.why, link=reason.link)
-    run = runs[key]
+    run, deviation = runs[key], peer.deviation(key)
+    # What happens now and then only is left to the remark: the page must not depend on it.
+    sometimes = deviation is not None and deviation.sometimes
+    ending = rule(key) if sometimes else peer.ending(key)
     captured = SITUATIONS[key.situation].witnessed and not runs.no_witness
-    signs = on_the_wire(runs, run) if captured else told(run)
-    ending, deviation = peer.ending(key), peer.deviation(key)
+    signs: Sequence[Sign] = (
+        on_the_wire(runs, run)
+        if captured
+        else [(">" if who == ">" else "<", CLOSE_NOTIFY) for who in ending.our_alerts]
+    )
     error = ERRORS.get(ending.outcome)
     return attrs.evolve(
         row,

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from tests.support import VERSIONS
 
@@ -129,7 +129,16 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def where(rows: Sequence[Row]) -> str:
+class Placed(Protocol):
+    """What has a version of TLS, and somebody's role."""
+
+    @property
+    def tls(self) -> str: ...
+    @property
+    def role(self) -> str: ...
+
+
+def where(rows: Sequence[Placed]) -> str:
     """Of which versions and roles, if not of all."""
     there = {(row.tls, row.role) for row in rows}
     tls, roles = ({pair[i] for pair in there} for i in (0, 1))
@@ -147,23 +156,26 @@ def versions(of: dict[str, list[Row]]) -> str:
     )
 
 
-def differences(old: str, new: str) -> list[str]:
+def differences(page: Path, new: str) -> list[str]:
     """What is not up to date; versions may differ."""
+    old = page.read_text()
     before, after = (
         text.partition(VERSIONS_OF_PEERS)[0].splitlines() for text in (old, new)
     )
-    names = str(PAGE), "this run"
+    names = str(page), "this run"
     return list(difflib.unified_diff(before, after, *names, lineterm="", n=0))
 
 
 def main(arguments: Sequence[str]) -> str | int:
     """Make the page, or check it; what to exit with."""
     folder, *options = arguments
-    text = page(read(Path(folder)))
+    return make(PAGE, page(read(Path(folder))), options)
+
+
+def make(page: Path, text: str, options: Sequence[str]) -> str | int:
     if options == ["--check"]:
-        found = differences(PAGE.read_text(), text)
-        return "\n".join(found) or 0
-    PAGE.write_text(text)
+        return "\n".join(differences(page, text)) or 0
+    page.write_text(text)
     return 0
 
 
