@@ -5,4 +5,4 @@ from pathlib import Path
 
 def source(name: str) -> str:
     """The name of a file here."""
-    return str(Path(__file__).with_name(name))
+    return str(Path(__file__).parent / name)
