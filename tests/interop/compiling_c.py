@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from .compiling import compiled
+from .compiling import LIMIT, compiled
 from .labs import source
 from .programs import require, unavailable
 
 FLAGS: Final = ("-std=c11", "-Wall", "-Wextra", "-O1")
-LIMIT: Final = 60  # seconds
 
 
 def c_lab(folder: Path, name: str, header: str, *libraries: str) -> Sequence[str]:
