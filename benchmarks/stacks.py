@@ -65,6 +65,7 @@ def of_program(text: str) -> Stack:
 _ALL: Final = (
     _python(OURS, "tlsdown"),
     _python(BARE, "bare_tlsstream", only="hold"),
+    _python("the floor", "floor", only="send"),
     _python(BASELINE, "sslstream"),
     _python("anyio-trio", "anyio_streams:ON_TRIO", "anyio"),
     _python("anyio-asyncio", "anyio_streams:ON_ASYNCIO", "anyio"),
