@@ -92,7 +92,7 @@ class Count:
         self._received += len(data)
         self._ended = not data
 
-    def answer(self, error: Exception | None = None) -> str:
+    def answer(self, error: BaseException | None = None) -> str:
         """What has come, and the end if it came."""
         size = self._received - self._before
         if self._ended or error:
@@ -100,7 +100,7 @@ class Count:
         return f"received {size}"
 
 
-def end(size: int, error: Exception | None = None) -> str:
+def end(size: int, error: BaseException | None = None) -> str:
     """What an application is told when nothing comes any more.
 
     Args:
@@ -110,11 +110,11 @@ def end(size: int, error: Exception | None = None) -> str:
     return f"end {kind(error)} {size} {error or ''}".rstrip()
 
 
-def kind(error: Exception | None) -> str:
+def kind(error: BaseException | None) -> str:
     # The latter is how it comes to who has sent close_notify before.
     if error is None or isinstance(error, ssl.SSLZeroReturnError):
         return "clean"
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, ssl.SSLEOFError | EOFError):
         return "cut"
     return "reset" if isinstance(error, ConnectionResetError) else "error"
 
