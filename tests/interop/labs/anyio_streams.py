@@ -68,7 +68,7 @@ class Lab:
         return "done"
 
     async def close_transport(self) -> str:
-        await anyio.aclose_forcefully(self.stream)
+        await self.stream.transport_stream.aclose()
         return "done"
 
     async def cut_inside(self) -> str:
