@@ -150,7 +150,8 @@ class Player:
                     )
                 )
                 await stream.do_handshake()
-            assert answers == [f"handshaken {key.version}"]
+            # Some libraries do not tell the version.
+            assert answers in ([f"handshaken {key.version}"], ["handshaken"])
             yield stream
 
 

@@ -10,8 +10,6 @@ import ssl
 import sys
 from contextlib import suppress
 
-from tests.interop.data import stretch
-
 from . import lines
 
 
@@ -52,28 +50,22 @@ class Lab:
 
     def begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         self.reader, self.writer = reader, writer
-        self.sent = self.received = 0
+        self.count = lines.Count()
         return f"handshaken {writer.get_extra_info('ssl_object').version()}"
 
     async def send(self, size: str) -> str:
-        self.writer.write(stretch(self.sent, int(size)))
-        self.sent += int(size)
+        self.writer.write(self.count.stretch(size))
         await self.writer.drain()
         return "sent"
 
     async def receive(self, size: str | None = None) -> str:
-        before, want = self.received, None if size is None else int(size)
-        while want is None or self.received - before < want:
-            try:
-                left = 2**16 if want is None else want - (self.received - before)
-                data = await self.reader.read(left)
-            except OSError as error:
-                return lines.end(self.received - before, error)
-            if not data:
-                return lines.end(self.received - before)
-            assert data == stretch(self.received, len(data)), "not what was sent"
-            self.received += len(data)
-        return f"received {want}"
+        self.count.expect(size)
+        try:
+            while self.count.left:
+                self.count.came(await self.reader.read(self.count.left))
+        except OSError as error:
+            return self.count.answer(error)
+        return self.count.answer()
 
     async def shutdown(self) -> str:
         """What closing is to asyncio: it waits for the other's close_notify."""
@@ -110,11 +102,7 @@ class Lab:
 async def main(version: str) -> None:
     lab = Lab()
     lines.say("listening", await lab.listen(), version, "with", ssl.OPENSSL_VERSION)
-    while command := await asyncio.to_thread(lines.read_command):
-        try:
-            lines.say(await getattr(lab, lines.method(command[0]))(*command[1:]))
-        except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
-            lines.say("failed", lines.kind(error), error)
+    await lines.obey(lab)
 
 
 loop = importlib.import_module(sys.argv[1])

@@ -9,8 +9,6 @@ import socket
 import ssl
 from contextlib import suppress
 
-from tests.interop.data import stretch
-
 from . import lines
 
 
@@ -32,30 +30,24 @@ class Lab:
     def handshake(
         self, raw: socket.socket, context: ssl.SSLContext, **how: object
     ) -> str:
-        self.sent = self.received = 0
+        self.count = lines.Count()
         raw.settimeout(20)
         # By default it takes a cut for an end.
         self.socket = context.wrap_socket(raw, suppress_ragged_eofs=False, **how)  # type: ignore[arg-type]
         return f"handshaken {self.socket.version()}"
 
     def send(self, size: str) -> str:
-        self.socket.sendall(stretch(self.sent, int(size)))
-        self.sent += int(size)
+        self.socket.sendall(self.count.stretch(size))
         return "sent"
 
     def receive(self, size: str | None = None) -> str:
-        before, want = self.received, None if size is None else int(size)
-        while want is None or self.received - before < want:
-            try:
-                left = 2**16 if want is None else want - (self.received - before)
-                data = self.socket.recv(left)
-            except OSError as error:
-                return lines.end(self.received - before, error)
-            if not data:
-                return lines.end(self.received - before)
-            assert data == stretch(self.received, len(data)), "not what was sent"
-            self.received += len(data)
-        return f"received {want}"
+        self.count.expect(size)
+        try:
+            while self.count.left:
+                self.count.came(self.socket.recv(self.count.left))
+        except OSError as error:
+            return self.count.answer(error)
+        return self.count.answer()
 
     def half_close(self) -> str:
         """Send close_notify: not documented, but what OpenSSL's call does."""
@@ -101,7 +93,7 @@ def main() -> None:
     )
     while command := lines.read_command():
         try:
-            lines.say(getattr(lab, lines.method(command[0]))(*command[1:]))
+            lines.say(lines.method(lab, command[0])(*command[1:]))
         except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
             lines.say("failed", lines.kind(error), error)
 

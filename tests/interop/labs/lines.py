@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import socket
 import ssl
 import struct
 import sys
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from tests.interop.data import stretch
 
 # A header that promises 256 bytes, and some of them: RFC 9846 section 5.1.
 PART_OF_A_RECORD: Final = b"\x17\x03\x03\x01\x00" + bytes(20)
@@ -24,9 +29,26 @@ def read_command() -> list[str]:
     return sys.stdin.readline().split()
 
 
-def method(command: str) -> str:
-    """The name of the method that does it."""
-    return command.replace("-", "_")
+def method(lab: object, command: str) -> Callable[..., Any]:
+    """What does it."""
+    found: Callable[..., Any] = getattr(lab, command.replace("-", "_"))
+    return found
+
+
+async def obey(
+    lab: object, wait_for: Callable[..., Awaitable[Any]] = asyncio.to_thread
+) -> None:
+    """Let a lab whose methods are asynchronous do what it is told.
+
+    Args:
+      lab: What its methods return is said.
+      wait_for: Calls a function in a thread.
+    """
+    while command := await wait_for(read_command):
+        try:
+            say(await method(lab, command[0])(*command[1:]))
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
+            say("failed", kind(error), error)
 
 
 def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -37,7 +59,48 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, ssl.create_default_context(cafile=ca)
 
 
-def end(size: int, error: Exception | None = None) -> str:
+class Count:
+    """What has crossed one connection, and what may come yet.
+
+    To receive: `expect`, then read as long as something is `left`, then `answer`.
+    """
+
+    def __init__(self) -> None:
+        self._sent = self._received = self._before = 0
+        self._until: float = 0
+        self._ended = False
+
+    def stretch(self, size: str) -> bytes:
+        """What is to be sent next."""
+        data = stretch(self._sent, int(size))
+        self._sent += len(data)
+        return data
+
+    def expect(self, size: str | None = None) -> None:
+        """So much is to come now; otherwise, all to the end."""
+        self._before = self._received
+        self._until = math.inf if size is None else self._received + int(size)
+
+    @property
+    def left(self) -> int:
+        """How much a read may return; 0 when it is all there."""
+        return 0 if self._ended else int(min(self._until - self._received, 2**16))
+
+    def came(self, data: bytes) -> None:
+        """What a read returned: nothing, at the end."""
+        assert data == stretch(self._received, len(data)), "not what was sent"
+        self._received += len(data)
+        self._ended = not data
+
+    def answer(self, error: BaseException | None = None) -> str:
+        """What has come, and the end if it came."""
+        size = self._received - self._before
+        if self._ended or error:
+            return end(size, error)
+        return f"received {size}"
+
+
+def end(size: int, error: BaseException | None = None) -> str:
     """What an application is told when nothing comes any more.
 
     Args:
@@ -47,11 +110,11 @@ def end(size: int, error: Exception | None = None) -> str:
     return f"end {kind(error)} {size} {error or ''}".rstrip()
 
 
-def kind(error: Exception | None) -> str:
+def kind(error: BaseException | None) -> str:
     # The latter is how it comes to who has sent close_notify before.
     if error is None or isinstance(error, ssl.SSLZeroReturnError):
         return "clean"
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, ssl.SSLEOFError | EOFError):
         return "cut"
     return "reset" if isinstance(error, ConnectionResetError) else "error"
 

@@ -1,0 +1,41 @@
+"""anyio's `TLSStream`, on asyncio."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .peer import Cannot, Peer, answers_in_tls12
+from .programs import require_module
+from .suite import PeerSuite
+
+SOURCE = "https://github.com/agronholm/anyio/blob/4.12.0/src/anyio/streams/tls.py"
+
+
+def command(folder: Path) -> Sequence[str]:
+    require_module("anyio")
+    return [sys.executable, "-m", "tests.interop.labs.anyio_streams"]
+
+
+class TestAnyio(PeerSuite):
+    peer = Peer(
+        name="anyio",
+        command=command,
+        cannot=[
+            Cannot(
+                situations=["4B"],
+                why="closing waits for the other's close_notify, however long",
+                link=SOURCE,  # TLSStream.aclose
+            ),
+            Cannot(
+                situations=["half-close B"],
+                why="it has no half-close for TLS",
+                link=SOURCE,  # TLSStream.send_eof
+            ),
+        ],
+        deviations=[
+            # TLSStream.send asks for no version, and OpenSSL does not either.
+            answers_in_tls12("https://docs.openssl.org/3.0/man3/SSL_shutdown/"),
+        ],
+    )
