@@ -408,11 +408,20 @@ class Connection:
 
     def _moved(self, event: Event) -> None:
         if self._trace_callback is not None and event in TRACED:
-            self._trace(TRACED[event], 0)
+            kind = TRACED[event]
+            if kind is not TraceKind.RESET_RECEIVED or not self._reset_both_ways():
+                self._trace(kind, 0)
         if event in BEGINNINGS:
             self.begin_ending()
         elif self.state.closed:
             self._ending_over = trio.current_time()
+
+    def _reset_both_ways(self) -> bool:
+        # One RST ends both directions, each when it is used next.
+        return (
+            self.state.sending is Sending.RESET
+            and self.state.receiving is Receiving.RESET
+        )
 
     def _trace(self, kind: TraceKind, size: int) -> None:
         if self._trace_callback is not None:

@@ -386,7 +386,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         try:
             if not await self._shut_down_at_once(wait=wait):
                 with self._connection.deadline() as scope:
-                    await self._send_close_notify()
+                    if not self._state.close_notify_sent:
+                        await self._send_close_notify()
                     if wait:
                         await self._wait_for_close_notify()
                 if scope.cancelled_caught:
@@ -404,9 +405,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     async def _shut_down_at_once(self, *, wait: bool) -> bool:
         # A deadline costs a quarter of a shutdown whose peer answers at once, and
         # costs nothing while one has to wait.
-        if (
-            not self._state.handshaken
-            or not self._connection.send_close_notify_nowait()
+        if not self._state.close_notify_sent and not (
+            self._state.handshaken and self._connection.send_close_notify_nowait()
         ):
             return False
         await trio.lowlevel.checkpoint()

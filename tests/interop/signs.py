@@ -23,9 +23,7 @@ TRACED: Final[dict[TraceKind, Sign]] = {
 
 def told(run: Run) -> list[Sign]:
     """What our trace says."""
-    signs = [TRACED[event.kind] for event in run.trace if event.kind in TRACED]
-    # A reset is told for each direction that meets it.
-    return list(dict.fromkeys(signs))
+    return [TRACED[event.kind] for event in run.trace if event.kind in TRACED]
 
 
 def on_the_wire(runs: Runs, run: Run) -> list[Sign]:

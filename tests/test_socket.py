@@ -1,0 +1,276 @@
+"""TLS over a TCP socket: the kernel is asked first, and the scheduler once."""
+
+from __future__ import annotations
+
+import socket
+import tracemalloc
+from collections.abc import Awaitable, Callable
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from trio_tlsdown import TraceEvent, TraceKind, TransportBrokenError
+from trio_tlsdown._connection import SLICE
+from trio_tlsdown.testing import tcp_transports
+
+from .support import Maker, cancel_when_blocked, cancelled_at, each_step, reset
+
+
+@attrs.define(eq=False)
+class Trips(trio.abc.Instrument):
+    """How often the scheduler came back to a task."""
+
+    task: trio.lowlevel.Task
+    count: int = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += task is self.task
+
+
+async def trips(call: Callable[[], Awaitable[object]]) -> int:
+    instrument = Trips(trio.lowlevel.current_task())
+    trio.lowlevel.add_instrument(instrument)
+    try:
+        await call()
+    finally:
+        trio.lowlevel.remove_instrument(instrument)
+    return instrument.count
+
+
+async def test_what_need_not_wait_takes_one_trip_through_the_scheduler(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair("tcp")
+    for size in 1, 2**14, 2**16:
+        assert await trips(lambda size=size: a.send_all(bytes(size))) == 1
+    await trio.lowlevel.wait_readable(b.transport_stream.socket)
+    assert await trips(lambda: b.receive_some(1)) == 1  # from the kernel
+    assert await trips(b.receive_some) == 1  # what came along
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_what_has_to_wait_takes_one_trip_too(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    b._engine.take(b._engine.unread)
+
+    async def send_when_b_waits() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        await a.send_all(b"at last")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_when_b_waits)
+        assert await trips(b.receive_some) == 1
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_every_call_is_a_checkpoint(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    for data in b"", b"x", bytearray(b"x"), memoryview(b"x"):
+        with trio.testing.assert_checkpoints():
+            await a.send_all(data)
+    await trio.lowlevel.wait_readable(b.transport_stream.socket)
+    left = 3
+    while left:
+        with trio.testing.assert_checkpoints():
+            left -= len(await b.receive_some(1))
+    with trio.testing.assert_checkpoints():
+        await a.shutdown(wait=False)
+    for _ in range(2):
+        with trio.testing.assert_checkpoints():
+            assert await b.receive_some() == b""
+    with trio.testing.assert_checkpoints():
+        await b.shutdown()
+    with trio.testing.assert_checkpoints():
+        await a.aclose()
+    await b.aclose()
+
+
+async def test_what_was_cancelled_before_has_no_effect(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    await b.send_all(b"for later")
+    await trio.lowlevel.wait_readable(a.transport_stream.socket)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: a.send_all(b"never sent"),
+        a.receive_some,
+        lambda: a.send_eof(allow_tls12=True),
+    ]
+    for call in calls:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await call()
+        assert scope.cancelled_caught
+    assert await a.receive_some() == b"for later"
+    await a.aclose()
+    assert await b.receive_some() == b""
+    await b.aclose()
+
+
+async def test_one_wake_up_brings_many_records(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    for _ in range(5):
+        await a.send_all(b"x" * 1000)
+    await trio.lowlevel.wait_readable(b.transport_stream.socket)
+    assert len(await b.receive_some()) == 5000
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_a_big_send_needs_little_memory(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    data = bytes(32 * SLICE)
+
+    async def receive() -> None:
+        left = len(data)
+        while left:
+            left -= len(await b.receive_some())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        tracemalloc.start()
+        try:
+            await a.send_all(data)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    # A slice as ciphertext, and what b has in hand: several times in all, not 32.
+    assert peak < 10 * SLICE
+    await a.aclose()
+    await b.aclose()
+
+
+async def test_a_send_that_fills_the_kernel_waits_for_room(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    sent = received = 0
+
+    async def send() -> None:
+        nonlocal sent
+        while True:
+            await a.send_all(bytes(2**16))
+            sent += 2**16
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked()
+        before = sent
+        while sent == before:
+            received += len(await b.receive_some())
+        nursery.cancel_scope.cancel()
+    assert not a.report.close_notify_sent
+    await a.aclose()  # a record may have been cut: no goodbye can follow it
+    with pytest.raises(trio.BrokenResourceError):
+        while True:
+            received += len(await b.receive_some())
+    assert received >= before
+    await b.aclose()
+
+
+async def test_a_number_that_another_socket_has_got_is_not_used(tls: Maker) -> None:
+    """Whoever closes the transport under us frees its number for somebody else."""
+    a, b = await tls.pair("tcp")
+    number = a.transport_stream.socket.fileno()
+    await a.transport_stream.aclose()
+    others = [*socket.socketpair()]
+    try:
+        assert number in [other.fileno() for other in others]
+        for call in (lambda: a.send_all(b"not for them"), a.receive_some):
+            with pytest.raises(trio.ClosedResourceError):
+                await call()
+        for other in others:
+            other.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                other.recv(100)
+    finally:
+        for other in others:
+            other.close()
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_closing_the_transport_wakes_who_waits_for_it(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+
+    async def close_the_transport() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        await a.transport_stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(close_the_transport)
+        with pytest.raises(trio.ClosedResourceError):
+            while True:
+                await a.receive_some()
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_one_reset_is_told_once(tls: Maker) -> None:
+    events: list[TraceEvent] = []
+    a, b = await tls.pair("tcp", client={"trace": events.append})
+    reset(b)
+    await trio.aclose_forcefully(b)
+    with pytest.raises(TransportBrokenError):
+        while True:
+            await a.receive_some()
+    with pytest.raises(TransportBrokenError):
+        await a.send_all(b"x")
+    await a.aclose()
+    kinds = [event.kind for event in events]
+    assert kinds.count(TraceKind.RESET_RECEIVED) == 1
+
+
+async def test_a_socket_under_another_stream_is_left_to_that(tls: Maker) -> None:
+    wrapped = [trio.StapledStream(end, end) for end in await tcp_transports()]
+    a, b = tls.wrap((wrapped[0], wrapped[1]))
+    received = bytearray()
+
+    async def answer() -> None:
+        async for chunk in b:
+            received.extend(chunk)
+        await b.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        await a.send_all(bytes(2**20))
+        report = await a.shutdown()
+    assert report.secure
+    assert len(received) == 2**20
+    await a.aclose()
+
+
+async def test_a_receive_that_is_cancelled_loses_nothing(tls: Maker) -> None:
+    async def attempt(step: int) -> bool:
+        a, b = await tls.pair("tcp")
+        await b.send_all(b"every byte counts")
+        await trio.lowlevel.wait_readable(a.transport_stream.socket)
+        received = bytearray()
+
+        async def receive() -> None:
+            received.extend(await a.receive_some())
+
+        cancelled = await cancelled_at(step, receive)
+        while not received:
+            await receive()
+        assert received == b"every byte counts"
+        await a.aclose()
+        await b.aclose()
+        return cancelled
+
+    await each_step(attempt, at_least=1)
+
+
+async def test_a_receive_that_is_cancelled_while_it_waits_loses_nothing(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair("tcp")
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_when_blocked, scope)
+            await a.receive_some()
+    assert scope.cancelled_caught
+    await b.send_all(b"still there")
+    assert await a.receive_some() == b"still there"
+    await a.aclose()
+    await b.aclose()
