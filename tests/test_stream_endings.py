@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
+import weakref
 from functools import partial
 from typing import Any
 
@@ -587,3 +589,23 @@ def test_a_report_can_be_had_at_any_time() -> None:
         elapsed=0.0,
         error=None,
     )
+
+
+@pytest.mark.parametrize("transport", ["memory", "tcp"])
+async def test_a_closed_session_does_not_wait_for_the_garbage_collector(
+    tls: Maker, transport: str
+) -> None:
+    gc.disable()
+    try:
+        pair = await tls.pair(transport)
+        sessions = [weakref.ref(stream._engine.ssl_object) for stream in pair]
+        async with trio.open_nursery() as nursery:
+            for stream in pair:
+                nursery.start_soon(stream.shutdown)
+        for stream in pair:
+            await stream.aclose()
+        del pair, stream
+        await trio.lowlevel.checkpoint()
+        assert [session() for session in sessions] == [None, None]
+    finally:
+        gc.enable()

@@ -163,6 +163,10 @@ class IllegalMoveError(RuntimeError):
     """An event came where no machine has a row for it: a bug of ours."""
 
 
+def _nobody_asks(_: Event) -> None:
+    pass
+
+
 class ConnectionState:
     """The three machines of one connection.
 
@@ -238,6 +242,9 @@ class ConnectionState:
         elif event is Event.CLOSE_NOTIFY_RECEIVED:
             self.first = self.first or "peer"
         self._on_move(event)
+        if self.closed:
+            # Else a session would live until the garbage collector finds it.
+            self._on_move = _nobody_asks
         return True
 
     @property
