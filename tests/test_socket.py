@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import attrs
 import pytest
@@ -51,7 +52,7 @@ async def test_what_need_not_wait_takes_one_trip_through_the_scheduler(
 ) -> None:
     a, b = await tls.pair("tcp")
     for size in 1, 2**14, 2**16:
-        assert await trips(lambda size=size: a.send_all(bytes(size))) == 1
+        assert await trips(partial(a.send_all, bytes(size))) == 1
     await trio.lowlevel.wait_readable(b.transport_stream.socket)
     assert await trips(lambda: b.receive_some(1)) == 1  # from the kernel
     assert await trips(b.receive_some) == 1  # what came along
