@@ -150,6 +150,32 @@ async def test_a_big_send_needs_little_memory(tls: Maker) -> None:
     await b.aclose()
 
 
+async def test_the_trace_counts_what_the_kernel_took_in_parts(tls: Maker) -> None:
+    events: list[TraceEvent] = []
+    a, b = await tls.pair(
+        "tcp", client={"trace": events.append}, server={"trace": events.append}
+    )
+
+    async def send() -> None:
+        await a.send_all(bytes(32 * SLICE))  # more than the kernel takes at once
+        await a.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked()
+        await receive_all(b)
+    await b.aclose()
+
+    sent, received = (
+        sum(event.size for event in events if (event.side, event.kind) == wanted)
+        for wanted in (
+            ("client", TraceKind.BYTES_SENT),
+            ("server", TraceKind.BYTES_RECEIVED),
+        )
+    )
+    assert sent == received
+
+
 async def test_a_send_that_fills_the_kernel_waits_for_room(tls: Maker) -> None:
     a, b = await tls.pair("tcp")
     sent = 0

@@ -175,6 +175,7 @@ class Wire:
             return True
         if size < len(data):
             self._output.write(memoryview(data)[size:])
+            self._has_sent(size, ending=False)
             return False
         if self._trace is not None or not self._state.can_send:  # else there is no news
             self._has_sent(size, ending=self._ending)
@@ -208,7 +209,7 @@ class Wire:
         return not self._state.can_send and self._state.sending is Sending.ENCRYPTED
 
     def _has_sent(self, size: int, *, ending: bool) -> None:
-        if self._trace is not None:
+        if self._trace is not None and size:
             self._trace(TraceKind.BYTES_SENT, size)
         if ending:
             self._state.move(Event.CLOSE_NOTIFY_SENT)
@@ -262,10 +263,10 @@ class Wire:
                 return self._cannot_receive(exc)
         return None if data is None else self._has_received(data)
 
-    def _cannot_receive(self, error: trio.BrokenResourceError) -> bytes:
+    def _cannot_receive(self, error: trio.BrokenResourceError) -> bytes | bytearray:
         self.error = error
         self._was_reset = True
-        return bytes(self._has_received(b""))
+        return self._has_received(b"")
 
     def _has_received(self, data: bytes | bytearray) -> bytes | bytearray:
         if data:
