@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,15 +14,17 @@ import pytest
 import trio
 import trustme
 
+from tests.support import VERSIONS
 from trio_tlsdown import TLSFailedError
 
 from . import lab as labs, table
 from .compiling import compiled
+from .endings import TABLE
 from .lab import Lab, open_lab
 from .peer import Deviation, Key, Peer
 from .playing import play
 from .programs import require_module
-from .rows import VARIABLE, Row, record, row_of
+from .rows import VARIABLE, RealProgram, Remark, Row, record, row_of
 from .suite import PeerSuite
 
 BLOCKING = (sys.executable, "-m", "tests.interop.labs.blocking_ssl")
@@ -154,6 +157,27 @@ def test_rows_are_kept_where_a_folder_is_named(
     monkeypatch.setenv(VARIABLE, str(tmp_path / "rows"))
     record(ROW)
     assert table.read(tmp_path / "rows") == [ROW]
+
+
+def test_real_programs_are_a_part_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    record(ROW)
+    assert "## Programs" not in table.page(table.read(tmp_path))
+    remark = Remark("dances", "https://example.org")
+    program = RealProgram("Python", "client", sys.executable)
+    program.ended("TLSv1.3", "we shut down", TABLE["3A"])
+    for version in VERSIONS:
+        program.ended(version, "we cut", TABLE["1B"], remark)
+    _, _, part = table.page(table.read(tmp_path)).partition("## Programs")
+    _, _, part = part.partition("### Python (client)")
+    assert [line.split(" | ")[0] for line in part.splitlines()[4:6]] == [
+        "| we cut",
+        "| we shut down (TLSv1.3)",
+    ]
+    assert "[dances](https://example.org)" in part
+    assert f"| Python | {platform.python_version()} |" in part
 
 
 def test_the_page_merges_what_ended_alike() -> None:
