@@ -113,7 +113,9 @@ def row_of(peer: Peer, key: Key, runs: Runs) -> Row:
     sometimes = deviation is not None and deviation.sometimes
     ending = rule(key) if sometimes else peer.ending(key)
     captured = SITUATIONS[key.situation].witnessed and not runs.no_witness
-    signs: Sequence[Sign] = on_the_wire(runs, run) if captured else _alerts(ending)
+    signs: Sequence[Sign] = (
+        on_the_wire(runs.packets[key], run) if captured else _alerts(ending)
+    )
     row = attrs.evolve(
         row,
         deviation="" if deviation is None else deviation.does,

@@ -49,7 +49,7 @@ class PeerSuite:
         if runs.no_witness:
             unavailable(runs.no_witness)
         run = runs[captured]
-        trace, wire = told(run), on_the_wire(runs, run)
+        trace, wire = told(run), on_the_wire(runs.packets[captured], run)
         # Of what it sent we know what came before we closed.
         heard = by("<", trace)
         seen = [sign for sign in by("<", wire) if ("<", sign) in TRACED.values()]

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -25,6 +26,7 @@ from .peer import Deviation, Key, Peer
 from .playing import play
 from .programs import require_module
 from .rows import VARIABLE, RealProgram, Remark, Row, record, row_of
+from .servers import reserved_port
 from .suite import PeerSuite
 
 BLOCKING = (sys.executable, "-m", "tests.interop.labs.blocking_ssl")
@@ -122,6 +124,28 @@ def test_without_a_capture_all_is_played_and_the_witness_is_missing(
     with pytest.raises(pytest.skip.Exception, match="tshark is not installed"):
         suite.test_the_wire_shows_what_our_trace_and_report_say(runs, KEY)
     assert row_of(suite.peer, KEY, runs).crossed == "> close_notify, < close_notify"
+
+
+async def from_port(ours: int, host: str, port: int) -> trio.SocketStream:
+    client = trio.socket.socket()
+    client.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)
+    await client.bind((host, ours))
+    await client.connect((host, port))
+    return trio.SocketStream(client)
+
+
+def test_connections_from_one_port_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first ends with a RST: nothing of it stays in TIME_WAIT.
+    keys = [Key("1A", "TLSv1.2", "server"), Key("cut B", "TLSv1.3", "server")]
+    with reserved_port() as port:
+        monkeypatch.setattr(trio, "open_tcp_stream", partial(from_port, port))
+        runs = trio.run(play, keys, BLOCKING, tmp_path)
+    suite = PeerSuite()
+    suite.peer = Peer(name="X", command=lambda folder: BLOCKING)  # type: ignore[misc]
+    for key in keys:
+        suite.test_the_wire_shows_what_our_trace_and_report_say(runs, key)
 
 
 def test_a_program_is_compiled_once_for_each_source(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.support import VERSIONS, Maker, reset
 from trio_tlsdown import TruncatedError
 
 from . import haproxy, nginx, stunnel, we
-from .capture import CLOSE_NOTIFY, Connections, between, witness
+from .capture import CLOSE_NOTIFY, Connections, witness
 from .data import DATA, digest
 from .endings import TABLE, Saw, as_told, check
 from .openssl import stop
@@ -251,11 +251,11 @@ async def play_and_capture(folder: Path) -> Alerts:
     return {
         key: "".join(
             ">" if packet.source == ports[0] else "<"
-            for packet in between(packets, ports)
+            for packet in seen
             for record in packet.records
             if record == CLOSE_NOTIFY
         )
-        for key, ports in connections.items()
+        for (key, ports), seen in zip(connections.items(), packets, strict=True)
     }
 
 
