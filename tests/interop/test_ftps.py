@@ -108,7 +108,7 @@ def recorded(
 ) -> None:
     """Record how it ended."""
     remark = SAYS_NO_GOODBYE if ccc and mode == "passive" else None
-    program = RealProgram(f"curl, CCC {mode}", "client", "curl")
+    program = RealProgram(f"curl FTPS, CCC {mode}", "client", "curl")
     program.ended(tls.version, situation, as_told(report), remark)
 
 
