@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -14,7 +15,7 @@ from .programs import PATIENCE, require, running, unavailable
 
 PAUSE: Final = 0.01  # seconds, between two looks into the file
 
-FIN, RST = 0x01, 0x04  # RFC 9293 section 3.1
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10  # RFC 9293 section 3.1
 ALERT, APPLICATION_DATA = 21, 23  # RFC 9846 section 5.1
 HEADER_SIZE: Final = 5
 
@@ -23,6 +24,7 @@ UNREADABLE: Final = "a record that cannot be decrypted"
 
 FIELDS: Final = (
     "frame.time_epoch",
+    "tcp.stream",
     "tcp.srcport",
     "tcp.dstport",
     "tcp.flags",
@@ -36,8 +38,11 @@ FIELDS: Final = (
     "tcp.payload",
 )
 
-Connections: TypeAlias = Collection[tuple[int, int]]
-"""Their ports: the client's, the server's."""
+Ports: TypeAlias = tuple[int, int]
+"""The client's, the server's."""
+
+Connections: TypeAlias = Collection[Ports]
+"""In the order in which they were made: a kernel may give the same ports again."""
 
 
 @attrs.frozen
@@ -46,6 +51,9 @@ class Packet:
 
     time: float
     """Seconds since some moment."""
+
+    stream: int
+    """Which connection it belongs to, as tshark counts them."""
 
     source: int
     """The port that sent it."""
@@ -78,8 +86,8 @@ async def witness(
     *,
     ports: Sequence[int] = (),
     patience: float = PATIENCE,
-) -> list[Packet]:
-    """What is on the loopback interface while *play* runs.
+) -> list[list[Packet]]:
+    """The packets of each connection that *play* makes.
 
     dumpcap and tshark start slowly: make all connections under one capture. Skips
     the test where there can be none.
@@ -103,17 +111,25 @@ async def witness(
     problem = await capture(file, play_and_note, ports=ports, patience=patience)
     if problem is not None:
         unavailable(f"no capture: {problem}")
-    return await read(file, secrets, connections)
+    return of_each(await read(file, secrets, connections), connections)
 
 
-def between(packets: Sequence[Packet], ports: Collection[int]) -> list[Packet]:
-    """The packets of one connection, without what a kernel sent again."""
+def of_each(packets: Sequence[Packet], connections: Connections) -> list[list[Packet]]:
+    """The packets of each connection, without what a kernel sent again."""
+    streams: dict[frozenset[int], dict[int, list[Packet]]] = {}
+    for packet in packets:
+        ports = frozenset({packet.source, packet.destination})
+        streams.setdefault(ports, {}).setdefault(packet.stream, []).append(packet)
+    left = {ports: iter(each.values()) for ports, each in streams.items()}
+    return [_once(next(left[frozenset(ports)])) for ports in connections]
+
+
+def _once(packets: Sequence[Packet]) -> list[Packet]:
     chosen: dict[object, Packet] = {}
     for packet in packets:
-        if {packet.source, packet.destination} == set(ports):
-            takes_place = packet.size > 0 or packet.fin  # RFC 9293 section 3.4
-            place = packet.source, packet.start
-            chosen.setdefault(place if takes_place else packet, packet)
+        takes_place = packet.size > 0 or packet.fin  # RFC 9293 section 3.4
+        place = packet.source, packet.start
+        chosen.setdefault(place if takes_place else packet, packet)
     return list(chosen.values())
 
 
@@ -166,24 +182,35 @@ class _Ends:
 
     _unread: bytes = b""
     _skip: int = GLOBAL_HEADER
-    _fins: set[tuple[int, int]] = attrs.field(factory=set)
-    _resets: set[tuple[int, int]] = attrs.field(factory=set)
+    _begun: dict[Ports, set[int]] = attrs.field(factory=lambda: defaultdict(set))
+    """The initial sequence numbers of all clients on these ports."""
+
+    _fins: set[Ports] = attrs.field(factory=set)
+    """Whose last connection has ended this way; likewise the next."""
+
+    _resets: set[Ports] = attrs.field(factory=set)
 
     def all_there(self, connections: Connections) -> bool:
         return all(
-            (a, b) in self._resets or {(a, b), (b, a)} <= self._fins
-            for a, b in connections
+            len(self._begun[a, b]) >= number
+            and ((a, b) in self._resets or {(a, b), (b, a)} <= self._fins)
+            for (a, b), number in Counter(connections).items()
         )
 
     def look(self, more: bytes) -> None:
         self._unread += more
         end = self._skip
         for start, end in _packets(self._unread, self._skip):
-            source, destination, flags = _header(self._unread[start:end])
+            source, destination, sequence, flags = _header(self._unread[start:end])
+            both_ways = {(source, destination), (destination, source)}
+            if flags & (SYN | ACK) == SYN:
+                self._begun[source, destination].add(sequence)
+                self._fins -= both_ways
+                self._resets -= both_ways
             if flags & FIN:
                 self._fins.add((source, destination))
             if flags & RST:
-                self._resets |= {(source, destination), (destination, source)}
+                self._resets |= both_ways
         self._unread, self._skip = self._unread[end:], 0
 
 
@@ -198,15 +225,15 @@ def _packets(pcap: bytes, position: int) -> Iterator[tuple[int, int]]:
         position = end
 
 
-def _header(packet: bytes) -> tuple[int, int, int]:
-    """Source port, destination port and flags.
+def _header(packet: bytes) -> tuple[int, int, int, int]:
+    """Source port, destination port, sequence number and flags.
 
     Linux's loopback interface poses as an Ethernet.
     """
     ip = packet[PACKET_HEADER.size + 14 :]
     tcp = ip[(ip[0] & 15) * 4 :]
-    source, destination = struct.unpack_from("!HH", tcp)
-    return source, destination, tcp[13]
+    source, destination, sequence = struct.unpack_from("!HHI", tcp)
+    return source, destination, sequence, tcp[13]
 
 
 def _keep_only(file: Path, connections: Connections) -> None:
@@ -215,7 +242,7 @@ def _keep_only(file: Path, connections: Connections) -> None:
     wanted = [set(ports) for ports in connections]
     parts = [pcap[:GLOBAL_HEADER]]
     for start, end in _packets(pcap, GLOBAL_HEADER):
-        source, destination, _ = _header(pcap[start:end])
+        source, destination, *_ = _header(pcap[start:end])
         if {source, destination} in wanted:
             parts.append(pcap[start:end])
     file.write_bytes(b"".join(parts))
@@ -249,6 +276,7 @@ async def read(file: Path, secrets: Path, connections: Connections) -> list[Pack
 
 def _packet(
     time: str,
+    stream: str,
     source: str,
     destination: str,
     flags: str,
@@ -266,6 +294,7 @@ def _packet(
     data = iter(_numbers(sizes))
     return Packet(
         time=float(time),
+        stream=int(stream),
         source=int(source),
         destination=int(destination),
         fin=bool(int(flags, 16) & FIN),

@@ -83,6 +83,19 @@ TABLE = {
 }
 # fmt: on
 
+
+def as_told(report: ShutdownReport, saw: Saw = Saw.NOTHING) -> Ending:
+    """The same from a report; what the peer saw it cannot tell."""
+    facts = {">": report.close_notify_sent, "<": report.close_notify_received}
+    alerts = [who for who, there in facts.items() if there]
+    return Ending(
+        outcome=report.outcome,
+        our_alerts="".join(alerts[:: -1 if report.first == "peer" else 1]),
+        secure=report.secure,
+        peer_saw=saw,
+    )
+
+
 FIRST = {"": None, ">": "local", "<": "peer"}
 ERRORS = {Outcome.TRUNCATED: TruncatedError, Outcome.RESET: TransportBrokenError}
 

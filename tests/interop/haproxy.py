@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .programs import require
+from .rows import RealProgram, Remark
 from .tunnels import Deviation, Kind, Site
 
 SSL = "https://github.com/haproxy/haproxy/blob/v2.6.0/src/ssl_sock.c"
@@ -10,8 +11,17 @@ STCONN = "https://github.com/haproxy/haproxy/blob/v2.6.0/src/stconn.c"
 
 A_CUT_IS_AN_END = Deviation(
     "FIN",
-    f"{SSL}: ssl_sock_to_buf() takes an unexpected end for the end (read0)",
+    Remark("ssl_sock_to_buf() takes an unexpected end for the end (read0)", SSL),
 )
+SAYS_GOODBYE = Remark(
+    "sc_app_shutw_conn() says goodbye (CO_SHW_NORMAL), whatever happened at the other"
+    " side",
+    STCONN,
+)
+
+
+def program(name: str) -> RealProgram:
+    return RealProgram(name, "server", "haproxy", "-v")
 
 
 def _run(site: Site, mode: str) -> tuple[str, ...]:
@@ -45,14 +55,10 @@ def http(site: Site) -> tuple[str, ...]:
 
 KINDS = [
     Kind(
-        "haproxy tcp",
+        program("HAProxy tcp"),
         _tcp,
         {
-            "server resets": Deviation(
-                "3B",
-                f"{STCONN}: sc_app_shutw_conn() says goodbye (CO_SHW_NORMAL), whatever "
-                "happened at the other side",
-            ),
+            "the server behind resets": Deviation("3B", SAYS_GOODBYE),
             "we cut": A_CUT_IS_AN_END,
             "we cut a record": A_CUT_IS_AN_END,
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from .programs import require
+from .rows import RealProgram, Remark
 from .tunnels import Deviation, Kind, Site
 
 OPENSSL = (
@@ -17,19 +18,32 @@ PROXY = (
 
 NO_ANSWER = Deviation(
     "2A",
-    f"{OPENSSL}: ngx_ssl_handle_recv() sets no_send_shutdown also when it has read "
-    "a close_notify; so ngx_ssl_shutdown() sends none",
+    Remark(
+        "ngx_ssl_handle_recv() sets no_send_shutdown also when it has read a"
+        " close_notify; so ngx_ssl_shutdown() sends none",
+        OPENSSL,
+    ),
 )
 A_CUT_IS_AN_END = Deviation(
     "FIN",
-    f"{OPENSSL}: SSL_OP_IGNORE_UNEXPECTED_EOF; {PROXY}: ngx_stream_proxy_process() "
-    "takes an error of a connection for its end",
+    Remark(
+        "it sets SSL_OP_IGNORE_UNEXPECTED_EOF, and ngx_stream_proxy_process() takes an"
+        " error of a connection for its end",
+        PROXY,
+    ),
 )
 NO_GOODBYE = Deviation(
     "1A",
-    f"{PROXY}: with proxy_half_close, ngx_stream_proxy_process() calls shutdown(2) on "
-    "the socket under TLS",
+    Remark(
+        "with proxy_half_close, ngx_stream_proxy_process() calls shutdown(2) on the"
+        " socket under TLS",
+        PROXY,
+    ),
 )
+
+
+def program(name: str) -> RealProgram:
+    return RealProgram(name, "server", "nginx", "-v")
 
 
 MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"  # where Debian has it
@@ -105,13 +119,16 @@ def _half_closing(site: Site) -> tuple[str, ...]:
 
 KINDS = [
     Kind(
-        "nginx stream",
+        program("nginx stream"),
         _stream,
         {
-            "server resets": Deviation(
+            "the server behind resets": Deviation(
                 "3B",
-                f"{PROXY}: ngx_stream_proxy_process() takes an error of a connection "
-                "for its end, and says goodbye",
+                Remark(
+                    "ngx_stream_proxy_process() takes an error of a connection for its"
+                    " end, and says goodbye",
+                    PROXY,
+                ),
             ),
             "we shut down": NO_ANSWER,
             "we half-close": NO_ANSWER,
@@ -122,11 +139,11 @@ KINDS = [
         half_closes=False,
     ),
     Kind(
-        "nginx stream, proxy_half_close",
+        program("nginx stream, proxy_half_close"),
         _half_closing,
         {
-            "server closes": NO_GOODBYE,
-            "server resets": NO_GOODBYE,
+            "the server behind closes": NO_GOODBYE,
+            "the server behind resets": NO_GOODBYE,
             "we shut down": NO_ANSWER,
             "we half-close": NO_ANSWER,
             "we cut": A_CUT_IS_AN_END,

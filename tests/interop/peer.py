@@ -34,7 +34,7 @@ def _known(_: object, __: object, situations: Sequence[str]) -> None:
     assert set(situations) <= set(SITUATIONS), f"one is unknown: {situations}"
 
 
-def _a_link(_: object, __: object, link: str) -> None:
+def a_link(_: object, __: object, link: str) -> None:
     assert link.startswith("https://"), "a reason needs a link"
 
 
@@ -43,7 +43,7 @@ class Where:
     """Some situations, and what the peer's authors say about them."""
 
     situations: Sequence[str] = attrs.field(validator=_known)
-    link: str = attrs.field(validator=_a_link)
+    link: str = attrs.field(validator=a_link)
     """To the documentation or the source that says so."""
 
     versions: Sequence[str] = tuple(VERSIONS)

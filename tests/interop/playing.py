@@ -14,7 +14,7 @@ import trio
 from tests.support import NAME, client_context, server_context
 from trio_tlsdown import ShutdownReport, TLSStream, TraceEvent
 
-from .capture import Connections, Packet, witness
+from .capture import Connections, Packet, Ports, witness
 from .lab import Lab, open_lab
 from .peer import Key
 from .situations import HELLO, SITUATIONS, Ours, Seen
@@ -50,7 +50,7 @@ class Runs:
 
     peer_version: str = ""
     of: dict[Key, Run | BaseException] = attrs.field(factory=dict)
-    packets: Sequence[Packet] = ()
+    packets: dict[Key, list[Packet]] = attrs.field(factory=dict)
     no_witness: str = ""
     """Why there is no capture."""
 
@@ -77,9 +77,9 @@ class Player:
         port: int = self.listener.socket.getsockname()[1]
         return port
 
-    async def play_all(self, keys: Iterable[Key], runs: Runs) -> Connections:
+    async def play_all(self, keys: Iterable[Key], runs: Runs) -> dict[Key, Ports]:
         """Play these, and return the ports of those that went to their end."""
-        played = []
+        played = {}
         for key in keys:
             try:
                 run = await self._play(key)
@@ -89,7 +89,7 @@ class Player:
             else:
                 runs.of[key] = run
                 ports = (run.our_port, run.its_port)
-                played.append(ports[::-1] if key.role == "client" else ports)
+                played[key] = ports[::-1] if key.role == "client" else ports
         return played
 
     async def _play(self, key: Key) -> Run:
@@ -170,12 +170,16 @@ async def play(keys: Sequence[Key], command: Sequence[str], folder: Path) -> Run
         player = Player(lab, listener, folder / "secrets")
         captured = [key for key in keys if SITUATIONS[key.situation].witnessed]
 
+        played: dict[Key, Ports] = {}
+
         async def play_captured(secrets: Path) -> Connections:
+            nonlocal played
             player.secrets = secrets
-            return await player.play_all(captured, runs)
+            played = await player.play_all(captured, runs)
+            return played.values()
 
         try:
-            runs.packets = await witness(
+            packets = await witness(
                 folder,
                 play_captured,
                 ports=(lab.port, player.our_port),
@@ -184,6 +188,8 @@ async def play(keys: Sequence[Key], command: Sequence[str], folder: Path) -> Run
         except pytest.skip.Exception as skipped:
             runs.no_witness = str(skipped)
             await player.play_all(captured, runs)
+        else:
+            runs.packets = dict(zip(played, packets, strict=True))
         rest = [key for key in keys if key not in captured]
         await player.play_all(rest, runs)
     return runs

@@ -6,11 +6,12 @@ import importlib.util
 import os
 import re
 import shutil
+import subprocess
 import sysconfig
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
-from subprocess import PIPE
+from functools import cache, partial
+from subprocess import PIPE, STDOUT
 from typing import NoReturn
 
 import attrs
@@ -41,6 +42,22 @@ def require(program: str, mode: int = os.F_OK | os.X_OK) -> str:
     if path is None:
         unavailable(f"{program} is not installed")
     return path
+
+
+@cache
+def version_of(program: str, option: str) -> str:
+    """The first number with a dot in what it says of itself."""
+    told = subprocess.run(  # noqa: S603 - found by us
+        [require(program), option],
+        check=True,
+        stdout=PIPE,
+        stderr=STDOUT,
+        text=True,
+        timeout=PATIENCE,
+    )
+    found = re.search(r"\d+(\.\d+)+", told.stdout)
+    assert found is not None, told.stdout
+    return found[0]
 
 
 def require_module(name: str) -> None:

@@ -15,9 +15,10 @@ from typing import Final
 import attrs
 
 from .capture import CLOSE_NOTIFY
-from .endings import ERRORS, Saw
-from .peer import Key, Peer, rule
+from .endings import ERRORS, Ending, Saw
+from .peer import Key, Peer, Role, a_link, rule
 from .playing import Runs
+from .programs import version_of
 from .signs import Sign, on_the_wire
 from .situations import SITUATIONS
 
@@ -58,6 +59,43 @@ class Row:
     said: list[str] = attrs.field(factory=list)
     """What the peer's program answered."""
 
+    real: bool = False
+    """Whether that is a `RealProgram`, and no lab."""
+
+
+@attrs.frozen
+class Remark:
+    """Where a program does not do what is asked of it."""
+
+    does: str
+    link: str = attrs.field(validator=a_link)
+
+
+@attrs.frozen
+class RealProgram:
+    """A server or a client that people use, set up in some way."""
+
+    name: str
+    role: Role
+    command: str
+    version_option: str = "--version"
+
+    def ended(
+        self, tls: str, situation: str, ending: Ending, remark: Remark | None = None
+    ) -> None:
+        """Record it."""
+        row = Row(
+            peer=self.name,
+            peer_version=version_of(self.command, self.version_option),
+            tls=tls,
+            role=self.role,
+            situation=situation,
+            deviation="" if remark is None else remark.does,
+            link="" if remark is None else remark.link,
+            real=True,
+        )
+        record(_with(row, ending, _alerts(ending)))
+
 
 def row_of(peer: Peer, key: Key, runs: Runs) -> Row:
     row = Row(
@@ -76,10 +114,22 @@ def row_of(peer: Peer, key: Key, runs: Runs) -> Row:
     ending = rule(key) if sometimes else peer.ending(key)
     captured = SITUATIONS[key.situation].witnessed and not runs.no_witness
     signs: Sequence[Sign] = (
-        on_the_wire(runs, run)
-        if captured
-        else [(">" if who == ">" else "<", CLOSE_NOTIFY) for who in ending.our_alerts]
+        on_the_wire(runs.packets[key], run) if captured else _alerts(ending)
     )
+    row = attrs.evolve(
+        row,
+        deviation="" if deviation is None else deviation.does,
+        link="" if deviation is None else deviation.link,
+        said=list(run.said),
+    )
+    return _with(row, ending, signs)
+
+
+def _alerts(ending: Ending) -> list[Sign]:
+    return [(">" if who == ">" else "<", CLOSE_NOTIFY) for who in ending.our_alerts]
+
+
+def _with(row: Row, ending: Ending, signs: Sequence[Sign]) -> Row:
     error = ERRORS.get(ending.outcome)
     return attrs.evolve(
         row,
@@ -90,9 +140,6 @@ def row_of(peer: Peer, key: Key, runs: Runs) -> Row:
         secure=ending.secure,
         error="" if error is None else error.__name__,
         peer_saw="" if ending.peer_saw is Saw.NOTHING else ending.peer_saw.value,
-        deviation="" if deviation is None else deviation.does,
-        link="" if deviation is None else deviation.link,
-        said=list(run.said),
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeAlias
 
 from trio_tlsdown import TraceKind
 
-from .capture import CLOSE_NOTIFY, between
-from .playing import Run, Runs
+from .capture import CLOSE_NOTIFY, Packet
+from .playing import Run
 
 Sign: TypeAlias = tuple[Literal[">", "<"], str]
 """Who sent it (``>`` is us), and what: an alert, ``FIN`` or ``RST``."""
@@ -26,10 +26,10 @@ def told(run: Run) -> list[Sign]:
     return [TRACED[event.kind] for event in run.trace if event.kind in TRACED]
 
 
-def on_the_wire(runs: Runs, run: Run) -> list[Sign]:
+def on_the_wire(packets: Iterable[Packet], run: Run) -> list[Sign]:
     """What tshark saw."""
     signs: list[Sign] = []
-    for packet in between(runs.packets, (run.our_port, run.its_port)):
+    for packet in packets:
         who: Literal[">", "<"] = ">" if packet.source == run.our_port else "<"
         signs += [(who, record) for record in packet.records if "alert" in record]
         signs += [(who, "FIN")] * packet.fin

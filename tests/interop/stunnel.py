@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from .programs import require
+from .rows import RealProgram, Remark
 from .tunnels import Deviation, Kind, Site
 
 CLIENT = "https://github.com/mtrojnar/stunnel/blob/stunnel-5.68/src/client.c"
 
 A_CUT_IS_AN_END = Deviation(
     "FIN",
-    f'{CLIENT}: transfer() tolerates a "buggy (e.g. Microsoft) peer: TLS socket closed '
-    'without close_notify alert", though https://www.stunnel.org/static/stunnel.html '
-    "says of the option reset: attempt to use the TCP RST flag to indicate an error",
+    # Of the option reset, which is the default, its manual says "attempt to use the TCP
+    # RST flag to indicate an error": https://www.stunnel.org/static/stunnel.html
+    Remark(
+        'transfer() tolerates a "buggy (e.g. Microsoft) peer: TLS socket closed without'
+        ' close_notify alert"',
+        CLIENT,
+    ),
 )
 
 
@@ -32,13 +37,16 @@ connect = 127.0.0.1:{site.behind}
 
 KINDS = [
     Kind(
-        "stunnel",
+        RealProgram("stunnel", "server", "stunnel4", "-version"),
         _command,
         {
-            "server resets": Deviation(
+            "the server behind resets": Deviation(
                 "3B",
-                f"{CLIENT}: transfer() fetches the error of a socket with "
-                "get_socket_error(), logs it, and goes on as after an end",
+                Remark(
+                    "transfer() fetches the error of a socket with get_socket_error(),"
+                    " logs it, and goes on as after an end",
+                    CLIENT,
+                ),
             ),
             "we cut": A_CUT_IS_AN_END,
             "we cut a record": A_CUT_IS_AN_END,

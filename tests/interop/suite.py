@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import attrs
 import pytest
 
 from trio_tlsdown import ShutdownReport
 
 from .capture import CLOSE_NOTIFY
-from .endings import Ending, check_report
+from .endings import Ending, as_told, check_report
 from .peer import Key, Peer
 from .playing import Runs
 from .programs import unavailable
@@ -48,7 +49,7 @@ class PeerSuite:
         if runs.no_witness:
             unavailable(runs.no_witness)
         run = runs[captured]
-        trace, wire = told(run), on_the_wire(runs, run)
+        trace, wire = told(run), on_the_wire(runs.packets[captured], run)
         # Of what it sent we know what came before we closed.
         heard = by("<", trace)
         seen = [sign for sign in by("<", wire) if ("<", sign) in TRACED.values()]
@@ -64,13 +65,6 @@ class PeerSuite:
 
 
 def ending_of(report: ShutdownReport, seen: Seen) -> Ending:
-    facts = {">": report.close_notify_sent, "<": report.close_notify_received}
-    alerts = [who for who, there in facts.items() if there]
-    return Ending(
-        outcome=report.outcome,
-        our_alerts="".join(alerts[:: -1 if report.first == "peer" else 1]),
-        secure=report.secure,
-        peer_saw=seen.by_it,
-        received=seen.received,
-        whole=seen.whole,
+    return attrs.evolve(
+        as_told(report, seen.by_it), received=seen.received, whole=seen.whole
     )

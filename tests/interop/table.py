@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final, Protocol
@@ -31,11 +31,23 @@ INTRODUCTION: Final = f"""\
 Each of these peers closed in every way it can, as client and as server, against
 `TLSStream`; this page was made from that. What crossed the wire is what tshark saw, with
 the session keys. *A* is who shuts down, *B* the other; the letter behind a situation says
-which of them `TLSStream` was.
+which of them `TLSStream` was. [Servers and clients](#programs) that use these libraries
+follow.
 
 What has to come of it follows from [RFC 9846 §6.1]({TLS13}) and, for TLS 1.2, from
 [RFC 5246 §7.2.1]({TLS12}). Where a peer does otherwise, its row says so, with a link.
 `tests/interop` plays it all: `make interop` makes this page anew.
+"""
+
+PROGRAMS: Final = """\
+## Programs
+
+Servers and clients as people use them, on TLS 1.2 and 1.3, with `TLSStream` as the other
+party; behind nginx, HAProxy and stunnel there is a plain server. *We* are `TLSStream`,
+*it* is the program. The numbers are those of the situations; *reset* is when who closes
+the transport has not read everything. What crossed is what our report tells of. What its
+application saw is what a client's exit code says, or how the connection ended for the
+server behind.
 """
 
 # Of a situation with a peer, in the overview.
@@ -54,8 +66,14 @@ def page(rows: Sequence[Row]) -> str:
     """All of it, in Markdown."""
     peers = sorted({row.peer for row in rows}, key=str.lower)
     of = {peer: [row for row in rows if row.peer == peer] for peer in peers}
-    parts = [INTRODUCTION, overview(of), situations()]
-    parts += [section(peer, of[peer]) for peer in peers]
+    real = {peer: rows for peer, rows in of.items() if rows[0].real}
+    labs = {peer: rows for peer, rows in of.items() if peer not in real}
+    parts = [INTRODUCTION, overview(labs), situations()]
+    parts += [section(f"## {peer}", rows) for peer, rows in labs.items()]
+    parts += [PROGRAMS] * bool(real)
+    parts += [
+        section(f"### {peer} ({rows[0].role})", rows) for peer, rows in real.items()
+    ]
     return "\n".join([*parts, versions(of)])
 
 
@@ -97,14 +115,15 @@ def situations() -> str:
     )
 
 
-def section(peer: str, rows: Sequence[Row]) -> str:
+def section(heading: str, rows: Sequence[Row]) -> str:
     head = ["", "crossed (> ours)", "our report", "its application saw", "remarks"]
-    return f"## {peer}\n\n" + table(head, lines_of(rows))
+    return f"{heading}\n\n" + table(head, lines_of(rows))
 
 
 def lines_of(rows: Sequence[Row]) -> Iterator[list[str]]:
     """A line for all versions and roles of a situation that ended alike."""
-    order = list(SITUATIONS)
+    order = [*SITUATIONS, *sorted({row.situation for row in rows})]
+    roles = {row.role for row in rows if row.real} or set(ROLES)
     for situation, group in groupby(
         sorted(rows, key=lambda row: order.index(row.situation)),
         key=lambda row: row.situation,
@@ -113,7 +132,7 @@ def lines_of(rows: Sequence[Row]) -> Iterator[list[str]]:
         for row in group:
             alike.setdefault(tuple(cells(row)), []).append(row)
         for what, whose in alike.items():
-            yield [situation + where(whose), *what]
+            yield [situation + where(whose, roles), *what]
 
 
 def cells(row: Row) -> list[str]:
@@ -138,12 +157,12 @@ class Placed(Protocol):
     def role(self) -> str: ...
 
 
-def where(rows: Sequence[Placed]) -> str:
+def where(rows: Sequence[Placed], all_roles: Collection[str] = ROLES) -> str:
     """Of which versions and roles, if not of all."""
     there = {(row.tls, row.role) for row in rows}
     tls, roles = ({pair[i] for pair in there} for i in (0, 1))
     words = [*sorted(tls)] * (tls != set(VERSIONS))
-    words += [f"as a {role}" for role in sorted(roles)] * (roles != set(ROLES))
+    words += [f"as a {role}" for role in sorted(roles)] * (roles != set(all_roles))
     if len(there) < len(tls) * len(roles):
         words = [f"{version} as a {role}" for version, role in sorted(there)]
     return f" ({', '.join(words)})" if words else ""

@@ -26,7 +26,9 @@ from trio_tlsdown import (
 )
 
 from .data import DATA, digest
+from .endings import as_told
 from .programs import Program, require, running
+from .rows import RealProgram, Remark
 from .servers import HOST, certificate_authority
 
 EXAMPLE = runpy.run_path(str(Path(__file__).parents[2] / "docs/examples/ftps.py"))
@@ -101,6 +103,20 @@ async def curl(
         yield program
 
 
+def recorded(
+    tls: Maker, mode: str, situation: str, report: ShutdownReport, *, ccc: bool = False
+) -> None:
+    """Record how it ended."""
+    remark = SAYS_NO_GOODBYE if ccc and mode == "passive" else None
+    program = RealProgram(f"curl FTPS, CCC {mode}", "client", "curl")
+    program.ended(tls.version, situation, as_told(report), remark)
+
+
+SAYS_NO_GOODBYE = Remark(
+    "does not answer our close_notify, and goes on in clear text",
+    "https://curl.se/docs/manpage.html#--ftp-ssl-ccc-mode",
+)
+
 # What curl says with -v of the control connection, and our report.
 MODES = {
     "active": ("SSL_SENT_SHUTDOWN|SSL_RECEIVED__SHUTDOWN", Outcome.COMPLETE),
@@ -125,6 +141,8 @@ async def test_curl_goes_on_in_clear_text_whether_or_not_it_said_goodbye(
     assert server.reports["control"].first == "local"
     assert server.reports["file"].outcome is Outcome.COMPLETE
     assert digest(program.output) == digest(MUCH)
+    recorded(tls, mode, "CCC", server.reports["control"], ccc=True)
+    recorded(tls, mode, "RETR", server.reports["file"])
 
 
 async def test_a_server_that_waits_for_a_goodbye_gets_clear_text_and_says_so(
@@ -140,6 +158,7 @@ async def test_a_server_that_waits_for_a_goodbye_gets_clear_text_and_says_so(
     assert report.outcome is Outcome.FAILED
     assert report.close_notify_sent
     assert not report.close_notify_received
+    recorded(tls, "passive", "CCC, we wait for its close_notify", report, ccc=True)
 
 
 async def test_what_curl_sent_right_before_closing_is_stored(
@@ -155,6 +174,7 @@ async def test_what_curl_sent_right_before_closing_is_stored(
     assert program.process.returncode == 0
     assert server.reports["file"].outcome is Outcome.COMPLETE
     assert server.reports["file"].first == "peer"
+    recorded(tls, "active", "STOR", server.reports["file"])
     assert digest(server.files["file"]) == digest(MUCH[::-1])
 
 

@@ -17,9 +17,10 @@ from trio_tlsdown import TLSStream
 
 from . import we
 from .data import DATA, digest
-from .endings import check
+from .endings import Saw, as_told, check
 from .openssl import stop
 from .programs import Program, require, running
+from .rows import RealProgram, Remark
 from .servers import HOST, certificate_authority
 
 MUCH = DATA * 8
@@ -89,27 +90,39 @@ async def reset_it(ours: we.Stream, program: Program) -> None:
 
 KILLED = -9
 
-# How each of them ends for us, and what the program says of it by its exit code:
-# main() in https://gitlab.com/gnutls/gnutls/-/blob/3.7.9/src/cli.c
+GNUTLS_CLI = RealProgram("gnutls-cli", "client", "gnutls-cli")
+SOURCE = "https://gitlab.com/gnutls/gnutls/-/blob/3.7.9/src/cli.c"
+SAW = {FINE: Saw.CLOSE_NOTIFY, FAILED: Saw.FAILED, KILLED: Saw.NOTHING}
+
+# How each of them ends for us, and what the program says of it by its exit code: main()
+# in its source.
 PARTS = {
     "it is killed": (kill_it, "1A", KILLED),
     "it is killed before it reads": (kill_it_before_it_reads, "2A reset", KILLED),
     "we cut": (we.close_the_transport, "1B", FAILED),
     "we reset": (reset_it, "1B", FAILED),
-    # RFC 9846 section 6.1 and RFC 5246 section 7.2.1 ask for a close_notify: 3A. It
-    # closes without, as main() ends with socket_bye(&hd, 0): not polite.
+    # RFC 9846 section 6.1 and RFC 5246 section 7.2.1 ask for a close_notify: 3A.
     "we shut down": (we.shut_down, "2A", FINE),
-    "we shut down and close at once": (we.shut_down_and_close_at_once, "4A", FINE),
+    "we close without waiting": (we.shut_down_and_close_at_once, "4A", FINE),
     "it shuts down": (end_its_input, "3B", FINE),
-    # A cut, after its own close_notify, passes for an end: main() has
-    # GNUTLS_E_PREMATURE_TERMINATION && user_term.
     "it shuts down, we cut": (end_its_input_and_cut, "2B", FINE),
+}
+REMARKS = {
+    "we shut down": Remark(
+        "closes without close_notify: main() ends with socket_bye(&hd, 0), not polite",
+        SOURCE,
+    ),
+    "it shuts down, we cut": Remark(
+        "takes a cut after its own close_notify for an end: main() has"
+        " GNUTLS_E_PREMATURE_TERMINATION && user_term",
+        SOURCE,
+    ),
 }
 
 
 @pytest.mark.parametrize("part", PARTS)
 async def test_gnutls_cli_and_we_agree_how_it_ended(
-    both: tuple[we.Stream, Program], part: str
+    tls: Maker, both: tuple[we.Stream, Program], part: str
 ) -> None:
     ours, program = both
     play, cell, code = PARTS[part]
@@ -119,6 +132,8 @@ async def test_gnutls_cli_and_we_agree_how_it_ended(
     check(ours.report, cell)
     await program.ended.wait()
     assert program.process.returncode == code, program.log.decode()
+    ending = as_told(ours.report, SAW[code])
+    GNUTLS_CLI.ended(tls.version, part, ending, REMARKS.get(part))
 
 
 async def test_we_answer_after_its_half_close(

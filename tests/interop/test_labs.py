@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -13,15 +15,18 @@ import pytest
 import trio
 import trustme
 
+from tests.support import VERSIONS
 from trio_tlsdown import TLSFailedError
 
 from . import lab as labs, table
 from .compiling import compiled
+from .endings import TABLE
 from .lab import Lab, open_lab
 from .peer import Deviation, Key, Peer
 from .playing import play
 from .programs import require_module
-from .rows import VARIABLE, Row, record, row_of
+from .rows import VARIABLE, RealProgram, Remark, Row, record, row_of
+from .servers import reserved_port
 from .suite import PeerSuite
 
 BLOCKING = (sys.executable, "-m", "tests.interop.labs.blocking_ssl")
@@ -121,6 +126,28 @@ def test_without_a_capture_all_is_played_and_the_witness_is_missing(
     assert row_of(suite.peer, KEY, runs).crossed == "> close_notify, < close_notify"
 
 
+async def from_port(ours: int, host: str, port: int) -> trio.SocketStream:
+    client = trio.socket.socket()
+    client.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)
+    await client.bind((host, ours))
+    await client.connect((host, port))
+    return trio.SocketStream(client)
+
+
+def test_connections_from_one_port_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first ends with a RST: nothing of it stays in TIME_WAIT.
+    keys = [Key("1A", "TLSv1.2", "server"), Key("cut B", "TLSv1.3", "server")]
+    with reserved_port() as port:
+        monkeypatch.setattr(trio, "open_tcp_stream", partial(from_port, port))
+        runs = trio.run(play, keys, BLOCKING, tmp_path)
+    suite = PeerSuite()
+    suite.peer = Peer(name="X", command=lambda folder: BLOCKING)  # type: ignore[misc]
+    for key in keys:
+        suite.test_the_wire_shows_what_our_trace_and_report_say(runs, key)
+
+
 def test_a_program_is_compiled_once_for_each_source(tmp_path: Path) -> None:
     source = tmp_path / "source"
     names = []
@@ -154,6 +181,27 @@ def test_rows_are_kept_where_a_folder_is_named(
     monkeypatch.setenv(VARIABLE, str(tmp_path / "rows"))
     record(ROW)
     assert table.read(tmp_path / "rows") == [ROW]
+
+
+def test_real_programs_are_a_part_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    record(ROW)
+    assert "## Programs" not in table.page(table.read(tmp_path))
+    remark = Remark("dances", "https://example.org")
+    program = RealProgram("Python", "client", sys.executable)
+    program.ended("TLSv1.3", "we shut down", TABLE["3A"])
+    for version in VERSIONS:
+        program.ended(version, "we cut", TABLE["1B"], remark)
+    _, _, part = table.page(table.read(tmp_path)).partition("## Programs")
+    _, _, part = part.partition("### Python (client)")
+    assert [line.split(" | ")[0] for line in part.splitlines()[4:6]] == [
+        "| we cut",
+        "| we shut down (TLSv1.3)",
+    ]
+    assert "[dances](https://example.org)" in part
+    assert f"| Python | {platform.python_version()} |" in part
 
 
 def test_the_page_merges_what_ended_alike() -> None:

@@ -16,9 +16,10 @@ from tests.support import Maker
 
 from . import we
 from .data import DATA, digest
-from .endings import TABLE, check
+from .endings import TABLE, as_told, check
 from .openssl import Name, OpenSSL, alerts, stop
 from .programs import Program
+from .rows import RealProgram
 
 
 async def tell_it_to_close(ours: we.Stream, program: Program) -> None:
@@ -104,6 +105,12 @@ OPTIONS: dict[Name, tuple[str, ...]] = {
 }
 
 
+RECORDED = {
+    "s_server": RealProgram("openssl s_server", "server", "openssl", "version"),
+    "s_client": RealProgram("openssl s_client", "client", "openssl", "version"),
+}
+
+
 def alerts_of(cell: str) -> list[str]:
     return [3 * way + " close_notify" for way in TABLE[cell].program_alerts]
 
@@ -133,6 +140,7 @@ async def test_an_openssl_program_and_we_agree_how_it_ended(
         check(ours.report, cell)
         await program.ended.wait()
     assert alerts(program) == alerts_of(cell)
+    RECORDED[name].ended(tls.version, cell, as_told(ours.report))
 
 
 @pytest.mark.parametrize("name", ["s_server", "s_client"])

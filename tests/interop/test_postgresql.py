@@ -22,8 +22,9 @@ from trio_tlsdown import TLSStream
 
 from . import we
 from .data import DATA, digest
-from .endings import check
+from .endings import Saw, as_told, check
 from .programs import PATIENCE, require, running
+from .rows import RealProgram
 from .servers import HOST, certificate_authority, key_and_certificate, reserved_port
 
 MUCH = (DATA * 4).hex().encode()
@@ -51,11 +52,16 @@ def query(text: bytes) -> bytes:
     return message(b"Q", text + b"\0")
 
 
+# Where Debian has it.
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+SERVER = RealProgram("PostgreSQL", "server", str(Path("/", *PROGRAMS[-1:], "postgres")))
+CLIENT = RealProgram("psql", "client", "psql")
+
+
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """Of a PostgreSQL that runs for all tests: it starts slowly."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # where Debian has it
-    postgres = require(str(Path("/", *programs[-1:], "postgres")))
+    postgres = require(SERVER.command)
     with TemporaryDirectory() as name, reserved_port() as port:
         folder = Path(name)
         data = folder / "data"
@@ -166,18 +172,21 @@ PARTS: dict[str, tuple[Part, str]] = {
     "it ends the session": (have_it_end_the_session, "4B"),
     "we shut down": (shut_down, "3A"),
     "we half-close": (half_close, "3A"),
-    "we close": (close_without_waiting, "4A"),
+    "we close without waiting": (close_without_waiting, "4A"),
     "we cut": (cut, "1B"),
 }
 
 
 @pytest.mark.parametrize("part", PARTS)
-async def test_postgresql_and_we_agree_how_it_ended(ours: we.Stream, part: str) -> None:
+async def test_postgresql_and_we_agree_how_it_ended(
+    tls: Maker, ours: we.Stream, part: str
+) -> None:
     play, cell = PARTS[part]
     await play(ours)
     check(ours.report, cell)
     await ours.aclose()
     check(ours.report, cell)
+    SERVER.ended(tls.version, part, as_told(ours.report))
 
 
 async def test_much_comes_back_right_before_it_closes(ours: we.Stream) -> None:
@@ -235,3 +244,5 @@ async def test_psql_and_we_agree_how_it_ended(
             check(ours.report, cell)
             await program.ended.wait()
     assert program.process.returncode == code, program.log.decode()
+    saw = Saw.FAILED if code else Saw.CLOSE_NOTIFY
+    CLIENT.ended(tls.version, part, as_told(ours.report, saw))

@@ -17,8 +17,9 @@ from trio_tlsdown import ShutdownOutcome as Outcome, TLSStream
 
 from . import we
 from .data import DATA, digest
-from .endings import check
+from .endings import as_told, check
 from .programs import Program, require, running
+from .rows import RealProgram, Remark
 from .servers import HOST, connect, key_and_certificate, reserved_port
 
 MUCH = DATA * 8
@@ -53,6 +54,13 @@ TLSOptions NoSessionReuseRequired
 """
 
 
+PROFTPD = RealProgram("ProFTPD", "server", "proftpd")
+A_CUT_IS_AN_END = Remark(
+    "takes half a file for a whole one: to tls_read() any 0 of SSL_read() is an end",
+    "https://github.com/proftpd/proftpd/blob/v1.3.8/contrib/mod_tls.c",
+)
+
+
 def start_tls(transport: trio.SocketStream, version: str) -> we.Stream:
     return TLSStream(transport, client_context(version), server_hostname=NAME)
 
@@ -84,6 +92,12 @@ class Client:
         data = await trio.open_tcp_stream(HOST, port)
         assert await self.ask(command) == b"150"
         return start_tls(data, self.version)
+
+    def ended(
+        self, situation: str, stream: we.Stream, remark: Remark | None = None
+    ) -> None:
+        """Record it."""
+        PROFTPD.ended(self.version, situation, as_told(stream.report), remark)
 
 
 @pytest.fixture
@@ -137,6 +151,7 @@ async def test_we_go_on_in_clear_text(client: Client) -> None:
     assert await client.ask("PWD") == b"257"
     assert await client.ask("QUIT") == b"221"
     assert await client.transport.receive_some() == b""
+    client.ended("CCC", client.tls)
 
 
 async def test_it_goes_on_with_one_that_says_no_goodbye(client: Client) -> None:
@@ -156,12 +171,14 @@ async def test_it_says_goodbye_when_it_is_asked_to_quit(client: Client) -> None:
     assert await client.ask("QUIT") == b"221"
     await we.shut_down_too(client.tls, client.program)
     check(client.tls.report, "4B")
+    client.ended("QUIT", client.tls)
 
 
 async def test_it_answers_our_goodbye(client: Client) -> None:
     await client.tls.shutdown()
     check(client.tls.report, "3A")
     assert await client.transport.receive_some() == b""
+    client.ended("we shut down", client.tls)
 
 
 # The connections of the files stay in TLS when the control connection has left it.
@@ -178,11 +195,14 @@ async def test_what_it_sent_right_before_closing_reaches_us(
     assert digest(received) == digest(MUCH)
     check(data.report, "3B")
     assert await client.reply() == b"226"
+    client.ended("RETR", data)
 
 
-@pytest.mark.parametrize("cell", ["3A", "4A"])
+@pytest.mark.parametrize(
+    ("how", "cell"), [("we shut down", "3A"), ("we close without waiting", "4A")]
+)
 async def test_what_we_sent_right_before_closing_is_stored(
-    client: Client, tmp_path: Path, cell: str
+    client: Client, tmp_path: Path, how: str, cell: str
 ) -> None:
     our_part = {"3A": we.shut_down, "4A": we.shut_down_and_close_at_once}[cell]
     await clear(client)
@@ -192,17 +212,15 @@ async def test_what_we_sent_right_before_closing_is_stored(
     check(data.report, cell)
     assert await client.reply() == b"226"
     assert digest((tmp_path / "file").read_bytes()) == digest(MUCH)
+    client.ended(f"STOR, {how}", data)
 
 
 async def test_it_takes_half_a_file_that_we_cut_for_a_whole_one(client: Client) -> None:
-    """RFC 9846 section 6.1 and RFC 5246 section 7.2.1 are there to prevent that.
-
-    tls_read() in https://github.com/proftpd/proftpd/blob/v1.3.8/contrib/mod_tls.c
-    takes any 0 of SSL_read() for an end.
-    """
+    """RFC 9846 section 6.1 and RFC 5246 section 7.2.1 are there to prevent that."""
     data = await client.open_data("STOR file")
     await data.send_all(b"half of it")
     # FIN; closing would send RST if there are session tickets that nobody read.
     await data.transport_stream.send_eof()
     assert await client.reply() == b"226"
     await trio.aclose_forcefully(data)
+    client.ended("STOR, we cut", data, A_CUT_IS_AN_END)

@@ -14,9 +14,10 @@ from trio_tlsdown import TLSStream
 
 from . import we
 from .data import DATA, digest
-from .endings import check
+from .endings import Saw, as_told, check
 from .openssl import stop
 from .programs import Program, require, running
+from .rows import RealProgram, Remark
 from .servers import (
     HOST,
     certificate_authority,
@@ -95,17 +96,25 @@ async def kill_it_before_it_reads(ours: we.Stream, program: Program) -> None:
     await ours.shutdown()
 
 
+SERVER = RealProgram("redis-server", "server", "redis-server")
+SOURCE = "https://github.com/redis/redis/blob/7.0.15"
+
 PARTS = {
     "it is asked to quit": (ask_it_to_quit, "4B"),
-    # RFC 9846 section 6.1 and RFC 5246 section 7.2.1 ask for a close_notify: 3A. It
-    # sends none, as updateStateAfterSSLIO() takes ours for the end of the connection
-    # (CONN_STATE_CLOSED), after which connTLSClose() does not call SSL_shutdown():
-    # https://github.com/redis/redis/blob/7.0.15/src/tls.c
+    # RFC 9846 section 6.1 and RFC 5246 section 7.2.1 ask for a close_notify: 3A.
     "we shut down": (we.shut_down, "2A"),
-    "we shut down and close at once": (we.shut_down_and_close_at_once, "4A"),
+    "we close without waiting": (we.shut_down_and_close_at_once, "4A"),
     "we cut": (we.close_the_transport, "1B"),
     "it is killed": (kill_it, "1A"),
     "it is killed before it reads": (kill_it_before_it_reads, "2A reset"),
+}
+REMARKS = {
+    "we shut down": Remark(
+        "sends no close_notify: updateStateAfterSSLIO() takes ours for the end of the"
+        " connection (CONN_STATE_CLOSED), after which connTLSClose() does not call"
+        " SSL_shutdown()",
+        f"{SOURCE}/src/tls.c",
+    ),
 }
 
 
@@ -118,6 +127,8 @@ async def test_redis_and_we_agree_how_it_ended(
     check(ours.report, cell)
     await ours.aclose()
     check(ours.report, cell)
+    ending = as_told(ours.report)
+    SERVER.ended(redis.version, part, ending, REMARKS.get(part))
 
 
 async def test_what_we_sent_right_before_shutting_down_is_stored(
@@ -156,8 +167,12 @@ async def cut(ours: we.Stream) -> None:
     await trio.aclose_forcefully(ours)
 
 
-# redis-cli never sends a close_notify: redisSSLFree() in
-# https://github.com/redis/redis/blob/7.0.15/deps/hiredis/ssl.c is but SSL_free().
+CLIENT = RealProgram("redis-cli", "client", "redis-cli")
+NO_GOODBYE = Remark(
+    "never sends a close_notify: redisSSLFree() is but SSL_free()",
+    f"{SOURCE}/deps/hiredis/ssl.c",
+)
+CLI_REMARKS = {"it closes": NO_GOODBYE, "we shut down": NO_GOODBYE}
 CLI: dict[str, tuple[Callable[[we.Stream], Awaitable[None]], str, bytes]] = {
     "it closes": (answer, "1A", b"the answer\n"),
     "we shut down": (shut_down, "2A", b""),
@@ -188,3 +203,6 @@ async def test_redis_cli_and_we_agree_how_it_ended(
         await program.ended.wait()
     assert program.output == printed
     assert (program.process.returncode == 0) is bool(printed)
+    saw = Saw.CLOSE_NOTIFY if printed else Saw.FAILED
+    ending = as_told(ours.report, saw)
+    CLIENT.ended(tls.version, part, ending, CLI_REMARKS.get(part))

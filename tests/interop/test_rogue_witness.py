@@ -25,7 +25,7 @@ from trio_tlsdown.testing import (
     tcp_transports,
 )
 
-from .capture import CLOSE_NOTIFY, UNREADABLE, Connections, Packet, between, witness
+from .capture import CLOSE_NOTIFY, UNREADABLE, Connections, Packet, witness
 from .plain import Plain
 
 # Shorter than the behaviours have them: seconds, seconds a byte, bytes.
@@ -214,8 +214,8 @@ async def play_and_capture(folder: Path) -> dict[Key, Witnessed]:
 
     packets = await witness(folder, play_all)
     return {
-        key: Witnessed(both[SIDES.index(key[2])], between(packets, both))
-        for key, both in ports.items()
+        key: Witnessed(both[SIDES.index(key[2])], seen)
+        for (key, both), seen in zip(ports.items(), packets, strict=True)
     }
 
 

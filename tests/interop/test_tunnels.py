@@ -5,7 +5,7 @@ Ours is the client.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -18,9 +18,9 @@ from tests.support import VERSIONS, Maker, reset
 from trio_tlsdown import TruncatedError
 
 from . import haproxy, nginx, stunnel, we
-from .capture import CLOSE_NOTIFY, Connections, between, witness
+from .capture import CLOSE_NOTIFY, Connections, witness
 from .data import DATA, digest
-from .endings import TABLE, check
+from .endings import TABLE, Saw, as_told, check
 from .openssl import stop
 from .tunnels import ASKED, ENDINGS, Event, Kind, Tunnel, all_from, tunnel
 
@@ -42,6 +42,9 @@ async def through(kind: Kind, tls: Maker, tmp_path: Path) -> AsyncIterator[Tunne
         yield result
 
 
+SEEN = {"FIN": Saw.CLOSE_NOTIFY, "RST": Saw.RESET}
+
+
 async def end_of(server: trio.SocketStream) -> str:
     """How the connection ended for the plain server."""
     try:
@@ -54,27 +57,35 @@ async def end_of(server: trio.SocketStream) -> str:
 def test_a_deviation_is_none_that_is_asked_for(kind: Kind) -> None:
     for event, deviation in kind.deviations.items():
         assert deviation.ending != ASKED[event]
-        assert deviation.why.startswith("https://")
 
 
 @pytest.mark.parametrize("event", ENDINGS)
 async def test_the_program_and_we_agree_how_it_ended(
-    kind: Kind, through: Tunnel, event: Event
+    kind: Kind, tls: Maker, through: Tunnel, event: Event
 ) -> None:
     await ENDINGS[event](through)
     check(through.ours.report, kind.ending(event))
     await through.ours.aclose()
     check(through.ours.report, kind.ending(event))
+    kind.ended(tls.version, event, as_told(through.ours.report))
 
 
 # We end:
 
 
-async def test_we_shut_down_and_close_without_waiting(through: Tunnel) -> None:
+async def test_we_shut_down_and_close_without_waiting(
+    kind: Kind, tls: Maker, through: Tunnel
+) -> None:
     await through.ours.shutdown(wait=False)
     await through.ours.aclose()
     check(through.ours.report, "4A")
-    assert await end_of(through.server) == "FIN"
+    end = await end_of(through.server)
+    assert end == "FIN"
+    kind.ended(
+        tls.version,
+        "we close without waiting",
+        as_told(through.ours.report, SEEN[end]),
+    )
 
 
 async def test_we_half_close_and_the_server_answers(
@@ -92,47 +103,62 @@ async def test_we_half_close_and_the_server_answers(
     check(through.ours.report, kind.ending("we half-close"))
 
 
-async def test_the_server_sees_that_we_cut(kind: Kind, through: Tunnel) -> None:
+async def cut(through: Tunnel) -> None:
     await trio.aclose_forcefully(through.ours)
-    check(through.ours.report, "1B")
-    assert await end_of(through.server) == kind.ending("we cut")
 
 
-async def test_the_server_sees_that_we_cut_a_record(
-    kind: Kind, through: Tunnel
-) -> None:
+async def cut_a_record(through: Tunnel) -> None:
     await through.ours.transport_stream.send_all(HALF_A_RECORD)
     await trio.aclose_forcefully(through.ours)
-    assert await end_of(through.server) == kind.ending("we cut a record")
 
 
-async def test_the_server_sees_that_we_reset(kind: Kind, through: Tunnel) -> None:
+async def reset_it(through: Tunnel) -> None:
     reset(through.ours)
     await trio.aclose_forcefully(through.ours)
+
+
+BREAKS: Final[Mapping[Event, Callable[[Tunnel], Awaitable[None]]]] = {
+    "we cut": cut,
+    "we cut a record": cut_a_record,
+    "we reset": reset_it,
+}
+
+
+@pytest.mark.parametrize("event", BREAKS)
+async def test_the_server_sees_that_we_break_off(
+    kind: Kind, tls: Maker, through: Tunnel, event: Event
+) -> None:
+    await BREAKS[event](through)
     check(through.ours.report, "1B")
-    assert await end_of(through.server) == kind.ending("we reset")
+    end = await end_of(through.server)
+    assert end == kind.ending(event)
+    kind.ended(tls.version, event, as_told(through.ours.report, SEEN[end]))
 
 
 # The program ends:
 
 
-async def test_the_program_is_killed(through: Tunnel) -> None:
+async def test_the_program_is_killed(kind: Kind, tls: Maker, through: Tunnel) -> None:
     through.program.process.kill()
     await through.program.ended.wait()
     await through.ours.shutdown()
     check(through.ours.report, "1A")
     assert isinstance(through.ours.report.error, TruncatedError)
     assert not through.ours.report.error.mid_record
+    kind.ended(tls.version, "it is killed", as_told(through.ours.report))
 
 
 async def test_the_program_is_killed_before_it_reads_our_close_notify(
-    through: Tunnel,
+    kind: Kind, tls: Maker, through: Tunnel
 ) -> None:
     stop(through.program)
     await through.ours.shutdown(wait=False)
     through.program.process.kill()
     await through.ours.shutdown()
     check(through.ours.report, "2A reset")
+    kind.ended(
+        tls.version, "it is killed before it reads", as_told(through.ours.report)
+    )
 
 
 async def test_the_program_is_killed_when_much_is_on_its_way(
@@ -191,7 +217,7 @@ async def test_what_the_server_sent_right_before_closing_arrives(
         nursery.start_soon(send_and_close)
         assert digest(await all_from(through.ours)) == digest(MUCH)
     await through.ours.shutdown()
-    check(through.ours.report, kind.ending("server closes"))
+    check(through.ours.report, kind.ending("the server behind closes"))
 
 
 # What went over the wire:
@@ -225,11 +251,11 @@ async def play_and_capture(folder: Path) -> Alerts:
     return {
         key: "".join(
             ">" if packet.source == ports[0] else "<"
-            for packet in between(packets, ports)
+            for packet in seen
             for record in packet.records
             if record == CLOSE_NOTIFY
         )
-        for key, ports in connections.items()
+        for (key, ports), seen in zip(connections.items(), packets, strict=True)
     }
 
 

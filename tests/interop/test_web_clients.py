@@ -14,18 +14,19 @@ import trio
 
 from tests.serving import HOST, port_of
 from tests.support import Maker, reset, server_context
-from trio_tlsdown import open_tls_nursery
+from trio_tlsdown import ShutdownReport, open_tls_nursery
 
 from . import we
 from .data import DATA, digest
-from .endings import check
+from .endings import Saw, as_told, check
 from .programs import Program, require, running
+from .rows import RealProgram, Remark
 from .servers import certificate_authority
 
 Event: TypeAlias = Literal[
     "it closes",
     "we shut down",
-    "we close",
+    "we close without waiting",
     "we cut",
     "we cut a record",
     "we cut, the length is known",
@@ -42,7 +43,7 @@ Ending: TypeAlias = tuple[str, bool]
 ASKED: Final[Mapping[Event, Ending]] = {
     "it closes": ("4B", FINE),
     "we shut down": ("3A", FINE),
-    "we close": ("4A", FINE),
+    "we close without waiting": ("4A", FINE),
     "we cut": ("1B", FAILED),
     "we cut a record": ("1B", FAILED),
     "we cut, the length is known": ("1B", FAILED),
@@ -51,8 +52,16 @@ ASKED: Final[Mapping[Event, Ending]] = {
 
 
 @attrs.frozen
+class Deviation:
+    """What a client does instead."""
+
+    ending: Ending
+    remark: Remark
+
+
+@attrs.frozen
 class Kind:
-    name: str
+    program: RealProgram
     options: tuple[str, ...]
     trusts: str
     """The option that names the CA."""
@@ -60,27 +69,38 @@ class Kind:
     uploads: tuple[str, ...]
     """The options that upload a file, which are followed by its name."""
 
-    deviations: Mapping[Event, Ending] = {}
+    deviations: Mapping[Event, Deviation] = {}
 
+
+A_CUT_IS_AN_END = Deviation(
+    ("1B", FINE),
+    Remark(
+        'ossl_recv() takes a cut for an end, "for compatibility with older peers"',
+        "https://github.com/curl/curl/blob/curl-7_88_1/lib/vtls/openssl.c",
+    ),
+)
+NO_GOODBYE = Remark(
+    "wgnutls_close() only closes the socket",
+    "https://git.savannah.gnu.org/cgit/wget.git/tree/src/gnutls.c?h=v1.21.3",
+)
 
 KINDS = [
-    # ossl_recv() in https://github.com/curl/curl/blob/curl-7_88_1/lib/vtls/openssl.c
-    # takes a cut for an end, "for compatibility with older peers".
     Kind(
-        "curl",
+        RealProgram("curl", "client", "curl"),
         ("-sS", "--http1.1", "--header", "Expect:"),
         "--cacert",
         ("--upload-file",),
-        {"we cut": ("1B", FINE), "we cut a record": ("1B", FINE)},
+        {"we cut": A_CUT_IS_AN_END, "we cut a record": A_CUT_IS_AN_END},
     ),
-    # wgnutls_close() only closes the socket:
-    # https://git.savannah.gnu.org/cgit/wget.git/tree/src/gnutls.c?h=v1.21.3
     Kind(
-        "wget",
+        RealProgram("wget", "client", "wget"),
         ("--no-config", "--quiet", "--tries=1", "--output-document=-"),
         "--ca-certificate",
         ("--post-file",),
-        {"it closes": ("1A", FINE), "we shut down": ("2A", FINE)},
+        {
+            "it closes": Deviation(("1A", FINE), NO_GOODBYE),
+            "we shut down": Deviation(("2A", FINE), NO_GOODBYE),
+        },
     ),
 ]
 
@@ -149,7 +169,7 @@ async def reset_it(ours: we.Stream) -> None:
 PARTS: Final[Mapping[Event, Callable[[we.Stream], Awaitable[None]]]] = {
     "it closes": let_it_close,
     "we shut down": shut_down,
-    "we close": close,
+    "we close without waiting": close,
     "we cut": cut,
     "we cut a record": cut_a_record,
     "we cut, the length is known": cut_a_known_length,
@@ -172,9 +192,10 @@ class Server:
         self.asked.set()
         await self.answer(ours)
 
-    def check(self, cell: str) -> None:
+    def check(self, cell: str) -> ShutdownReport:
         assert self.ours is not None
         check(self.ours.report, cell)
+        return self.ours.report
 
 
 @asynccontextmanager
@@ -186,7 +207,7 @@ async def client_of(
     async with open_tls_nursery() as tls:
         listening = await tls.start_server(server.handle, 0, context, host=HOST)
         async with running(
-            *(require(kind.name), *kind.options),
+            *(require(kind.program.command), *kind.options),
             *(kind.trusts, str(certificate_authority(folder)), *options),
             f"https://localhost:{port_of(listening)}/",
         ) as program:
@@ -195,15 +216,15 @@ async def client_of(
         await listening.drain()
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.program.name)
 def kind(request: pytest.FixtureRequest) -> Kind:
     result: Kind = request.param
     return result
 
 
 def test_a_deviation_is_none_that_is_asked_for(kind: Kind) -> None:
-    for event, ending in kind.deviations.items():
-        assert ending != ASKED[event]
+    for event, deviation in kind.deviations.items():
+        assert deviation.ending != ASKED[event]
 
 
 @pytest.mark.parametrize("event", ASKED)
@@ -213,11 +234,15 @@ async def test_a_client_and_we_agree_how_it_ended(
     server = Server(PARTS[event])
     async with client_of(server, kind, tls.version, tmp_path) as program:
         pass
-    cell, well = {**ASKED, **kind.deviations}[event]
-    server.check(cell)
+    deviation = kind.deviations.get(event)
+    cell, well = deviation.ending if deviation else ASKED[event]
+    remark = deviation.remark if deviation else None
+    report = server.check(cell)
     assert (program.process.returncode == 0) is well
     assert MUCH.startswith(program.output)
     assert (len(program.output) == len(MUCH)) is (ASKED[event][1])
+    ending = as_told(report, Saw.CLOSE_NOTIFY if well else Saw.FAILED)
+    kind.program.ended(tls.version, event, ending, remark)
 
 
 async def test_a_client_is_killed(tls: Maker, kind: Kind, tmp_path: Path) -> None:
@@ -228,7 +253,8 @@ async def test_a_client_is_killed(tls: Maker, kind: Kind, tmp_path: Path) -> Non
     async with client_of(server, kind, tls.version, tmp_path) as program:
         await server.asked.wait()
         program.process.kill()
-    server.check("1A")
+    report = server.check("1A")
+    kind.program.ended(tls.version, "it is killed", as_told(report))
 
 
 async def test_what_a_client_uploads_arrives_and_so_does_the_answer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,8 @@ from trio_tlsdown.testing._transports import reset_when_closed
 
 from . import haproxy, nginx, we
 from .data import DATA, digest
-from .endings import check
+from .endings import TABLE, Ending, Saw, as_told, check
+from .rows import RealProgram, Remark
 from .tunnels import Front, Site, all_from, front
 
 MUCH = DATA * 8
@@ -31,7 +32,7 @@ PARTLY_DESTROYED: Final = {(True, Outcome.RESET), (False, Outcome.RESET)}
 class Kind:
     """A program, and where it does not do what RFC 9112 section 9.8 asks."""
 
-    name: str
+    program: RealProgram
     command: Callable[[Site], tuple[str, ...]]
     when_we_shut_down: str = "3A"
     """A cell of `endings.TABLE`: it has to answer our close_notify."""
@@ -43,22 +44,39 @@ class Kind:
     """RFC 9112 section 8: an answer that ends with the connection is incomplete if
     that ends without close_notify."""
 
+    remarks: Mapping[str, Remark] = {}
+
+    def ended(self, tls: Maker, situation: str, ending: Ending) -> None:
+        """Record it."""
+        remark = self.remarks.get(situation)
+        self.program.ended(tls.version, situation, ending, remark)
+
 
 KINDS = [
-    Kind("nginx http", nginx.http, when_we_shut_down=nginx.NO_ANSWER.ending),
-    # Once more sc_app_shutw_conn(): see haproxy.KINDS.
     Kind(
-        "haproxy http",
+        nginx.program("nginx http"),
+        nginx.http,
+        when_we_shut_down=nginx.NO_ANSWER.ending,
+        remarks={"we shut down": nginx.NO_ANSWER.remark},
+    ),
+    Kind(
+        haproxy.program("HAProxy http"),
         haproxy.http,
-        # It may close with our close_notify unread: RFC 9112 section 9.6 tells of
-        # the reset, which destroys what is still to be sent, and how to avoid it.
         half_close_ends={ANSWERED, *PARTLY_DESTROYED},
         a_cut_looks_whole=True,
+        remarks={
+            "we half-close": Remark(
+                "now and then closes with our close_notify unread: that makes a RST,"
+                " which destroys what is still to be sent",
+                "https://www.rfc-editor.org/rfc/rfc9112#section-9.6",
+            ),
+            "the server behind resets": haproxy.SAYS_GOODBYE,
+        },
     ),
 ]
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.program.name)
 def kind(request: pytest.FixtureRequest) -> Kind:
     result: Kind = request.param
     return result
@@ -99,7 +117,9 @@ async def answer(server: trio.SocketStream, body: bytes) -> None:
     await server.send_all(head.encode() + body)
 
 
-async def test_it_closes_right_after_much_data_each_way(web: Front) -> None:
+async def test_it_closes_right_after_much_data_each_way(
+    kind: Kind, tls: Maker, web: Front
+) -> None:
     async with (
         await ask(web, "Connection: close", body=MUCH) as server,
         trio.open_nursery() as nursery,
@@ -108,27 +128,32 @@ async def test_it_closes_right_after_much_data_each_way(web: Front) -> None:
         assert digest(await body_from(web.ours)) == digest(MUCH[::-1])
     await we.shut_down_too(web.ours, web.program)
     check(web.ours.report, "4B")
+    kind.ended(tls, "it closes", as_told(web.ours.report))
 
 
-async def test_we_shut_down_between_requests(kind: Kind, web: Front) -> None:
+async def test_we_shut_down_between_requests(
+    kind: Kind, tls: Maker, web: Front
+) -> None:
     async with await ask(web) as server:
         await answer(server, b"answer")
         assert await body_from(web.ours) == b"answer"
         await web.ours.shutdown()
     check(web.ours.report, kind.when_we_shut_down)
+    kind.ended(tls, "we shut down", as_told(web.ours.report))
 
 
-async def test_we_close_without_waiting(web: Front) -> None:
+async def test_we_close_without_waiting(kind: Kind, tls: Maker, web: Front) -> None:
     async with await ask(web) as server:
         await answer(server, b"answer")
         assert await body_from(web.ours) == b"answer"
         await web.ours.shutdown(wait=False)
         await web.ours.aclose()
     check(web.ours.report, "4A")
+    kind.ended(tls, "we close without waiting", as_told(web.ours.report))
 
 
 async def test_we_half_close_after_the_request_and_are_answered(
-    kind: Kind, web: Front
+    kind: Kind, tls: Maker, web: Front
 ) -> None:
     """On TLS 1.2, too: it is not looking for a close_notify."""
     async with (
@@ -140,10 +165,13 @@ async def test_we_half_close_after_the_request_and_are_answered(
         whole = (await all_from(web.ours)).endswith(MUCH)
     report = await web.ours.shutdown()
     assert (whole, report.outcome) in kind.half_close_ends
+    # What happens now and then only is left to the remark.
+    usual = attrs.evolve(TABLE["3A"], peer_saw=Saw.NOTHING)
+    kind.ended(tls, "we half-close", usual)
 
 
 async def test_an_answer_that_is_cut_behind_does_not_look_whole(
-    kind: Kind, web: Front
+    kind: Kind, tls: Maker, web: Front
 ) -> None:
     server = await ask(web, "Connection: close")
     await server.send_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it")
@@ -159,9 +187,13 @@ async def test_an_answer_that_is_cut_behind_does_not_look_whole(
     ends = body.endswith(b"\r\n0\r\n\r\n") if framed else True
     looks_whole = ends and web.ours.report.close_notify_received
     assert looks_whole is kind.a_cut_looks_whole
+    await trio.aclose_forcefully(web.ours)
+    kind.ended(tls, "the server behind resets", as_told(web.ours.report))
 
 
-async def test_it_is_killed_when_much_is_on_its_way(web: Front) -> None:
+async def test_it_is_killed_when_much_is_on_its_way(
+    kind: Kind, tls: Maker, web: Front
+) -> None:
     async with await ask(web) as server:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer, server, MUCH)
@@ -171,3 +203,4 @@ async def test_it_is_killed_when_much_is_on_its_way(web: Front) -> None:
         assert len(await all_from(web.ours)) < len(MUCH)
     await web.ours.shutdown()
     check(web.ours.report, "1A")
+    kind.ended(tls, "it is killed", as_told(web.ours.report))

@@ -20,7 +20,7 @@ from trio_tlsdown import TraceEvent, TraceKind
 from trio_tlsdown.cli._scenarios import SCENARIOS, run
 from trio_tlsdown.cli._stage import SIDES, VERSIONS, Party, Version, open_stage
 
-from .capture import CLOSE_NOTIFY, Connections, Packet, between, witness
+from .capture import CLOSE_NOTIFY, Connections, Packet, witness
 
 
 class Sign(enum.Enum):
@@ -180,8 +180,8 @@ async def play_and_capture(folder: Path) -> Runs:
 
     packets = await witness(folder, play_all)
     return {
-        key: attrs.evolve(run, packets=between(packets, run.ports.values()))
-        for key, run in runs.items()
+        key: attrs.evolve(run, packets=seen)
+        for (key, run), seen in zip(runs.items(), packets, strict=True)
     }
 
 

@@ -16,17 +16,22 @@ from trio_tlsdown import TLSStream
 from trio_tlsdown.testing._transports import reset_when_closed
 
 from . import we
+from .endings import Ending
 from .programs import Program, running
+from .rows import RealProgram, Remark
 from .servers import HOST, connect, key_and_certificate, reserved_port
 
 Event: TypeAlias = Literal[
-    "server closes",
-    "server resets",
+    "the server behind closes",
+    "the server behind resets",
     "we shut down",
     "we half-close",
     "we cut",
     "we cut a record",
     "we reset",
+    "we close without waiting",
+    "it is killed",
+    "it is killed before it reads",
 ]
 
 # How each has to end: for us a cell of `endings.TABLE`, for the server behind, which
@@ -39,13 +44,16 @@ Event: TypeAlias = Literal[
 #   of the data. So what breaks on one side has to break on the other one: a FIN
 #   behind says "that is all", a RST does not.
 ASKED: Final[Mapping[Event, str]] = {
-    "server closes": "3B",
-    "server resets": "1A reset",
+    "the server behind closes": "3B",
+    "the server behind resets": "1A reset",
     "we shut down": "3A",
     "we half-close": "3A",
     "we cut": "RST",
     "we cut a record": "RST",
     "we reset": "RST",
+    "we close without waiting": "4A",
+    "it is killed": "1A",
+    "it is killed before it reads": "2A reset",
 }
 
 NOWHERE: Final = Path(os.devnull)
@@ -54,11 +62,10 @@ GREETING: Final = b"220 ready"
 
 @attrs.frozen
 class Deviation:
-    """What a program does instead."""
+    """What a program does instead, and where its documentation or source says so."""
 
     ending: str
-    why: str
-    """Where its documentation or its source says so."""
+    remark: Remark
 
 
 @attrs.frozen
@@ -82,7 +89,7 @@ class Site:
 class Kind:
     """A program, and how it was set up."""
 
-    name: str
+    program: RealProgram
     command: Callable[[Site], tuple[str, ...]]
     """Writes its configuration; returns the command that runs it as one process."""
 
@@ -94,6 +101,16 @@ class Kind:
 
     stalls_in_a_record: bool = True
     """It writes until the kernel takes no more, whether or not a record is whole."""
+
+    @property
+    def name(self) -> str:
+        return self.program.name
+
+    def ended(self, tls: str, event: Event, ending: Ending) -> None:
+        """Record it."""
+        deviation = self.deviations.get(event)
+        remark = deviation.remark if deviation else None
+        self.program.ended(tls, event, ending, remark)
 
     def ending(self, event: Event) -> str:
         deviation = self.deviations.get(event)
@@ -203,8 +220,8 @@ async def we_half_close(through: Tunnel) -> None:
 
 
 ENDINGS: Final[Mapping[Event, Callable[[Tunnel], Awaitable[None]]]] = {
-    "server closes": the_server_closes,
-    "server resets": the_server_resets,
+    "the server behind closes": the_server_closes,
+    "the server behind resets": the_server_resets,
     "we shut down": we_shut_down,
     "we half-close": we_half_close,
 }
