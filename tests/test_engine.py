@@ -17,7 +17,7 @@ from hypothesis import given, strategies as st
 
 from trio_tlsdown import ShutdownOutcome
 from trio_tlsdown._engine import MAX_RECORD, Engine
-from trio_tlsdown._state import ConnectionState, Receiving, Sending
+from trio_tlsdown._state import ConnectionState, Event, Receiving, Sending
 
 from .support import BAD_RECORD, NAME, VERSIONS, client_context, server_context
 
@@ -329,6 +329,20 @@ def test_data_that_came_along_with_the_last_flight_are_there_at_once() -> None:
     engine.feed(from_peer.read())
     assert state.handshaken
     assert engine.take(100) == b"early bird"
+
+
+def test_a_handshake_that_was_given_up_goes_no_further(version: str) -> None:
+    """Another task may close the stream while a flight of the peer is on its way up."""
+    state = ConnectionState(lambda event: None)
+    engine = Engine(
+        client_context(version), state, server_side=False, server_hostname=NAME
+    )
+    engine.shake_hands()
+    engine.output.read()
+    state.note(Event.SENDING_LOST)
+    engine.feed(b"whatever it is")
+    assert engine.error is None
+    assert not engine.output.pending
 
 
 def test_the_users_context_is_not_changed(version: str) -> None:
