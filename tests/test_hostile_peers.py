@@ -39,17 +39,20 @@ LIFETIME = (7200).to_bytes(4, "big")  # seconds
 
 def session_ticket(server: ScriptedPeer, number: int) -> bytes:
     """RFC 9846 section 4.7.1."""
+    return server.handshake_message(NEW_SESSION_TICKET, ticket_body(number))
+
+
+def ticket_body(number: int) -> bytes:
     nonce = number.to_bytes(4, "big")
     ticket = nonce * 50
-    return server.handshake_message(
-        NEW_SESSION_TICKET,
+    return (
         LIFETIME
         + bytes(4)
         + bytes([len(nonce)])
         + nonce
         + len(ticket).to_bytes(2, "big")
         + ticket
-        + bytes(2),  # no extensions
+        + bytes(2)  # no extensions
     )
 
 
@@ -113,6 +116,28 @@ async def test_endless_session_tickets_leave_nothing_behind(tls13: Maker) -> Non
         assert not client._engine._incoming.pending
         assert not client._engine.output.pending
         assert client.report.outcome is ShutdownOutcome.OPEN
+
+
+@pytest.mark.parametrize("call", ["send_all", "send_eof", "shutdown", "aclose"])
+async def test_half_a_session_ticket_is_waited_for(tls13: Maker, call: str) -> None:
+    """OpenSSL neither encrypts nor says goodbye in the middle of a message."""
+    body = ticket_body(1)
+    message = bytes([NEW_SESSION_TICKET]) + len(body).to_bytes(3, "big") + body
+    async with tls13.client_and_bare_server() as (client, server):
+        await server.send(server.record(22, message[:20]))
+        with trio.move_on_after(0.01):
+            await client.receive_some()
+
+        async def say_the_rest() -> None:
+            await trio.testing.wait_all_tasks_blocked()
+            await server.send(server.record(22, message[20:]))
+            await server.send(server.close_notify())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(say_the_rest)
+            method = getattr(client, call)
+            await (method(b"data") if call == "send_all" else method())
+        assert client.report.close_notify_sent is (call != "send_all")
 
 
 async def test_endless_empty_records_are_refused(tls13: Maker) -> None:

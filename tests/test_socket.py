@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import attrs
@@ -12,7 +13,13 @@ import pytest
 import trio
 import trio.testing
 
-from trio_tlsdown import TLSStream, TraceEvent, TraceKind, TransportBrokenError
+from trio_tlsdown import (
+    ShutdownOutcome,
+    TLSStream,
+    TraceEvent,
+    TraceKind,
+    TransportBrokenError,
+)
 from trio_tlsdown._connection import SLICE
 from trio_tlsdown.testing import tcp_transports
 
@@ -305,3 +312,87 @@ async def test_a_receive_that_is_cancelled_while_it_waits_loses_nothing(
     assert await a.receive_some() == b"still there"
     await a.aclose()
     await b.aclose()
+
+
+async def test_a_send_that_another_task_has_forestalled_by_closing_is_told_so(
+    tls: Maker,
+) -> None:
+    a, b = tls.wrap(await tcp_transports())
+
+    async def shake_hands_and_close() -> None:
+        await a.do_handshake()
+        await a.aclose()
+
+    async def send() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await a.send_all(b"never sent")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shake_hands_and_close)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BrokenResourceError):
+            await b.receive_some()
+    await b.aclose()
+
+
+async def test_a_shutdown_that_was_cancelled_before_says_no_goodbye(
+    tls: Maker,
+) -> None:
+    """Half of something must not end as if it were whole."""
+    a, b = await tls.pair("tcp")
+    await a.send_all(b"half")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await a.shutdown()
+    assert not a.report.close_notify_sent
+    await trio.aclose_forcefully(a)
+    with pytest.raises(trio.BrokenResourceError):
+        await receive_all(b)
+    await b.aclose()
+
+
+async def test_a_shutdown_leaves_the_socket_to_a_task_that_closes(tls: Maker) -> None:
+    """What lingering has thrown away would look like a cut."""
+    for _ in range(20):
+        a, b = await tls.pair("tcp")
+        await b.shutdown(wait=False)
+        await b.aclose()
+        await trio.lowlevel.wait_readable(a.transport_stream.socket)
+
+        async def shut_down(stream: TLSStream[trio.SocketStream] = a) -> None:
+            with suppress(trio.ClosedResourceError):
+                await stream.shutdown()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shut_down)
+            nursery.start_soon(a.aclose)
+        assert a.report.secure
+
+
+async def test_a_reader_that_has_just_been_woken_leaves_it_too(tls: Maker) -> None:
+    async def read(stream: TLSStream[trio.SocketStream]) -> None:
+        with suppress(trio.ClosedResourceError):
+            assert await stream.receive_some() == b"data"
+
+    for _ in range(20):  # who of the two runs first is the scheduler's whim
+        a, b = await tls.pair("tcp")
+        a._engine.take(a._engine.unread)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, a)
+            await trio.testing.wait_all_tasks_blocked()
+            await b.send_all(b"data")
+            await a.aclose()
+        await b.aclose()
+
+
+async def test_a_goodbye_that_meets_a_closed_transport_is_lost(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    await a.transport_stream.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await a.shutdown(wait=False)
+    assert a.report.outcome is ShutdownOutcome.ABORTED
+    assert not a.report.close_notify_sent
+    await a.aclose()
+    await trio.aclose_forcefully(b)

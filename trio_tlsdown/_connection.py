@@ -181,10 +181,18 @@ class Connection:
         self.check_can_send()
 
     def send(self, data: bytes | memoryview) -> Awaitable[None]:
-        """Encrypt and send *data*, slice by slice."""
-        if len(data) > SLICE or self.engine.may_renegotiate:
+        """Encrypt and send *data*, slice by slice.
+
+        Raises:
+          ssl.SSLWantReadError: nothing was encrypted: use `send_when_heard`.
+        """
+        if len(data) > SLICE:
             return self._send_slices(memoryview(data))
         return self.wire.flush(self.engine.encrypt, data)
+
+    def send_when_heard(self, data: bytes | memoryview) -> Awaitable[None]:
+        """The same for what is no more than a slice, when the peer has been heard."""
+        return self._send(self.engine.encrypt, data)
 
     async def _send_slices(self, data: memoryview) -> None:
         start = 0
@@ -203,21 +211,14 @@ class Connection:
         """Send our close_notify, and all that is due before it."""
         return self._send(self.engine.encrypt_close_notify)
 
-    def _send(
-        self, encrypt: Callable[[*Arguments], None], *arguments: *Arguments
-    ) -> Awaitable[None]:
-        if self.engine.may_renegotiate:
-            return self._send_between_handshakes(encrypt, *arguments)
-        return self.flush(encrypt, *arguments)
-
-    async def _send_between_handshakes(
+    async def _send(
         self, encrypt: Callable[[*Arguments], None], *arguments: *Arguments
     ) -> None:
         while True:
             try:
                 await self.flush(encrypt, *arguments)
             except ssl.SSLWantReadError:
-                # The peer renegotiates, and has to be heard first.
+                # The peer is in the middle of something, and has to be heard first.
                 await self.flush()
                 if not self.state.can_receive:
                     self.state.note(Event.SENDING_LOST)
@@ -252,7 +253,7 @@ class Connection:
 
     def check_can_send(self) -> None:
         """Raise what keeps us from sending, if anything does."""
-        if self.state.sending is Sending.OPEN:
+        if self.state.can_send:
             return
         match self.state.sending:
             case Sending.ENCRYPTED | Sending.CLOSED:

@@ -41,7 +41,6 @@ class Engine:
       output: Ciphertext that is due.
       unread: Bytes of plaintext that wait to be taken.
       error: What broke the session.
-      may_renegotiate: Whether `encrypt` may raise; TLS 1.3 has no renegotiation.
       ssl_object: The session as OpenSSL has it.
     """
 
@@ -50,8 +49,8 @@ class Engine:
         "_plaintext",
         "_state",
         "_tickets",
+        "_version",
         "error",
-        "may_renegotiate",
         "output",
         "ssl_object",
         "unread",
@@ -75,10 +74,10 @@ class Engine:
         )
         self.error: ssl.SSLError | None = None
         self.unread = 0
-        self.may_renegotiate = True
         self._state = state
         self._plaintext: deque[bytes | memoryview] = deque()
         self._tickets = b""
+        self._version: str | None = None
 
     # Opening:
 
@@ -98,14 +97,16 @@ class Engine:
             self._fail(exc)
             return
         self._state.move(Event.HANDSHAKE_DONE)
-        self.may_renegotiate = self.version() != "TLSv1.3"
-        if self.server_side and not self.may_renegotiate:
+        # OpenSSL does not tell in the middle of a session ticket.
+        self._version = self.ssl_object.version()
+        if self.server_side and self.version() == "TLSv1.3":
             # OpenSSL sends session tickets at once. A client that only sends and
             # never reads would then deadlock with us, or get a reset instead of
             # its last bytes. They wait for the next output of any kind:
             # https://github.com/python-trio/trio/issues/819
             self._tickets = self.output.read()
         self._decrypt()  # data may have come along with the peer's last flight
+        self._release_tickets()
 
     @property
     def server_side(self) -> bool:
@@ -113,8 +114,8 @@ class Engine:
         return self.ssl_object.server_side
 
     def version(self) -> str | None:
-        """The version that was negotiated."""
-        return self.ssl_object.version()
+        """The version that was negotiated; None before the handshake."""
+        return self._version
 
     # Receiving:
 
@@ -169,8 +170,9 @@ class Engine:
         """Make *data* due, unless it is too late.
 
         Raises:
-          ssl.SSLWantReadError: the peer renegotiates (TLS 1.2). Send what is
-            due, feed what it answers, then call again with the same data.
+          ssl.SSLWantReadError: the peer renegotiates (TLS 1.2), or a part of a
+            message such as a session ticket has come (TLS 1.3). Send what is due,
+            feed what follows, then call again with the same data.
         """
         if not self._state.can_send:
             return
@@ -202,7 +204,7 @@ class Engine:
         except ssl.SSLError as exc:
             if exc.reason == "SHUTDOWN_WHILE_IN_INIT":
                 raise ssl.SSLWantReadError(
-                    ssl.SSL_ERROR_WANT_READ, "the peer renegotiates"
+                    ssl.SSL_ERROR_WANT_READ, "the peer has more to say first"
                 ) from exc
             self._fail(exc)
             return

@@ -106,7 +106,8 @@ class SessionFacts:
 
     def version(self) -> str | None:
         """The version that was negotiated, such as ``"TLSv1.3"``."""
-        return self._after_handshake("version()").version()
+        self._after_handshake("version()")
+        return self._connection.engine.version()
 
     def pending(self) -> int:
         """How many bytes of plaintext `receive_some` would return at once."""

@@ -182,7 +182,10 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             if not self._state.can_send:
                 await self._connection.get_ready_to_send()
             if octets:
-                await self._connection.send(octets)
+                try:
+                    await self._connection.send(octets)
+                except ssl.SSLWantReadError:
+                    await self._connection.send_when_heard(octets)
             else:
                 await trio.lowlevel.checkpoint()
             if not self._state.can_send:
@@ -403,6 +406,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         return self.report
 
     async def _shut_down_at_once(self, *, wait: bool) -> bool:
+        await trio.lowlevel.checkpoint_if_cancelled()
         # A deadline costs a quarter of a shutdown whose peer answers at once, and
         # costs nothing while one has to wait.
         if not self._state.close_notify_sent and not (
@@ -410,7 +414,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         ):
             return False
         await trio.lowlevel.checkpoint()
-        return not wait or self._connection.peer_state_nowait() is PeerState.CLOSED
+        if not wait or self._closing is not None:
+            return True
+        return self._connection.peer_state_nowait() is PeerState.CLOSED
 
     async def _wait_for_close_notify(self) -> None:
         # Also when our alert could not be sent: how the input ends tells whether

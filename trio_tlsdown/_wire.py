@@ -173,6 +173,9 @@ class Wire:
         except trio.BrokenResourceError as exc:
             self._cannot_send(exc)
             return True
+        except trio.ClosedResourceError:
+            self._give_up()
+            raise
         if size < len(data):
             self._output.write(memoryview(data)[size:])
             self._has_sent(size, ending=False)
@@ -191,8 +194,7 @@ class Wire:
         except trio.BrokenResourceError as exc:
             self._cannot_send(exc)
         except BaseException:
-            self._broken = True
-            self._state.note(Event.SENDING_LOST)
+            self._give_up()
             raise
         else:
             self._has_sent(len(data), ending=ending)
@@ -202,6 +204,10 @@ class Wire:
         self.error = error
         self._was_reset = _is_reset(error)
         self._state.note(Event.SENDING_RESET)
+
+    def _give_up(self) -> None:
+        self._broken = True
+        self._state.note(Event.SENDING_LOST)
 
     @property
     def _ending(self) -> bool:
@@ -242,6 +248,9 @@ class Wire:
         assert self._socket is not None
         while data is None:
             await self._socket.wait_readable()
+            if self._state.closed:
+                # What has come is for the task that closes, and lingers.
+                raise trio.ClosedResourceError("this TLSStream was closed")
             data = self.receive_nowait()
         return data
 
