@@ -7,26 +7,10 @@ send none: then the remarks say "cut". A lap is a connection.
 
 from __future__ import annotations
 
-import ssl
+from operator import attrgetter
 
-from benchmarks.clock import Stopwatch
-from benchmarks.peers.interface import Connect, Laps
-
-from .exchange import exchange, exchange_and_answer_close as far, settle
-from .job import Job
+from .exchange import end_after_exchange, exchange_and_answer_close as far
 
 __all__ = ["client", "far"]
 
-
-async def client(
-    connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-) -> Laps:
-    laps = []
-    for _ in range(job.repeat):
-        connection = await connect(host, port, context)
-        await exchange(connection, job)
-        settle()
-        watch = Stopwatch()
-        await connection.close()
-        laps.append(watch.lap())
-    return laps
+client = end_after_exchange(attrgetter("close"))

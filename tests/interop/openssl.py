@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -101,9 +99,3 @@ class OpenSSL:
                 TLSStream(transport, server_context(version), server_side=True),
                 program,
             )
-
-
-def stop(program: Program) -> None:
-    """Suspend it, and return when it does nothing any more."""
-    program.process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, program.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)

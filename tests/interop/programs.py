@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sysconfig
 from collections.abc import AsyncIterator, Callable
@@ -165,3 +166,9 @@ async def running(*command: str, patience: float = PATIENCE) -> AsyncIterator[Pr
 
 async def _kill(process: trio.Process) -> None:
     process.kill()  # the one signal that reaches a stopped process
+
+
+def stop(program: Program) -> None:
+    """Suspend it, and return when it does nothing any more."""
+    program.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, program.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)

@@ -18,7 +18,7 @@ from trio_tlsdown import TLSStream
 from . import we
 from .data import DATA, digest
 from .endings import Saw, as_told, check
-from .openssl import stop
+from .parts import end_its_input, kill_it, kill_it_before_it_reads
 from .programs import Program, require, running
 from .rows import RealProgram, Remark
 from .servers import HOST, certificate_authority
@@ -61,26 +61,9 @@ async def both(tls: Maker, tmp_path: Path) -> AsyncIterator[tuple[we.Stream, Pro
         yield result
 
 
-async def end_its_input(ours: we.Stream, program: Program) -> None:
-    await program.type_eof()
-    await we.shut_down_too(ours, program)
-
-
 async def end_its_input_and_cut(ours: we.Stream, program: Program) -> None:
     await program.type_eof()
     await we.read_and_close_the_transport(ours, program)
-
-
-async def kill_it(ours: we.Stream, program: Program) -> None:
-    program.process.kill()
-    await we.shut_down_when_it_is_gone(ours, program)
-
-
-async def kill_it_before_it_reads(ours: we.Stream, program: Program) -> None:
-    stop(program)
-    await ours.shutdown(wait=False)
-    program.process.kill()
-    await ours.shutdown()
 
 
 async def reset_it(ours: we.Stream, program: Program) -> None:

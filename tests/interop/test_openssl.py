@@ -17,7 +17,8 @@ from tests.support import Maker
 from . import we
 from .data import DATA, digest
 from .endings import TABLE, as_told, check
-from .openssl import Name, OpenSSL, alerts, stop
+from .openssl import Name, OpenSSL, alerts
+from .parts import end_its_input, kill_it, kill_it_before_it_reads
 from .programs import Program
 from .rows import RealProgram
 
@@ -25,18 +26,6 @@ from .rows import RealProgram
 async def tell_it_to_close(ours: we.Stream, program: Program) -> None:
     await program.type(b"Q\n")
     await we.shut_down_when_it_is_gone(ours, program)
-
-
-async def kill_it(ours: we.Stream, program: Program) -> None:
-    program.process.kill()
-    await we.shut_down_when_it_is_gone(ours, program)
-
-
-async def kill_it_before_it_reads(ours: we.Stream, program: Program) -> None:
-    stop(program)
-    await ours.shutdown(wait=False)
-    program.process.kill()
-    await ours.shutdown()
 
 
 async def tell_rev_to_close_and_read(ours: we.Stream, program: Program) -> None:
@@ -51,11 +40,6 @@ async def tell_rev_to_close_unread(ours: we.Stream, program: Program) -> None:
 
 async def tell_rev_to_close(ours: we.Stream, program: Program) -> None:
     await ours.send_all(b"CLOSE\n")
-    await we.shut_down_too(ours, program)
-
-
-async def end_its_input(ours: we.Stream, program: Program) -> None:
-    await program.type_eof()
     await we.shut_down_too(ours, program)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .openssl import stop
-from .programs import require, running
+from .programs import require, running, stop
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from trio_tlsdown import TLSStream
 from . import we
 from .data import DATA, digest
 from .endings import Saw, as_told, check
-from .openssl import stop
+from .parts import kill_it, kill_it_before_it_reads
 from .programs import Program, require, running
 from .rows import RealProgram, Remark
 from .servers import (
@@ -82,18 +82,6 @@ async def ask(ours: we.Stream, *words: bytes) -> bytes:
 async def ask_it_to_quit(ours: we.Stream, program: Program) -> None:
     assert await ask(ours, b"QUIT") == OK
     await we.shut_down_too(ours, program)
-
-
-async def kill_it(ours: we.Stream, program: Program) -> None:
-    program.process.kill()
-    await we.shut_down_when_it_is_gone(ours, program)
-
-
-async def kill_it_before_it_reads(ours: we.Stream, program: Program) -> None:
-    stop(program)
-    await ours.shutdown(wait=False)
-    program.process.kill()
-    await ours.shutdown()
 
 
 SERVER = RealProgram("redis-server", "server", "redis-server")

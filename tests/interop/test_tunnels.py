@@ -21,7 +21,7 @@ from . import haproxy, nginx, stunnel, we
 from .capture import CLOSE_NOTIFY, Connections, witness
 from .data import DATA, digest
 from .endings import TABLE, Saw, as_told, check
-from .openssl import stop
+from .programs import stop
 from .tunnels import ASKED, ENDINGS, Event, Kind, Tunnel, all_from, tunnel
 
 KINDS = [*nginx.KINDS, *haproxy.KINDS, *stunnel.KINDS]

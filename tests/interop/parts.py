@@ -1,0 +1,23 @@
+"""What a program is made to do, and we with it, whichever program it is."""
+
+from __future__ import annotations
+
+from . import we
+from .programs import Program, stop
+
+
+async def end_its_input(ours: we.Stream, program: Program) -> None:
+    await program.type_eof()
+    await we.shut_down_too(ours, program)
+
+
+async def kill_it(ours: we.Stream, program: Program) -> None:
+    program.process.kill()
+    await we.shut_down_when_it_is_gone(ours, program)
+
+
+async def kill_it_before_it_reads(ours: we.Stream, program: Program) -> None:
+    stop(program)
+    await ours.shutdown(wait=False)
+    program.process.kill()
+    await ours.shutdown()
