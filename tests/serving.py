@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -20,16 +19,12 @@ from trio_tlsdown import (
 )
 from trio_tlsdown.testing import RoguePeer
 
-from .support import CA, NAME, client_context, server_context
+from .support import CA, NAME, client_context, descriptors, server_context
 
 HOST = "127.0.0.1"
 
 Stream: TypeAlias = TLSStream[trio.SocketStream]
 Handler: TypeAlias = Callable[[Stream], Any]
-
-
-def descriptors() -> int:
-    return len(os.listdir("/dev/fd"))
 
 
 def tasks() -> int:
@@ -42,7 +37,7 @@ async def nothing_left() -> AsyncIterator[None]:
     before = descriptors()
     running = tasks()
     yield
-    assert descriptors() <= before  # fewer if garbage of other tests was collected
+    assert descriptors() <= before
     assert tasks() == running
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import attrs
@@ -53,6 +54,20 @@ TRANSPORTS: dict[str, Transports] = {
     "lockstep": lockstep_transports,
     "tcp": tcp_transports,
 }
+
+
+def descriptors() -> set[tuple[int, int, int]]:
+    """What this process has open: `assert descriptors() <= before`, no new ones.
+
+    A set and no number, because garbage of other tests (a context whose key log is
+    open) is collected, and closed, at any time.
+    """
+    found = set()
+    for number in map(int, os.listdir("/dev/fd")):
+        with suppress(OSError):  # that of listdir() itself is closed by now
+            status = os.fstat(number)
+            found.add((number, status.st_dev, status.st_ino))
+    return found
 
 
 def reset(stream: TLSStream[Any]) -> None:

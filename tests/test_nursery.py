@@ -29,14 +29,13 @@ from trio_tlsdown.testing import cancel_everywhere, echo, serve_rogue
 from .serving import (
     HOST,
     Stream,
-    descriptors,
     nothing_left,
     port_of,
     rogue_of,
     serving,
     until,
 )
-from .support import CA, NAME, Maker, client_context, server_context
+from .support import CA, NAME, Maker, client_context, descriptors, server_context
 
 ABORTED = ShutdownOutcome.ABORTED
 COMPLETE = ShutdownOutcome.COMPLETE

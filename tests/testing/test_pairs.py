@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -13,7 +12,7 @@ import trio
 import trio.testing
 import trustme
 
-from tests.support import VERSIONS, cancelled_at, each_step
+from tests.support import VERSIONS, cancelled_at, descriptors, each_step
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
 from trio_tlsdown.testing import (
     NAME,
@@ -233,10 +232,6 @@ async def test_pairs_keep_the_contract_of_a_half_closeable_stream(
 
 
 # What a pair leaves behind:
-
-
-def descriptors() -> int:
-    return len(os.listdir("/dev/fd"))
 
 
 async def test_a_wrong_option_leaves_nothing_open(make: Make) -> None:
