@@ -217,6 +217,30 @@ async def test_a_task_that_still_sends_has_its_connection_aborted(tls: Maker) ->
     assert isinstance(error, trio.BusyResourceError)
 
 
+async def test_a_task_that_still_closes_is_waited_for(tls: Maker) -> None:
+    """Its answer would be destroyed: the kernel holds most of it."""
+    answer = b"x" * 2**16
+
+    async with trio.open_nursery() as others:
+
+        async def handler(stream: Stream) -> None:
+            await stream.send_all(answer)
+            others.start_soon(stream.aclose)
+            await trio.testing.wait_all_tasks_blocked()
+
+        async with serving(tls.version, handler) as (_, server):
+            transport = await trio.open_tcp_stream(HOST, port_of(server))
+            transport.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**12)
+            context = client_context(tls.version)
+            async with TLSStream(transport, context, server_hostname=NAME) as client:
+                await client.send_all(b"a question that nobody reads")
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                assert server.connections
+                assert b"".join([chunk async for chunk in client]) == answer
+            await until(lambda: server.tally)
+            assert server.tally == {SENT: 1}
+
+
 async def test_a_peer_that_never_answers_costs_the_timeout_of_the_policy(
     tls: Maker, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -11,8 +11,8 @@ from ._stream import T_Stream, TLSStream
 async def end_gracefully(stream: TLSStream[T_Stream]) -> None:
     """Shut down within the policy, then close; abort what does not go.
 
-    With *https_compatible* it is only closed. Nothing happens to a stream that was
-    closed or unwrapped already.
+    With *https_compatible* it is only closed. A task that is closing the stream
+    already is waited for. Nothing happens to one that was closed or unwrapped.
 
     Cancellation:
       The stream is closed at once.
@@ -29,8 +29,8 @@ async def end_gracefully(stream: TLSStream[T_Stream]) -> None:
                 return
         await stream.aclose()
     except trio.ClosedResourceError:
-        # Somebody was faster; perhaps it was the transport that he closed.
-        await trio.aclose_forcefully(stream)
+        # Somebody was faster, and may still linger; or has closed the transport.
+        await stream.aclose()
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
