@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import tracemalloc
 from collections.abc import Awaitable, Callable
@@ -257,6 +259,38 @@ async def test_one_reset_is_told_once(tls: Maker) -> None:
     await a.aclose()
     kinds = [event.kind for event in events]
     assert kinds.count(TraceKind.RESET_RECEIVED) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "outcome"),
+    [
+        (errno.ECONNRESET, ShutdownOutcome.RESET),
+        (errno.ECONNABORTED, ShutdownOutcome.RESET),  # as of `ss --kill`
+        (errno.ETIMEDOUT, ShutdownOutcome.RESET),  # as of TCP_USER_TIMEOUT
+        (errno.EPIPE, ShutdownOutcome.TRUNCATED),
+    ],
+    ids=["ECONNRESET", "ECONNABORTED", "ETIMEDOUT", "EPIPE"],
+)
+async def test_what_the_kernel_told_a_sender_is_no_end_of_input_to_a_receiver(
+    tls: Maker,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    outcome: ShutdownOutcome,
+) -> None:
+    def write(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    a, b = await tls.pair("tcp")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", write)
+        with pytest.raises(TransportBrokenError, match=os.strerror(number)):
+            await a.send_all(b"x")
+    await b.transport_stream.send_eof()  # what receiving shows then
+    with pytest.raises(trio.BrokenResourceError):
+        await a.receive_some()
+    assert a.report.outcome is outcome
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
 
 
 async def test_a_socket_under_another_stream_is_left_to_that(tls: Maker) -> None:

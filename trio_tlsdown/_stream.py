@@ -165,9 +165,11 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         """Encrypt *data* and send it.
 
         Cancellation:
-          If nothing of *data* has left, nothing is broken, and nothing of it
-          will be sent. Otherwise nothing can be sent any more, not even
-          close_notify, so that the peer sees a cut; receiving goes on.
+          Before *data* was encrypted, as while another task sends an alert,
+          nothing is broken, and nothing of it will be sent. Afterwards nothing
+          can be sent any more, not even close_notify, so that the peer sees a
+          cut, even if the transport had no room for the first byte; receiving
+          goes on.
 
         Raises:
           trio.BusyResourceError: another task is sending.

@@ -295,7 +295,8 @@ class Wire:
 
 
 def _is_reset(error: trio.BrokenResourceError) -> bool:
-    # Linux tells ECONNRESET once, to whichever call comes first, and then lets
-    # receiving end as if a FIN had come. After a real FIN it says EPIPE.
+    # Linux tells what broke the connection once, to whichever call comes first, and
+    # then lets receiving end as if a FIN had come. What it says after a real FIN is
+    # EPIPE.
     cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno == errno.ECONNRESET
+    return isinstance(cause, OSError) and cause.errno != errno.EPIPE
