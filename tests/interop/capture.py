@@ -84,7 +84,7 @@ async def witness(
     folder: Path,
     play: Callable[[Path], Awaitable[Connections]],
     *,
-    ports: Sequence[int] = (),
+    only: str,
     patience: float = PATIENCE,
 ) -> list[list[Packet]]:
     """The packets of each connection that *play* makes.
@@ -96,7 +96,7 @@ async def witness(
       folder: Where files can be left.
       play: Makes connections over 127.0.0.1. They have to end. It gets the name of
         the key log, in which the secrets of all of them have to be.
-      ports: Of the servers. If none are given: all.
+      only: As for `capture`.
       patience: How long *play* may take, in seconds.
     """
     require("tshark")
@@ -108,7 +108,7 @@ async def witness(
         connections = await play(secrets)
         return connections
 
-    problem = await capture(file, play_and_note, ports=ports, patience=patience)
+    problem = await capture(file, play_and_note, only=only, patience=patience)
     if problem is not None:
         unavailable(f"no capture: {problem}")
     return of_each(await read(file, secrets, connections), connections)
@@ -137,7 +137,7 @@ async def capture(
     file: Path,
     play: Callable[[], Awaitable[Connections]],
     *,
-    ports: Sequence[int] = (),
+    only: str,
     patience: float = PATIENCE,
 ) -> str | None:
     """Write what is on the loopback interface to *file* while *play* runs.
@@ -146,15 +146,15 @@ async def capture(
       file: Where to.
       play: Makes connections, which have to end: it goes on until the ends of all
         of them are in the file.
-      ports: Of the servers. If none are given: all.
+      only: What tells these connections from those of others, who may be busy on
+        the interface: a primitive of pcap-filter(7).
       patience: How long *play* may take, in seconds.
 
     Returns:
       None, or why this machine does not let us.
     """
-    only = " or ".join(f"tcp port {port}" for port in ports) or "tcp"
     async with running(
-        *(require("dumpcap"), "-q", "-i", "lo", "-f", f"host 127.0.0.1 and ({only})"),
+        *(require("dumpcap"), "-q", "-i", "lo", "-f", f"tcp and ({only})"),
         *("-B", "64", "-P", "-w", str(file)),
         patience=patience,
     ) as dumpcap:

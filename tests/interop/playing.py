@@ -182,7 +182,7 @@ async def play(keys: Sequence[Key], command: Sequence[str], folder: Path) -> Run
             packets = await witness(
                 folder,
                 play_captured,
-                ports=(lab.port, player.our_port),
+                only=f"port {lab.port} or port {player.our_port}",
                 patience=2 * BUDGET,
             )
         except pytest.skip.Exception as skipped:

@@ -28,11 +28,11 @@ def reserved_port() -> Iterator[int]:
         yield reserved.getsockname()[1]
 
 
-async def connect(port: int, program: Program) -> trio.SocketStream:
+async def connect(port: int, program: Program, client: str = HOST) -> trio.SocketStream:
     """Knock until it opens: few programs tell when they listen."""
     while True:
         try:
-            return await trio.open_tcp_stream(HOST, port)
+            return await trio.open_tcp_stream(HOST, port, local_address=client)
         except OSError:
             assert not program.ended.is_set(), program.log.decode()
             await trio.sleep(0.002)

@@ -17,10 +17,13 @@ import pytest
 import trio
 
 from trio_tlsdown import TraceEvent, TraceKind
+from trio_tlsdown.cli import _stage
 from trio_tlsdown.cli._scenarios import SCENARIOS, run
 from trio_tlsdown.cli._stage import SIDES, VERSIONS, Party, Version, open_stage
 
 from .capture import CLOSE_NOTIFY, Connections, Packet, witness
+
+HOST: Final = "127.1.0.2"  # nobody else's
 
 
 class Sign(enum.Enum):
@@ -173,12 +176,13 @@ async def play_and_capture(folder: Path) -> Runs:
     async def play_all(secrets: Path) -> Connections:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SSLKEYLOGFILE", os.fspath(secrets))
+            patch.setattr(_stage, "LOOPBACK", HOST)
             for scenario in STORIES:
                 for version in VERSIONS:
                     runs[scenario, version] = await play(scenario, version)
         return [(run.ports["A"], run.ports["B"]) for run in runs.values()]
 
-    packets = await witness(folder, play_all)
+    packets = await witness(folder, play_all, only=f"host {HOST}")
     return {
         key: attrs.evolve(run, packets=seen)
         for (key, run), seen in zip(runs.items(), packets, strict=True)

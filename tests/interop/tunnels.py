@@ -133,6 +133,7 @@ async def front(
     version: str,
     folder: Path,
     secrets: Path = NOWHERE,
+    client: str = HOST,
 ) -> AsyncIterator[Front]:
     """Start the program, and connect to it.
 
@@ -141,6 +142,7 @@ async def front(
       version: The TLS version.
       folder: For its files.
       secrets: A key log, for a witness.
+      client: Our address, for a witness, too.
     """
     context = client_context(version)
     context.keylog_filename = str(secrets)
@@ -152,7 +154,7 @@ async def front(
             listener,
             running(*command(site)) as program,
             TLSStream(
-                await connect(port, program), context, server_hostname=NAME
+                await connect(port, program, client), context, server_hostname=NAME
             ) as ours,
         ):
             await ours.do_handshake()
@@ -171,10 +173,14 @@ class Tunnel:
 
 @asynccontextmanager
 async def tunnel(
-    kind: Kind, version: str, folder: Path, secrets: Path = NOWHERE
+    kind: Kind,
+    version: str,
+    folder: Path,
+    secrets: Path = NOWHERE,
+    client: str = HOST,
 ) -> AsyncIterator[Tunnel]:
     async with (
-        front(kind.command, version, folder, secrets) as result,
+        front(kind.command, version, folder, secrets, client) as result,
         await result.behind.accept() as server,
     ):
         # A client that closes with unread session tickets, which come ahead of all
