@@ -82,7 +82,7 @@ class Stepped:
 
         The transport's `unstick` ends it some steps later.
         """
-        with self.stream._connection.wire._turn:
+        with self.stream._connection.wire.turn:
             await self.stream.transport_stream.wait_send_all_might_not_block()
 
 
@@ -319,7 +319,7 @@ async def test_nothing_follows_a_record_that_was_cut(
 
 async def test_a_goodbye_on_tcp_waits_for_its_turn_too(tls: Maker) -> None:
     a, b = await tls.pair("tcp")
-    with a._connection.wire._turn:
+    with a._connection.wire.turn:
         assert not a._connection.send_close_notify_nowait()
         assert a.report.outcome is ShutdownOutcome.OPEN
     await a.aclose()

@@ -181,14 +181,17 @@ class Connection:
         self.check_can_send()
 
     def send(self, data: bytes | memoryview) -> Awaitable[None]:
-        """Encrypt and send *data*, slice by slice.
+        """Encrypt and send *data*, for one who has checked for cancellation.
 
         Raises:
           ssl.SSLWantReadError: nothing was encrypted: use `send_when_heard`.
         """
         if len(data) > SLICE:
             return self._send_slices(memoryview(data))
-        return self.wire.flush(self.engine.encrypt, data)
+        if self.wire.turn.taken:
+            return self.wire.flush(self.engine.encrypt, data)
+        self.engine.encrypt(data)
+        return self.wire.flush_rest()
 
     def send_when_heard(self, data: bytes | memoryview) -> Awaitable[None]:
         """The same for what is no more than a slice, when the peer has been heard."""

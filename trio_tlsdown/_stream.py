@@ -183,13 +183,14 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         with self._send_guard:
             if not self._state.can_send:
                 await self._connection.get_ready_to_send()
+            await trio.lowlevel.checkpoint_if_cancelled()
             if octets:
                 try:
                     await self._connection.send(octets)
                 except ssl.SSLWantReadError:
                     await self._connection.send_when_heard(octets)
             else:
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.cancel_shielded_checkpoint()
             if not self._state.can_send:
                 self._connection.check_can_send()
 

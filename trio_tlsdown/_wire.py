@@ -14,7 +14,7 @@ from ._turn import Turn
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 Arguments = TypeVarTuple("Arguments")
 
@@ -75,11 +75,11 @@ class Wire:
         "_socket",
         "_state",
         "_trace",
-        "_turn",
         "_waiting",
         "_was_reset",
         "error",
         "transport",
+        "turn",
     )
 
     def __init__(
@@ -99,7 +99,7 @@ class Wire:
         self._state = state
         self._trace = trace
         self._boundary = RecordBoundary()
-        self._turn = Turn()
+        self.turn = Turn()
         self._waiting: trio.CancelScope | None = None
         self._was_reset = False
         self._broken = False  # a record was cut, or the transport failed
@@ -112,7 +112,7 @@ class Wire:
     @property
     def busy(self) -> bool:
         """Whether a task is sending."""
-        return self._turn.taken and self._waiting is None
+        return self.turn.taken and self._waiting is None
 
     async def flush(
         self,
@@ -132,17 +132,23 @@ class Wire:
         """
         if self._waiting is not None:
             self._waiting.cancel()
-        if self._turn.taken:
-            await self._turn.wait()
+        if self.turn.taken:
+            await self.turn.wait()
         await trio.lowlevel.checkpoint_if_cancelled()
         if encrypt is not None:
             encrypt(*arguments)
+        await self.flush_rest()
+
+    def flush_rest(self) -> Awaitable[None]:
+        """Send what is due, for one who has the turn and checked for cancellation."""
         # Nobody else was let in since the turn was free, so there is no need to take
         # it for what the kernel takes at once.
         if self._flush_at_once():
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return
-        with self._turn:
+            return trio.lowlevel.cancel_shielded_checkpoint()
+        return self._flush_in_parts()
+
+    async def _flush_in_parts(self) -> None:
+        with self.turn:
             while self._output.pending:
                 await self._send(self._output.read())
                 if self._output.pending:
@@ -157,7 +163,7 @@ class Wire:
         Returns:
           Whether nothing is left to send. What could not go stays due.
         """
-        if self._turn.taken or self._socket is None:
+        if self.turn.taken or self._socket is None:
             return False
         encrypt()
         return self._flush_at_once()
@@ -222,9 +228,9 @@ class Wire:
 
     async def wait_send_all_might_not_block(self) -> None:
         """As the transport does; early, if somebody wants to `flush`."""
-        if self._turn.taken:
-            await self._turn.wait()
-        with self._turn:
+        if self.turn.taken:
+            await self.turn.wait()
+        with self.turn:
             with trio.CancelScope() as self._waiting:
                 try:
                     await self.transport.wait_send_all_might_not_block()
