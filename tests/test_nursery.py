@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
 from trio_tlsdown import (
@@ -90,6 +91,20 @@ async def test_leaving_waits_for_tasks_first(
         nursery.start_soon(work, client)
     assert answers == [b"hello", b"again"]
     assert nursery.tally == {COMPLETE: 2}
+
+
+async def test_a_task_that_was_called_already_is_refused_at_once(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    async def work() -> None:
+        """Do nothing; nobody gets so far."""
+
+    called = work()
+    async with open_tls_nursery() as tls:
+        with pytest.raises(TypeError, match="wants an async function, not <coroutine"):
+            tls.start_soon(called)  # type: ignore[arg-type]
+    called.close()
+    assert not recwarn
 
 
 async def test_streams_that_were_ended_already_are_only_counted(tls: Maker) -> None:
@@ -178,6 +193,42 @@ async def test_what_a_handler_opens_while_it_finishes_ends_well_too(
         began = trio.current_time()
     assert nursery.tally == {COMPLETE: 4}
     assert trio.current_time() - began == pytest.approx(1, abs=0.1)
+
+
+async def test_what_a_task_opens_that_was_started_so_late_ends_well_too(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def handler(stream: Stream) -> None:
+        await server.draining.wait()
+        nursery.start_soon(late)
+
+    async def late() -> None:
+        await trio.sleep(1)
+        second = await nursery.start_server(
+            echo, 0, server_context(tls.version), host=HOST
+        )
+        await connect(nursery, port_of(second), tls.version)
+
+    async with serving(tls.version, handler) as (nursery, server):
+        await connect(nursery, port_of(server), tls.version)
+        began = trio.current_time()
+    assert nursery.tally == {COMPLETE: 4}
+    assert trio.current_time() - began == pytest.approx(1, abs=0.1)
+
+
+async def test_a_task_that_was_started_so_late_has_what_is_left_of_the_time(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def handler(stream: Stream) -> None:
+        await server.draining.wait()
+        nursery.start_soon(trio.sleep_forever)
+
+    policy = ShutdownPolicy(timeout=3, linger_timeout=1)
+    async with serving(tls.version, handler, policy) as (nursery, server):
+        await connect(nursery, port_of(server), tls.version)
+        began = trio.current_time()
+    assert nursery.tally == {COMPLETE: 2}
+    assert trio.current_time() - began == pytest.approx(4, abs=0.1)
 
 
 async def test_a_drain_that_the_user_has_begun_is_bounded_too(
@@ -463,6 +514,18 @@ async def test_a_name_that_does_not_resolve() -> None:
     assert tls.tally == {}
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64, "\u2028.example"])
+async def test_a_name_that_no_host_can_have(host: str) -> None:
+    async with open_tls_nursery() as tls:
+        with pytest.raises(ConnectFailedError, match="no host can have this") as caught:
+            await tls.connect(host, 443)
+        assert caught.value.errno == socket.EAI_NONAME
+        assert at(caught.value, host, 443)
+        with pytest.raises(ListenFailedError, match="no host can have this") as missed:
+            await tls.start_server(echo, 443, server_context(), host=host)
+        assert at(missed.value, host, 443)
+
+
 @pytest.mark.parametrize("host", [HOST, "two.example"])
 async def test_a_connection_that_is_refused(host: str) -> None:
     trio.socket.set_custom_hostname_resolver(Resolver())
@@ -632,6 +695,7 @@ async def test_a_port_that_is_taken_on_any_address(
         ({"handshake_timeout": None}, TypeError),
         ({"max_connections": 0}, ValueError),
         ({"max_connections": 1.5}, TypeError),
+        ({"on_error": trio.sleep}, TypeError),
     ],
 )
 async def test_wrong_arguments_of_start_server_are_told_at_once(

@@ -137,6 +137,42 @@ async def test_a_peer_that_vanishes_is_no_bug_of_the_handlers(
     assert record.exc_info is None
 
 
+async def test_nor_of_one_that_has_a_nursery(
+    tls: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def read(stream: Stream) -> None:
+        await stream.receive_some()
+
+    async def handler(stream: Stream) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, stream)
+
+    async with serving(tls.version, handler) as (_, server):
+        client = await client_of(port_of(server), tls.version)
+        await trio.aclose_forcefully(client)
+        await until(lambda: server.tally)
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.exc_info is None
+    assert "without close_notify" in record.getMessage()
+
+
+async def test_a_connection_is_counted_before_on_error_is_told(tls: Maker) -> None:
+    seen: list[object] = []
+
+    def on_error(_: Exception, stream: Stream) -> None:
+        seen.extend([server.tally, stream in server.connections])
+
+    async def handler(stream: Stream) -> None:
+        raise KeyError
+
+    async with serving(tls.version, handler, on_error=on_error) as (_, server):
+        client = await client_of(port_of(server), tls.version)
+        assert await what_it_sees(client) in CUT
+        await until(lambda: seen)
+    assert seen == [{ABORTED: 1}, False]
+
+
 async def test_a_handler_may_close_by_itself(tls: Maker) -> None:
     errors = Errors()
 

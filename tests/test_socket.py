@@ -25,7 +25,16 @@ from trio_tlsdown import (
 from trio_tlsdown._connection import SLICE
 from trio_tlsdown.testing import tcp_transports
 
-from .support import Maker, cancel_when_blocked, cancelled_at, each_step, reset
+from .support import (
+    NAME,
+    Maker,
+    cancel_when_blocked,
+    cancelled_at,
+    client_context,
+    each_step,
+    reset,
+    server_context,
+)
 
 
 @attrs.define(eq=False)
@@ -291,6 +300,27 @@ async def test_what_the_kernel_told_a_sender_is_no_end_of_input_to_a_receiver(
     assert a.report.outcome is outcome
     await trio.aclose_forcefully(a)
     await trio.aclose_forcefully(b)
+
+
+async def test_a_unix_socket_does_not_linger(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    """It has no RST, and counts as unsent what its peer has not read."""
+    a, b = (
+        trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        for sock in socket.socketpair(socket.AF_UNIX)
+    )
+    client = TLSStream(a, client_context(tls.version), server_hostname=NAME)
+    server = TLSStream(b, server_context(tls.version), server_side=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.do_handshake)
+        nursery.start_soon(server.do_handshake)
+    await server.send_all(b"it does not read this at once")
+    began = trio.current_time()
+    await server.aclose()
+    assert trio.current_time() == began
+    assert await receive_all(client) == b"it does not read this at once"
+    await client.aclose()
 
 
 async def test_a_socket_under_another_stream_is_left_to_that(tls: Maker) -> None:

@@ -84,6 +84,16 @@ async def test_a_peer_that_has_gone_is_broken(tls: Maker, how: str) -> None:
         assert a.report.error is not None
 
 
+async def test_a_connection_that_cannot_send_any_more_is_broken(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    with trio.move_on_after(0.01) as scope:
+        await a.send_all(bytes(2**24))
+    assert scope.cancelled_caught
+    assert a.peer_state_nowait() is PeerState.BROKEN
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
 async def test_beside_a_parked_reader_it_tells_what_is_known(tls: Maker) -> None:
     async with tls.client_and_bare_server("tcp") as (a, peer):
         async with trio.open_nursery() as nursery:

@@ -401,17 +401,70 @@ async def test_a_stream_that_nobody_can_take_is_closed() -> None:
 
 
 async def test_two_listeners_share_the_slots() -> None:
-    """None of them keeps one that the other needs, and no stream gets lost."""
+    """None keeps one that the other needs, and whoever waits is in the backlog."""
     slots = trio.Semaphore(1)
-    started: list[object] = []
-    pairs = [trio.testing.memory_stream_pair() for _ in range(2)]
+    started: list[TLSStream[trio.SocketStream]] = []
+    sockets = [
+        listener
+        for _ in range(2)
+        for listener in await trio.open_tcp_listeners(0, host=HOST)
+    ]
+    addresses = [listener.socket.getsockname() for listener in sockets]
     async with trio.open_nursery() as nursery:
-        for ours, _ in pairs:
-            listener: Any = ScriptedListener(ours, trio.ClosedResourceError())
-            nursery.start_soon(accept_connections, listener, started.append, slots)
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(started) == 1  # the other one has accepted, and waits
+        for listener in sockets:
+            nursery.start_soon(
+                accept_connections,
+                TLSListener(listener, server_context()),
+                started.append,
+                slots,
+            )
+        clients = [await trio.open_tcp_stream(*address) for address in addresses]
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert len(started) == 1
+        waiting = [listener.socket.is_readable() for listener in sockets]
+        assert sorted(waiting) == [False, True]
         assert slots.value == 0
+        slots.release()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert len(started) == 2
+        assert not any(listener.socket.is_readable() for listener in sockets)
         nursery.cancel_scope.cancel()
-    waited = next(theirs for ours, theirs in pairs if ours not in started)
-    assert await waited.receive_some() == b""
+    for stream in (*started, *clients):
+        await trio.aclose_forcefully(stream)
+
+
+async def test_a_slot_is_not_kept_if_somebody_else_has_accepted() -> None:
+    slots = trio.Semaphore(1)
+    [listener] = await trio.open_tcp_listeners(0, host=HOST)
+    await slots.acquire()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(
+            accept_connections, TLSListener(listener, server_context()), print, slots
+        )
+        async with await trio.open_tcp_stream(*listener.socket.getsockname()):
+            await trio.testing.wait_all_tasks_blocked(0.01)  # it waits for the slot
+            await trio.aclose_forcefully(await listener.accept())
+            slots.release()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert slots.value == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_listener_that_is_closed_keeps_no_slot() -> None:
+    slots = trio.Semaphore(1)
+    [listener] = await trio.open_tcp_listeners(0, host=HOST)
+    await slots.acquire()
+
+    async def accept() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await accept_connections(
+                TLSListener(listener, server_context()), print, slots
+            )
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept)
+        async with await trio.open_tcp_stream(*listener.socket.getsockname()):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            listener.socket.close()
+            slots.release()
+    assert slots.value == 1

@@ -48,18 +48,32 @@ async def accept_connections(
     async with listener:
         while True:
             if slots is not None:
-                # Not to keep it: another listener may be the next to need it.
-                await slots.acquire()
-                slots.release()
-            stream = await _accept(listener)
+                await _wait_for_client_and_slot(listener, slots)
             try:
+                stream = await _accept(listener)
+            except BaseException:
                 if slots is not None:
-                    # Waits if another listener was faster to take the last one.
-                    await slots.acquire()
+                    slots.release()
+                raise
+            try:
                 start(stream)
             except BaseException:
                 await trio.aclose_forcefully(stream)
                 raise
+
+
+async def _wait_for_client_and_slot(
+    listener: SocketTLSListener, slots: trio.Semaphore
+) -> None:
+    # No listener keeps a slot while nobody comes to it: another one may need it.
+    assert isinstance(listener.transport_listener, trio.SocketListener)
+    sock = listener.transport_listener.socket
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        await slots.acquire()
+        if sock.fileno() == -1 or sock.is_readable():
+            return
+        slots.release()
 
 
 async def _accept(listener: SocketTLSListener) -> SocketTLSStream:

@@ -293,7 +293,7 @@ class Connection:
                 return PeerState.DATA_WAITING
             if self.state.receiving is Receiving.CLOSED:
                 return PeerState.CLOSED
-            if self.state.outcome in BROKEN:
+            if self.state.outcome in BROKEN or self.state.sending is Sending.LOST:
                 return PeerState.BROKEN
             if self._filling.taken:
                 return PeerState.IDLE  # what comes is for the task that is receiving
@@ -357,7 +357,7 @@ class Connection:
         return (
             isinstance(transport, trio.SocketStream)
             and self._policy.linger_timeout > 0
-            # Behind its close_notify the peer sends nothing that could meet RST.
+            # Behind its close_notify the peer has nothing to send that could meet RST.
             and not self.state.close_notify_received
             and not is_quiet(transport)
         )

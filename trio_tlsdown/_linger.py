@@ -18,6 +18,8 @@ from typing import Final
 
 import trio
 
+TCP: Final = frozenset({socket.AF_INET, socket.AF_INET6})
+
 DISCARD_SIZE: Final = 2**16  # bytes at once
 
 # An idle peer's kernel delays its ACK by up to 44 ms on Linux, and one that is busy
@@ -46,7 +48,11 @@ else:  # pragma: no cover - there is no such call there
 def is_quiet(stream: trio.SocketStream) -> bool:
     """Whether closing now can destroy nothing: all was acknowledged, and read."""
     sock = stream.socket
-    return sock.fileno() < 0 or (unacknowledged(sock) == 0 and not sock.is_readable())
+    return (
+        sock.fileno() < 0
+        or (unacknowledged(sock) == 0 and not sock.is_readable())
+        or sock.family not in TCP  # a Unix socket has no RST
+    )
 
 
 async def linger(stream: trio.SocketStream, seconds: float) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import inspect
+import socket
 import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -72,6 +74,7 @@ class TLSNursery:
         """Start a task, as `trio.Nursery.start_soon` does.
 
         Raises:
+          TypeError: *async_fn* cannot be called; perhaps it has been.
           RuntimeError: the nursery is over.
         """
         self._tasks.start_soon(self._nursery, async_fn, args, name)
@@ -191,11 +194,16 @@ class TLSNursery:
           ListenFailedError: the port cannot be had, an `OSError` with ``host`` and
             ``port``.
           ssl.SSLError: the context is not one for servers.
+          TypeError: an argument has the wrong type, such as an *on_error* that is
+            async.
+          ValueError: a number cannot be one.
           RuntimeError: the nursery is over.
         """
         self._clients.check_open()
         check_type("ssl_context", ssl_context, ssl.SSLContext)
         check_seconds("handshake_timeout", handshake_timeout)
+        if inspect.iscoroutinefunction(on_error):
+            raise TypeError(f"on_error must not be async: {on_error!r}")
         slots = None
         if max_connections is not None:
             check_count("max_connections", max_connections)
@@ -206,6 +214,8 @@ class TLSNursery:
             listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
         except OSError as exc:
             raise ListenFailedError(host, port, exc) from exc
+        except UnicodeError as exc:
+            raise ListenFailedError(host, port, _no_name(exc)) from exc
         options = ServerOptions(
             handler=handler,
             policy=self._policy,
@@ -244,8 +254,14 @@ async def _open_tcp_stream(
             return await trio.open_tcp_stream(host, port)
     except OSError as exc:
         raise ConnectFailedError(host, port, exc) from exc
+    except UnicodeError as exc:
+        raise ConnectFailedError(host, port, _no_name(exc)) from exc
     timeout = TimeoutError(errno.ETIMEDOUT, f"no connection within {seconds:g} s")
     raise ConnectFailedError(host, port, timeout)
+
+
+def _no_name(error: UnicodeError) -> OSError:
+    return socket.gaierror(socket.EAI_NONAME, f"no host can have this name: {error}")
 
 
 @asynccontextmanager
@@ -263,8 +279,10 @@ async def open_tls_nursery(
     Leaving the block normally first waits for the tasks of
     `TLSNursery.start_soon`, as a `trio.Nursery` does. Then all servers drain and all
     clients shut down, in parallel, within the ``timeout`` and the
-    ``linger_timeout`` of the policy together; handlers of servers have
-    ``policy.timeout`` seconds of these. To give them more, call `TLSServer.drain`.
+    ``linger_timeout`` of the policy together. Handlers of servers have
+    ``policy.timeout`` seconds of these, and tasks that they start then have what is
+    left. To give handlers more, or if they need clients of this nursery to finish,
+    call `TLSServer.drain` first.
 
     An exception, in the block or in a task, or a cancellation aborts all of it, so
     that no peer takes what it got for the whole.
@@ -291,7 +309,7 @@ async def open_tls_nursery(
             yield TLSNursery(nursery, policy, tasks, clients, servers)
             await tasks.wait_none()
             with trio.move_on_after(policy.timeout + policy.linger_timeout) as limit:
-                await _end_all(clients, servers)
+                await _end_all(tasks, clients, servers)
             if limit.cancelled_caught:
                 nursery.cancel_scope.cancel()  # what is left is aborted
     finally:
@@ -303,10 +321,11 @@ async def open_tls_nursery(
                 clients.count(stream)
 
 
-async def _end_all(clients: Clients, servers: list[TLSServer]) -> None:
+async def _end_all(tasks: Tasks, clients: Clients, servers: list[TLSServer]) -> None:
     drained = 0
-    # Again, if handlers that were finishing have opened something.
-    while drained < len(servers) or clients.streams:
+    # Again, if handlers that were finishing have started something.
+    while drained < len(servers) or clients.streams or tasks.running:
+        await tasks.wait_none()
         async with trio.open_nursery() as endings:
             for server in servers[drained:]:
                 endings.start_soon(server.drain)

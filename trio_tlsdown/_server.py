@@ -135,11 +135,11 @@ class TLSServer:
                 outcome = stream.report.outcome
             if not handshaken:
                 outcome = ShutdownOutcome.FAILED
+            self._ended(stream, outcome)
             if failure is not None:
                 self._log(failure, stream, peer, handshaken=handshaken)
                 self._tell(failure, stream)
             del failure  # its traceback refers to this frame
-            self._ended(stream, outcome)
 
     async def _shake_hands(self, stream: SocketTLSStream) -> bool:
         with self._handshakes.enter() as scope:
@@ -157,9 +157,9 @@ class TLSServer:
     ) -> None:
         if not handshaken:
             log_failed_handshake(peer, exc)
-        elif isinstance(exc, trio.BrokenResourceError) and stream.report.error:
+        elif stream.report.error is not None and _is_broken(exc):
             # A peer that vanished is no bug of the handler's.
-            LOGGER.warning("connection of %s: %s", peer, exc)
+            LOGGER.warning("connection of %s: %s", peer, stream.report.error)
         else:
             LOGGER.error("the handler of %s failed", peer, exc_info=exc)
 
@@ -232,3 +232,9 @@ class TLSServer:
     def _check_over(self) -> None:
         if not self._accepting and not self._streams:
             self._over.set()
+
+
+def _is_broken(error: Exception) -> bool:
+    # A handler that has a nursery raises a group.
+    _, others = ExceptionGroup("", [error]).split(trio.BrokenResourceError)
+    return others is None

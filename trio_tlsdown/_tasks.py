@@ -11,7 +11,7 @@ class Tasks:
     """Counts tasks, so that their end can be waited for while others run."""
 
     def __init__(self) -> None:
-        self._running = 0
+        self.running = 0
         self._none = trio.Event()
 
     def start_soon(
@@ -22,8 +22,10 @@ class Tasks:
         name: object,
     ) -> None:
         """Start a task in *nursery*, as that does."""
+        if not callable(async_fn):
+            raise TypeError(f"start_soon() wants an async function, not {async_fn!r}")
         nursery.start_soon(self._run, async_fn, args, name=name or async_fn)
-        self._running += 1
+        self.running += 1
 
     async def _run(
         self, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]
@@ -31,12 +33,12 @@ class Tasks:
         try:
             await async_fn(*args)
         finally:
-            self._running -= 1
-            if not self._running:
+            self.running -= 1
+            if not self.running:
                 self._none.set()
 
     async def wait_none(self) -> None:
         """Wait until none runs, of those either that have been started meanwhile."""
-        while self._running:
+        while self.running:
             self._none = trio.Event()
             await self._none.wait()

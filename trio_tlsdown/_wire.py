@@ -144,7 +144,7 @@ class Wire:
         # Nobody else was let in since the turn was free, so there is no need to take
         # it for what the kernel takes at once.
         if self._flush_at_once():
-            return trio.lowlevel.cancel_shielded_checkpoint()
+            return trio.lowlevel.cancel_shielded_checkpoint()  # noqa: ASYNC105
         return self._flush_in_parts()
 
     async def _flush_in_parts(self) -> None:
