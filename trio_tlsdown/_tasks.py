@@ -11,7 +11,7 @@ class Tasks:
     """Counts tasks, so that their end can be waited for while others run."""
 
     def __init__(self) -> None:
-        self.running = 0
+        self.running: int = 0
         self._none = trio.Event()
 
     def start_soon(
