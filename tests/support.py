@@ -49,10 +49,17 @@ async def lockstep_transports() -> tuple[trio.abc.Stream, trio.abc.Stream]:
     return trio.testing.lockstep_stream_pair()
 
 
+async def stapled_transports() -> tuple[trio.abc.Stream, trio.abc.Stream]:
+    """TCP, but no `trio.SocketStream`: nobody asks what is below."""
+    a, b = await tcp_transports()
+    return trio.StapledStream(a, a), trio.StapledStream(b, b)
+
+
 TRANSPORTS: dict[str, Transports] = {
     "memory": memory_transports,
     "lockstep": lockstep_transports,
     "tcp": tcp_transports,
+    "stapled": stapled_transports,
 }
 
 

@@ -32,7 +32,7 @@ from .support import (
     tcp_transports,
 )
 
-both_transports = pytest.mark.parametrize("transport", ["memory", "tcp"])
+both_transports = pytest.mark.parametrize("transport", ["memory", "tcp", "stapled"])
 both_roles = pytest.mark.parametrize("a_is_server", [False, True])
 
 
@@ -591,7 +591,7 @@ def test_a_report_can_be_had_at_any_time() -> None:
     )
 
 
-@pytest.mark.parametrize("transport", ["memory", "tcp"])
+@pytest.mark.parametrize("transport", ["memory", "tcp", "stapled"])
 async def test_a_closed_session_does_not_wait_for_the_garbage_collector(
     tls: Maker, transport: str
 ) -> None:

@@ -20,7 +20,7 @@ from .support import NAME, Maker, client_context, server_context
 SHORT = {"policy": ShutdownPolicy(linger_timeout=0.02)}
 
 
-@pytest.mark.parametrize("transport", ["memory", "tcp"])
+@pytest.mark.parametrize("transport", ["memory", "tcp", "stapled"])
 async def test_tls13_is_a_half_closeable_stream(tls13: Maker, transport: str) -> None:
     await trio.testing.check_half_closeable_stream(
         lambda: tls13.pair(transport, client=SHORT, server=SHORT), None
@@ -36,7 +36,7 @@ async def test_tls13_is_a_half_closeable_stream_in_lockstep(
     await trio.testing.check_half_closeable_stream(make, make)
 
 
-@pytest.mark.parametrize("transport", ["memory", "tcp"])
+@pytest.mark.parametrize("transport", ["memory", "tcp", "stapled"])
 async def test_tls12_is_a_two_way_stream(tls12: Maker, transport: str) -> None:
     await trio.testing.check_two_way_stream(
         lambda: tls12.pair(transport, client=SHORT, server=SHORT), None

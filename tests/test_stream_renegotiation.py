@@ -141,7 +141,7 @@ async def test_data_can_be_sent_while_the_peer_renegotiates() -> None:
         assert server.tls.total_renegotiations() == 1
 
 
-@pytest.mark.parametrize("transport", ["memory", "tcp"])
+@pytest.mark.parametrize("transport", ["memory", "tcp", "stapled"])
 @pytest.mark.parametrize("ending", ["shutdown", "send_eof", "aclose"])
 async def test_a_close_notify_waits_for_the_end_of_it(
     ending: str, transport: str

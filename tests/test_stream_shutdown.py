@@ -107,7 +107,7 @@ async def test_tls12_refuses_to_half_close_unless_it_is_told_to(
 @given(
     data=st.data(),
     version=st.sampled_from(sorted(VERSIONS)),
-    transport=st.sampled_from(["memory", "tcp"]),
+    transport=st.sampled_from(["memory", "tcp", "stapled"]),
 )
 async def test_half_close_is_lossless_for_a_reader_in_another_task(
     data: st.DataObject, version: str, transport: str
