@@ -119,6 +119,7 @@ def tell(line: str) -> None:
 
 def measure(results: Results) -> dict[str, Any]:
     began = time.monotonic()
+    where = machine.describe()
     # So that it ends the programs that it has started, and tells what it found.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -130,7 +131,7 @@ def measure(results: Results) -> dict[str, Any]:
         traceback.print_exc()
         results.interrupted = True
     tell(f"{time.monotonic() - began:.0f} s\n")
-    return as_json(results, machine.describe())
+    return as_json(results, where)
 
 
 def load(file: Path) -> dict[str, Any]:

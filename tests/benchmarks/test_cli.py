@@ -15,10 +15,13 @@ from benchmarks import cli, compiled, page
 from benchmarks.as_json import as_json
 from benchmarks.catalogue import WORKLOADS
 from benchmarks.cli import main
+from benchmarks.plots import source
 from benchmarks.results import Results
 from benchmarks.stacks import STACKS, MissingError, of_program
 
 from .faking import Scripted, measured, measurement, results
+
+PUBLISH = "python -m benchmarks --report docs/benchmarks.json --page docs/benchmarks.md"
 
 
 @pytest.mark.parametrize(
@@ -122,6 +125,14 @@ def test_a_page_gets_the_figures_between_its_markers_and_the_picture(
         assert text.endswith(f"\n\n{page.END}after\n")
         assert "old" not in text
     assert (tmp_path / "page.svg").exists()
+
+
+def test_the_published_page_and_picture_are_those_of_the_json() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    found = cli.load(docs / "benchmarks.json")
+    text = (docs / "benchmarks.md").read_text("utf-8")
+    assert text == page.with_figures(text, found), PUBLISH
+    assert source(found) in (docs / "benchmarks.svg").read_text("utf-8"), PUBLISH
 
 
 def test_a_program_that_failed_is_an_exit_code(
