@@ -118,6 +118,9 @@ def test_the_commit_is_told_and_whether_a_file_was_changed(tmp_path: Path) -> No
     assert commit == f"commit {git('rev-parse', '--short', 'HEAD')}"
     file.write_text("afterwards", "ascii")
     assert machine.commit_of(tmp_path) == f"{commit}, changed"
+    inside = tmp_path / "installed"
+    inside.mkdir()
+    assert machine.commit_of(inside) is None
 
 
 def test_without_git_no_commit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +143,11 @@ def test_a_target_is_met_or_missed_or_not_measured(two: Results) -> None:
     least = Target("receive", "rate", THEIRS, ">=", 3.0)
     assert most.value(two) == 0.5
     assert most.met(0.5)
+    assert most.met(1.0)
+    assert not most.met(1.01)
     assert str(most) == "close: p50 <= 1 x trio.SSLStream"
     assert least.value(two) == 2.0
+    assert least.met(3.0)
     assert not least.met(2.0)
     assert Target("connect", "cpu", THEIRS, "<=", 1.0).value(two) is None
 
@@ -205,6 +211,8 @@ def test_the_table_can_be_read_when_piped(
     said = capsys.readouterr().out
     assert "trio_tlsdown: cannot: no way" in said
     assert "go is left out: go is not installed" in said
+    where = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    assert f"\n{where}\n" in said
     assert "connect: cpu <= 1 x trio.SSLStream" in said
     assert "\x1b" not in said
 
