@@ -96,6 +96,7 @@ def make_room(options: argparse.Namespace) -> None:
         if options.svg:
             options.svg.mkdir(parents=True, exist_ok=True)
         if options.page:
+            options.page.open("r+").close()
             page.check(options.page)
     except OSError as exc:
         raise ValueError(f"{exc.filename} cannot be written: {exc.strerror}") from exc
@@ -153,16 +154,16 @@ def put_out(found: Mapping[str, Any], options: argparse.Namespace) -> bool:
     if options.json:
         text = json.dumps(found, indent=1) + "\n"
         outputs.append(lambda: options.json.write_text(text, "utf-8"))
-    if options.svg:
-        from .plots import draw  # slow to import
-
-        outputs.append(lambda: draw(found, options.svg))
-    if options.page:
-        outputs.append(lambda: page.write(options.page, found))
     if options.markdown:
         outputs.append(lambda: print(markdown(found)))
     else:
         outputs.append(lambda: show(found, console()))
+    if options.page:
+        outputs.append(lambda: page.write(options.page, found))
+    if options.svg:
+        from .plots import draw  # slow to import
+
+        outputs.append(lambda: draw(found, options.svg))
     complete = True
     for output in outputs:
         try:
