@@ -183,7 +183,7 @@ def verdict(found: Mapping[str, Any]) -> int:
         if outcome["failed"]
     ]
     missed = [
-        f"{each['target']}, measured {each['value']:.2f}"
+        f"{each['target']}, measured {each['value']:.3f}"
         for each in found["targets"]
         if not each["met"]
     ]

@@ -81,7 +81,7 @@ def _growth(found: Mapping[str, Any]) -> Rows:
 
 def _targets(found: Mapping[str, Any]) -> Rows:
     rows = [
-        [row["target"], f"{row['value']:.2f}", "met" if row["met"] else "MISSED"]
+        [row["target"], f"{row['value']:.3f}", "met" if row["met"] else "MISSED"]
         for row in found["targets"]
     ]
     return Rows("targets of trio_tlsdown", ["target", "measured", ""], rows)

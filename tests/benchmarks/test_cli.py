@@ -100,7 +100,7 @@ def test_a_target_that_is_missed_is_an_exit_code(
     assert report(tmp_path, quick=False) == 1
     said = capsys.readouterr().err
     assert (
-        said == "TARGET MISSED: receive: rate >= 1.7 x trio.SSLStream, measured 1.00\n"
+        said == "TARGET MISSED: receive: rate >= 1.7 x trio.SSLStream, measured 1.000\n"
     )
 
 
