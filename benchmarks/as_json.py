@@ -6,23 +6,23 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from .catalogue import Workload
-from .measure import SESSION
 from .results import Outcome, Results
 from .stacks import BASELINE
 from .targets import TARGETS
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 def as_json(results: Results, machine: Mapping[str, str]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "machine": dict(machine),
-        "session": list(SESSION),
+        "sessions": sorted(results.sessions),
         "quick": results.quick,
         "interrupted": results.interrupted,
         "left_out": results.left_out,
         "versions": results.versions,
+        "yardsticks": [stack.name for stack in results.stacks if stack.yardstick],
         "workloads": [_workload(results, workload) for workload in results.workloads],
         "growth": [
             {
@@ -38,25 +38,23 @@ def as_json(results: Results, machine: Mapping[str, str]) -> dict[str, Any]:
             if len(costs := results.costs(kind, metric.name, stack.name)) > 1
         ],
         "targets": [
-            {
-                "target": str(target),
-                "value": value,
-                "met": None if value is None else target.met(value),
-            }
+            {"target": str(target), "value": value, "met": target.met(value)}
             for target in TARGETS
-            for value in [target.value(results)]
+            # A quick run only informs.
+            if not results.quick and (value := target.value(results)) is not None
         ],
     }
 
 
 def _workload(results: Results, workload: Workload) -> dict[str, Any]:
     job = results.job(workload)
+    name = f"{workload.name}, reduced" if results.quick else workload.name
     return {
         "name": workload.name,
-        "title": workload.title.format(repeat=job.repeat),
+        "title": f"{name}: {workload.title.format(repeat=job.repeat)}",
         "clock": workload.clock,
         "job": {"repeat": job.repeat, "size": job.size, "piece": job.piece},
-        "rounds": results.rounds_of(workload),
+        "rounds": results.rounds,
         "headline": workload.headline.name,
         "stacks": {
             stack.name: _outcome(results, workload, stack.name, outcome)

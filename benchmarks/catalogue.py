@@ -23,8 +23,6 @@ class Workload:
     quick: Job
     warm_up: int
     """How many laps at the beginning do not count."""
-    most_rounds: int | None = None
-    """For what takes long: more are not worth the wait."""
 
     @property
     def headline(self) -> Metric:
@@ -53,7 +51,7 @@ def _bulk(
     )
 
 
-def _hold(connections: int, quick: int, most_rounds: int | None) -> Workload:
+def _hold(connections: int, quick: int) -> Workload:
     return Workload(
         name=f"hold-{connections}",
         title="{repeat:,} idle connections of a server, and the end of them all",
@@ -61,7 +59,6 @@ def _hold(connections: int, quick: int, most_rounds: int | None) -> Workload:
         job=Job("hold", connections),
         quick=Job("hold", quick),
         warm_up=0,
-        most_rounds=most_rounds,
     )
 
 
@@ -118,8 +115,8 @@ _ALL: Final = (
         quick=Job("ping-pong", 1000, one_core=True),
         warm_up=300,
     ),
-    _hold(1000, 100, None),
-    _hold(10000, 400, 3),
+    _hold(1000, 100),
+    _hold(10000, 400),
 )  # fmt: skip
 
 WORKLOADS: Final[Mapping[str, Workload]] = {each.name: each for each in _ALL}

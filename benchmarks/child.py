@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import tempfile
@@ -34,7 +35,7 @@ def last_words(said: str) -> str:
     """The line of a traceback that says what it was, also in an exception group."""
     lines = [line.strip("| +-") for line in said.splitlines()]
     errors = [line for line in lines if re.match(r"[\w.]+(Error|Resource)\b", line)]
-    return next(iter(errors[-1:] or [line for line in lines if line][-1:]), "no word")
+    return next(iter(errors[-1:] or [line for line in lines if line][-1:]), "")
 
 
 class Child:
@@ -58,7 +59,7 @@ class Child:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
-        self._name = command[0]
+        self._command = command
         try:
             with on_core(core):
                 self._process = subprocess.Popen(  # noqa: S603 - the user's own
@@ -71,7 +72,7 @@ class Child:
                 )
         except OSError as exc:
             self._stderr.close()
-            raise ProgramError(f"{self._name}: {exc.strerror}") from exc
+            raise ProgramError(f"{command[0]}: {exc.strerror}") from exc
         self._timer = threading.Timer(patience, self._time_out)
         self._timer.daemon = True
         self._timer.start()
@@ -138,8 +139,9 @@ class Child:
             raise ProgramError("it took too long, and was killed")
         if code:
             self._stderr.seek(0)
-            said = self._stderr.read().decode(errors="replace")
-            raise ProgramError(f"exit code {code}: {last_words(said)}")
+            said = last_words(self._stderr.read().decode(errors="replace"))
+            what = said or f"without a word, of {shlex.join(self._command)}"
+            raise ProgramError(f"exit code {code}: {what}")
 
     def __enter__(self) -> Self:
         return self

@@ -8,11 +8,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import machine
+from . import machine, page
 from .as_json import FORMAT, as_json
 from .catalogue import WORKLOADS
 from .markdown import markdown
@@ -24,7 +25,7 @@ from .table import console, show
 
 T = TypeVar("T")
 
-EXPLANATION = "See docs/benchmarks.md. The exit code is 1 if a target is missed."
+EXPLANATION = "See docs/benchmarks.md. The exit code is 1 if a target is missed, or a program failed."
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,11 +40,13 @@ def parser() -> argparse.ArgumentParser:
     add("--peers", metavar="PEER[,..]", help="these stacks; default: all")
     add("--rounds", type=int, default=7, help="default: 7")
     add("--quick", action="store_true", help="a small round in less than a minute; "
-        "its figures only inform, and miss no target")  # fmt: skip
+        "its figures only inform, and are held against no target")  # fmt: skip
     add("--program", metavar="NAME=COMMAND", action="append", default=[],
         help="a client or server of your own; may be given again")  # fmt: skip
     add("--json", metavar="FILE", type=Path, help="write all that was found")
     add("--svg", metavar="FOLDER", type=Path, help="draw it")
+    add("--page", metavar="FILE", type=Path, help="write the tables into this Markdown "
+        "page, between its two markers, and the overview beside it")  # fmt: skip
     add("--report", metavar="FILE", type=Path,
         help="measure nothing, show what --json wrote before")  # fmt: skip
     add("--markdown", action="store_true", help="tables for a document, to stdout")
@@ -69,15 +72,34 @@ def choose(text: str | None, known: Mapping[str, T], what: str) -> list[T]:
 def prepare(options: argparse.Namespace) -> Results:
     if options.rounds < 1:
         raise ValueError("--rounds must be at least 1")
-    programs = [of_program(text) for text in options.program]
-    stacks = {**STACKS, **{program.name: program for program in programs}}
+    stacks = dict(STACKS)
+    for text in options.program:
+        program = of_program(text)
+        if program.name in stacks:
+            raise ValueError(f"--program: there is a {program.name} already")
+        stacks[program.name] = program
     chosen = choose(options.peers, stacks, "peer")
+    programs = [stack for name, stack in stacks.items() if name not in STACKS]
     return Results(
         workloads=choose(options.only, WORKLOADS, "workload"),
         stacks=list({stack.name: stack for stack in [*chosen, *programs]}.values()),
         quick=options.quick,
         rounds=1 if options.quick else options.rounds,
     )
+
+
+def make_room(options: argparse.Namespace) -> None:
+    """What cannot be written shall be known before it is measured."""
+    try:
+        if options.json:
+            options.json.open("a").close()
+        if options.svg:
+            options.svg.mkdir(parents=True, exist_ok=True)
+        if options.page:
+            options.page.open("r+").close()
+            page.check(options.page)
+    except OSError as exc:
+        raise ValueError(f"{exc.filename} cannot be written: {exc.strerror}") from exc
 
 
 def listing() -> str:
@@ -98,6 +120,7 @@ def tell(line: str) -> None:
 
 def measure(results: Results) -> dict[str, Any]:
     began = time.monotonic()
+    where = machine.describe()
     # So that it ends the programs that it has started, and tells what it found.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -105,18 +128,50 @@ def measure(results: Results) -> dict[str, Any]:
             run(results, Bench(Path(folder)), tell)
     except KeyboardInterrupt:
         results.interrupted = True
+    except Exception:  # noqa: BLE001 - what was found until then shall not be lost
+        traceback.print_exc()
+        results.interrupted = True
     tell(f"{time.monotonic() - began:.0f} s\n")
-    return as_json(results, machine.describe())
+    return as_json(results, where)
 
 
 def load(file: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        if found["format"] != FORMAT:
-            raise ValueError(f"{file} is of format {found['format']}, not {FORMAT}")
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as exc:
+        written = found["format"]
+        if written == FORMAT:
+            markdown(found)  # what cannot be shown is none
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as exc:
         raise ValueError(f"{file} is no file that --json has written") from exc
+    if written != FORMAT:
+        raise ValueError(f"{file} is of format {written}, not {FORMAT}")
     return found
+
+
+def put_out(found: Mapping[str, Any], options: argparse.Namespace) -> bool:
+    """To all who shall have it. What goes wrong at one of them does not concern the rest."""
+    outputs: list[Callable[[], object]] = []
+    if options.json:
+        text = json.dumps(found, indent=1) + "\n"
+        outputs.append(lambda: options.json.write_text(text, "utf-8"))
+    if options.markdown:
+        outputs.append(lambda: print(markdown(found)))
+    else:
+        outputs.append(lambda: show(found, console()))
+    if options.page:
+        outputs.append(lambda: page.write(options.page, found))
+    if options.svg:
+        from .plots import draw  # slow to import
+
+        outputs.append(lambda: draw(found, options.svg))
+    complete = True
+    for output in outputs:
+        try:
+            output()
+        except OSError as exc:
+            print(f"FAILED: {exc}", file=sys.stderr)
+            complete = False
+    return complete
 
 
 def verdict(found: Mapping[str, Any]) -> int:
@@ -128,19 +183,17 @@ def verdict(found: Mapping[str, Any]) -> int:
         if outcome["failed"]
     ]
     missed = [
-        f"{each['target']}, measured {each['value']:.2f}"
+        f"{each['target']}, measured {each['value']:.3f}"
         for each in found["targets"]
-        if each["met"] is False
+        if not each["met"]
     ]
     for line in failed:
         print(f"FAILED: {line}", file=sys.stderr)
-    if not found["quick"]:
-        for line in missed:
-            print(f"TARGET MISSED: {line}", file=sys.stderr)
+    for line in missed:
+        print(f"TARGET MISSED: {line}", file=sys.stderr)
     if found["interrupted"]:
         print("INTERRUPTED: not everything was measured", file=sys.stderr)
-    bad = failed or found["interrupted"] or (missed and not found["quick"])
-    return 1 if bad else 0
+    return 1 if failed or missed or found["interrupted"] else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,17 +203,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(listing())
         return 0
     try:
-        found = load(options.report) if options.report else measure(prepare(options))
+        if options.report:
+            found = load(options.report)
+            make_room(options)
+        else:
+            results = prepare(options)
+            make_room(options)
+            found = measure(results)
     except ValueError as exc:
-        command.error(str(exc))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    if options.markdown:
-        print(markdown(found))
-    else:
-        show(found, console())
-    if options.svg:
-        from .plots import draw  # slow to import
-
-        draw(found, options.svg)
-    return verdict(found)
+        command.exit(2, f"{command.prog}: {exc}\n")
+    complete = put_out(found, options)
+    return verdict(found) or int(not complete)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from .child import Child, ProgramError
 from .clock import Lap
@@ -47,6 +49,8 @@ class Measurement:
     disturbance: Disturbance
     endings: Mapping[str, int]
     """How the far end saw connections end: with close_notify, or cut."""
+    session: str
+    """What was negotiated, and the kind of certificate."""
     memory: float | None = None
     """Bytes that the server grew by, for each connection."""
     version: str = ""
@@ -128,7 +132,7 @@ class Bench:
                 laps, version = _read(program)
                 if len(laps) != job.repeat:
                     raise ProgramError(f"{len(laps)} laps came, not {job.repeat}")
-                found = {"laps": laps, "version": version, "endings": _check(far)}
+                found = {"laps": laps, "version": version, **self._seen(far)}
         return program, far, found
 
     def _serve(
@@ -156,9 +160,20 @@ class Bench:
                     "laps": laps,
                     "version": version,
                     "memory": (sizes[1] - sizes[0]) / job.repeat,
-                    "endings": _check(far),
+                    **self._seen(far),
                 }
         return program, far, found
+
+    def _seen(self, far: Child) -> dict[str, Any]:
+        endings = _check(far)
+        session = f"{' '.join(SESSION)} with a certificate of {_kind(self.certificate)}"
+        return {"session": session, "endings": endings}
+
+
+def _kind(certificate: Path) -> str:
+    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    return f"ECDSA, {key.curve.name}"
 
 
 def _resident(pid: int) -> int:

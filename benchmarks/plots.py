@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +41,7 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
         for workload in found["workloads"]:
             if any(each["figures"] for each in workload["stacks"].values()):
                 pictures[workload["name"]] = _workload(workload)
-        if overview := _overview(found["workloads"]):
+        if overview := _overview(found):
             pictures["overview"] = overview
         for metric in dict.fromkeys(row["metric"] for row in found["growth"]):
             rows = [row for row in found["growth"] if row["metric"] == metric]
@@ -47,9 +49,25 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
         files = []
         for name, picture in pictures.items():
             file = folder / f"{name}.svg"
-            picture.savefig(file, metadata={"Date": None})
+            _save(picture, file, found)
             files.append(file)
     return files
+
+
+def draw_overview(found: Mapping[str, Any], file: Path) -> None:
+    with mpl.rc_context(STYLE):
+        if overview := _overview(found):
+            _save(overview, file, found)
+
+
+def source(found: Mapping[str, Any]) -> str:
+    """What a picture says about the figures that it was drawn from."""
+    digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode())
+    return f"figures {digest.hexdigest()}"
+
+
+def _save(picture: Figure, file: Path, found: Mapping[str, Any]) -> None:
+    picture.savefig(file, metadata={"Date": None, "Source": source(found)})
 
 
 def _colour(stack: str) -> str:
@@ -75,10 +93,7 @@ def _workload(workload: Mapping[str, Any]) -> Figure:
         figsize=(3.1 * len(metrics) + 1.5, 0.34 * len(stacks) + 1.3),
         layout="constrained",
     )
-    figure.suptitle(
-        f"{workload['name']}: {workload['title']}",
-        x=0.01, ha="left", weight="bold", size=12,
-    )  # fmt: skip
+    figure.suptitle(workload["title"], x=0.01, ha="left", weight="bold", size=12)
     panels: Sequence[Axes] = figure.subplots(
         1, len(metrics), sharey=True, squeeze=False
     )[0]
@@ -115,11 +130,11 @@ def _bars(axes: Axes, metric: str, stacks: Mapping[str, Mapping[str, Any]]) -> N
     axes.set_ylim(len(names) - 0.4, -0.6)  # the first on top
 
 
-def _overview(workloads: Sequence[Mapping[str, Any]]) -> Figure | None:
+def _overview(found: Mapping[str, Any]) -> Figure | None:
     """How good all are beside SSLStream, in each workload's headline."""
     points: list[tuple[str, str, float]] = []
     labels = []
-    for workload in workloads:
+    for workload in found["workloads"]:
         label = f"{workload['name']}, {workload['headline']}"
         for stack, outcome in workload["stacks"].items():
             figure = outcome["figures"].get(workload["headline"])
@@ -132,21 +147,27 @@ def _overview(workloads: Sequence[Mapping[str, Any]]) -> Figure | None:
         return None
     figure = Figure(figsize=(8.6, 0.42 * len(labels) + 1.6), layout="constrained")
     axes = figure.subplots()
-    axes.axvline(1, color=BASELINE_COLOUR, linewidth=1, zorder=1)
+    axes.axvline(1, color=BASELINE_COLOUR, linewidth=1.4, zorder=1, label=BASELINE)
     stacks = list(dict.fromkeys(stack for _, stack, _ in points))
-    markers = iter("oPsD^vX<>ph*")
+    markers = iter("PsD^vX<>ph*")
     for stack in stacks:
         if stack == BASELINE:
             continue
         own = [(good, label) for label, name, good in points if name == stack]
+        places = [good for good, _ in own], [labels.index(label) for _, label in own]
+        if stack in found["yardsticks"]:
+            axes.scatter(
+                *places, label=f"{stack} (a yardstick)", marker="|", s=170, zorder=2,
+                color=SPREAD_COLOUR, linewidths=1.4,
+            )  # fmt: skip
+            continue
         ours = stack == OURS
         axes.scatter(
-            [good for good, _ in own],
-            [labels.index(label) for _, label in own],
+            *places,
             label=stack,
             marker="o" if ours else next(markers),
             s=75 if ours else 34,
-            zorder=3 if ours else 2,
+            zorder=4 if ours else 3,
             color=_own_colour(stack),
             alpha=1 if ours else 0.75,
             linewidths=0,

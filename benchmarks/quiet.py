@@ -18,6 +18,7 @@ FOREIGN_LIMIT: Final = 0.05  # of a core's time
 STEAL_LIMIT: Final = 0.02
 SLACK: Final = 0.05  # seconds: the kernel counts in ticks of 10 ms, on each core
 
+STAT: Final = Path("/proc/stat")
 TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -55,7 +56,7 @@ class Watch:
     def _busy(self) -> dict[int, tuple[float, float]]:
         """Seconds of programs, and stolen, for each core."""
         found = {}
-        for line in Path("/proc/stat").read_text("ascii").splitlines():
+        for line in STAT.read_text("ascii").splitlines():
             name, *fields = line.split()
             if name[:3] == "cpu" and name[3:] and int(name[3:]) in self._cores:
                 user, nice, system, _, _, _, _, steal = map(int, fields[:8])

@@ -63,6 +63,8 @@ class Results:
     left_out: dict[str, str] = field(default_factory=dict)
     """Why, for each stack that is not installed."""
     versions: dict[str, str] = field(default_factory=dict)
+    sessions: set[str] = field(default_factory=set)
+    """What was negotiated in the measurements."""
     interrupted: bool = False
     outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     """By workload and stack."""
@@ -72,9 +74,6 @@ class Results:
             for stack in self.stacks:
                 if stack.only is None or workload.job.kind in stack.only:
                     self.outcomes[workload.name, stack.name] = Outcome()
-
-    def rounds_of(self, workload: Workload) -> int:
-        return min(self.rounds, workload.most_rounds or self.rounds)
 
     def job(self, workload: Workload) -> Job:
         return workload.quick if self.quick else workload.job
@@ -99,11 +98,12 @@ class Results:
         return value / others if value is not None and others else None
 
     def best(self, workload: Workload, metric: Metric) -> str | None:
-        """The stack whose figure is the best one."""
+        """The stack whose figure is the best one; yardsticks are none."""
         medians = {
             stack.name: median
             for stack in self.stacks
-            if (median := self.median(workload.name, metric.name, stack.name))
+            if not stack.yardstick
+            and (median := self.median(workload.name, metric.name, stack.name))
         }
         choose = max if metric.higher_is_better else min
         return choose(medians, key=lambda name: medians[name], default=None)

@@ -32,16 +32,15 @@ def run(results: Results, bench: Measures, tell: Tell) -> None:
     """
     commands = _prepare(results, tell)
     for workload in results.workloads:
-        rounds = results.rounds_of(workload)
-        for number in range(rounds):
+        for number in range(results.rounds):
             turns = list(results.of(workload))
             # Who goes first is never the same.
             first = number % len(turns) if turns else 0
             for stack, outcome in turns[first:] + turns[:first]:
                 if outcome.over:
                     continue
-                tell(f"{workload.name} {number + 1}/{rounds}: {stack.name}")
-                version = _measure(
+                tell(f"{workload.name} {number + 1}/{results.rounds}: {stack.name}")
+                measurement = _measure(
                     bench,
                     commands[stack.name],
                     workload,
@@ -50,8 +49,10 @@ def run(results: Results, bench: Measures, tell: Tell) -> None:
                     0 if results.quick else REPEATS,
                     tell,
                 )
-                if version:
-                    results.versions[stack.name] = version
+                if measurement is not None:
+                    results.sessions.add(measurement.session)
+                    if measurement.version:
+                        results.versions[stack.name] = measurement.version
 
 
 def _prepare(results: Results, tell: Tell) -> dict[str, Sequence[str]]:
@@ -76,7 +77,7 @@ def _measure(
     outcome: Outcome,
     repeats: int,
     tell: Tell,
-) -> str:
+) -> Measurement | None:
     try:
         measurement = bench.measure(command, job)
         for _ in range(repeats):
@@ -88,10 +89,10 @@ def _measure(
             measurement = bench.measure(command, job)
     except CannotError as exc:
         outcome.cannot = str(exc)
-        return ""
+        return None
     except ProgramError as exc:
         outcome.failed = str(exc)
-        return ""
+        return None
     if (reason := measurement.disturbance.reason) is not None:
         outcome.disturbed.append(reason)
     outcome.cut += measurement.endings.get("cut", 0)
@@ -102,4 +103,4 @@ def _measure(
             for metric in workload.metrics
         }
     )
-    return measurement.version
+    return measurement

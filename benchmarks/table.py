@@ -24,14 +24,15 @@ def console() -> Console:
 
 
 def show(found: Mapping[str, Any], out: Console) -> None:
+    whole = not out.is_terminal  # whoever reads the lines of a pipe wants them so
     for rows in tables(found):
         out.print(rows.title, style="bold")
         out.print(_table(rows))
         for note in rows.notes:
-            out.print(f"   {note}", style="dim")
+            out.print(f"   {note}", style="dim", soft_wrap=whole)
         out.print()
     for line in circumstances(found):
-        out.print(line)
+        out.print(line, soft_wrap=whole)
 
 
 def _table(rows: Rows) -> Table:

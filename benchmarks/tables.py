@@ -42,7 +42,7 @@ def _workload(workload: Mapping[str, Any]) -> Rows:
     headline = workload["headline"]
     count = workload["rounds"]
     rounds = "1 round" if count == 1 else f"{count} rounds"
-    found = Rows(f"{workload['name']}: {workload['title']} ({rounds})", [""])
+    found = Rows(f"{workload['title']} ({rounds})", [""])
     for name, figure in metrics.items():
         more = ", more is better" if figure["higher_is_better"] else ""
         found.heads.append(f"{name}, {figure['unit']}{more}")
@@ -80,13 +80,8 @@ def _growth(found: Mapping[str, Any]) -> Rows:
 
 
 def _targets(found: Mapping[str, Any]) -> Rows:
-    words = {True: "met", False: "MISSED", None: "not measured"}
     rows = [
-        [
-            row["target"],
-            NONE if row["value"] is None else f"{row['value']:.2f}",
-            words[row["met"]],
-        ]
+        [row["target"], f"{row['value']:.3f}", "met" if row["met"] else "MISSED"]
         for row in found["targets"]
     ]
     return Rows("targets of trio_tlsdown", ["target", "measured", ""], rows)
@@ -97,14 +92,23 @@ def tables(found: Mapping[str, Any]) -> Iterator[Rows]:
         yield _workload(workload)
     if found["growth"]:
         yield _growth(found)
-    yield _targets(found)
+    if found["targets"]:
+        yield _targets(found)
+
+
+def _yardsticks(found: Mapping[str, Any]) -> Iterator[str]:
+    if found["yardsticks"]:
+        yield f"without the yardsticks ({', '.join(found['yardsticks'])})"
 
 
 def circumstances(found: Mapping[str, Any]) -> Iterator[str]:
     """Sentences about where and how it was measured."""
-    quick = "A quick run, which only informs. " if found["quick"] else ""
-    yield f"{quick}Medians; less is better, where it does not say otherwise."
-    yield f"All negotiated {' '.join(found['session'])}."
+    if found["quick"]:
+        yield "A quick run, which only informs: it is short, and repeats nothing."
+    yield "Medians; less is better, where it does not say otherwise."
+    yield " ".join(["x best: of the stacks of this run", *_yardsticks(found)]) + "."
+    if found["sessions"]:
+        yield f"All negotiated {', '.join(found['sessions'])}."
     yield ", ".join(f"{key} {value}" for key, value in found["machine"].items())
     for name, version in found["versions"].items():
         yield f"{name}: {version}"

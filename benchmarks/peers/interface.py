@@ -16,13 +16,15 @@ from benchmarks.clock import Lap
 DEFAULT_READ = 65536
 """For those whose read has no default size: what their own examples ask for."""
 
+Data: TypeAlias = bytes | bytearray | memoryview
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
     send: Callable[[bytes], Awaitable[object]]
-    receive: Callable[[], Awaitable[bytes | bytearray]]
+    receive: Callable[[], Awaitable[Data]]
     """One read of the default size."""
-    receive_at_most: Callable[[int], Awaitable[bytes | bytearray]]
+    receive_at_most: Callable[[int], Awaitable[Data]]
     shutdown: Callable[[], Awaitable[object]]
     """Exchange close_notify, wait for the other's, and close the socket."""
     close: Callable[[], Awaitable[object]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 from benchmarks.catalogue import WORKLOADS
 from benchmarks.clock import Lap
@@ -21,7 +23,9 @@ def measurement(
     seconds: float = 0.001, disturbance: Disturbance = QUIET, cut: int = 0
 ) -> Measurement:
     laps = [Lap(seconds, seconds / 2)] * 1000
-    return Measurement(laps, disturbance, {"cut": cut}, 20480.0, "a version")
+    return Measurement(
+        laps, disturbance, {"cut": cut}, "a session", 20480.0, "a version"
+    )
 
 
 class Scripted:
@@ -30,9 +34,11 @@ class Scripted:
     def __init__(self, *found: Measurement | Exception) -> None:
         self._found = list(found)
         self.jobs: list[Job] = []
+        self.commands: list[str] = []
 
     def measure(self, command: Sequence[str], job: Job) -> Measurement:
         self.jobs.append(job)
+        self.commands += command
         found = self._found.pop(0) if len(self._found) > 1 else self._found[0]
         if isinstance(found, Exception):
             raise found
@@ -40,9 +46,9 @@ class Scripted:
 
 
 def stacks(*names: str) -> Iterator[Stack]:
-    """As the real ones, but always installed."""
+    """As the real ones, but always installed; their command is their name."""
     for name in names or STACKS:
-        yield Stack(name, lambda: ["true"], STACKS[name].only)
+        yield replace(STACKS[name], prepare=partial(list[str], [name]))
 
 
 def results(

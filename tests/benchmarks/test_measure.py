@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -26,6 +27,8 @@ for _ in range(int(repeat)):
     print(json.dumps({"seconds": 0.25, "cpu": 0.125}))
 """
 
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
+
 
 def program(tmp_path: Path, text: str) -> list[str]:
     file = tmp_path / "program.py"
@@ -37,6 +40,9 @@ def test_a_users_program_can_be_measured(bench: Bench, tmp_path: Path) -> None:
     found = bench.measure(program(tmp_path, PROGRAM), Job("shutdown", 3))
     assert [lap.seconds for lap in found.laps] == [0.25, 0.25, 0.25]
     assert found.endings == {"close_notify": 3}
+    assert found.session == (
+        "TLSv1.3 TLS_AES_256_GCM_SHA384 with a certificate of ECDSA, secp256r1"
+    )
     assert found.version == "mine 1.0"
 
 
@@ -85,15 +91,13 @@ def test_a_server_is_measured_from_outside(bench: Bench) -> None:
 
 
 def test_a_program_that_takes_too_long_is_killed() -> None:
-    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
-    with Child(sleeper, core=0, patience=0.2) as child:
+    with Child(SLEEPER, core=0, patience=0.2) as child:
         with pytest.raises(ProgramError, match="took too long"):
             list(child.words())
 
 
 def test_a_program_is_not_left_running() -> None:
-    sleeper = [sys.executable, "-c", "import time; time.sleep(60)"]
-    with Child(sleeper, core=0, patience=60) as child:
+    with Child(SLEEPER, core=0, patience=60) as child:
         pass
     assert not Path(f"/proc/{child.pid}").exists()
 
@@ -119,4 +123,25 @@ def test_the_reason_is_found_in_a_traceback() -> None:
     group = "  + Exception Group Traceback\n    | OSError: no\n    +-----------"
     assert last_words(group) == "OSError: no"
     assert last_words("panic: no\n\n") == "panic: no"
-    assert last_words("") == "no word"
+    assert last_words("") == ""
+
+
+def test_without_a_word_it_is_told_what_failed() -> None:
+    says = [sys.executable, "-c", "exit(3)"]
+    with Child(says, core=0, patience=10) as child:
+        with pytest.raises(
+            ProgramError, match=r"exit code 3: without a word, of .*'exit"
+        ):
+            child.next("b")
+
+
+@pytest.mark.parametrize("one_core", [True, False])
+def test_each_end_has_its_core(bench: Bench, one_core: bool) -> None:
+    job = Job("close", 1, one_core=one_core)
+    with bench._program(SLEEPER) as program, bench._far_end(SLEEPER, job) as far:
+        assert os.sched_getaffinity(program.pid) == {bench.measured_core}
+        own = bench.measured_core if one_core else bench.far_core
+        assert os.sched_getaffinity(far.pid) == {own}
+    allowed = os.sched_getaffinity(0)
+    assert {bench.measured_core, bench.far_core} <= allowed
+    assert bench.measured_core != bench.far_core or len(allowed) == 1

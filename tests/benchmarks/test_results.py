@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from benchmarks.results import Results
 from benchmarks.spread import exponent, percentile, summarize
 from benchmarks.table import console, show
 from benchmarks.targets import TARGETS, Target
+from tests.interop.programs import require
 
 from .faking import Scripted, measured, measurement, results
 
@@ -62,6 +64,70 @@ def test_the_best_has_the_least_time_or_the_highest_rate(two: Results) -> None:
     assert [two.best(each, each.headline) for each in two.workloads] == [OURS, OURS]
 
 
+def test_a_yardstick_is_never_the_best() -> None:
+    names = (OURS, "the floor")
+    found = measured(
+        results("send-4k", names=names, rounds=1),
+        Scripted(measurement(2), measurement(1)),
+    )
+    (send,) = found.workloads
+    assert found.best(send, send.headline) == OURS
+    assert found.ratio(send, send.headline, "the floor", OURS) == 2.0
+
+
+def test_a_target_that_was_not_measured_is_left_out(two: Results) -> None:
+    told = as_json(two, {})["targets"]
+    assert [(row["target"], row["met"]) for row in told] == [
+        ("receive: rate >= 1.7 x trio.SSLStream", True),
+        ("close: p50 <= 1.3 x trio.SSLStream", True),
+    ]
+
+
+def test_a_quick_run_says_what_is_reduced_and_is_held_against_no_target() -> None:
+    run = results("hold-10000", "receive", names=(OURS, THEIRS), quick=True, rounds=1)
+    said = markdown(as_json(measured(run, Scripted(measurement())), {}))
+    assert "### hold-10000, reduced: 400 idle connections" in said
+    assert "A quick run, which only informs" in said
+    assert "targets" not in said
+
+
+def test_what_was_not_measured_was_not_negotiated(found: dict[str, Any]) -> None:
+    assert "All negotiated a session." in markdown(found)
+    nothing = as_json(results("close", names=(OURS,)), {})
+    assert "negotiated" not in markdown(nothing)
+
+
+def test_the_commit_is_told_and_whether_a_file_was_changed(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=b@c"]
+        return subprocess.run(  # noqa: S603 - found by us
+            [require("git"), "-C", tmp_path, *who, *words],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+
+    assert machine.commit_of(tmp_path) is None
+    git("init", "--quiet")
+    assert machine.commit_of(tmp_path) is None
+    file = tmp_path / "file"
+    file.write_text("before", "ascii")
+    git("add", "file")
+    git("commit", "--quiet", "--message=one")
+    commit = machine.commit_of(tmp_path)
+    assert commit == f"commit {git('rev-parse', '--short', 'HEAD')}"
+    file.write_text("afterwards", "ascii")
+    assert machine.commit_of(tmp_path) == f"{commit}, changed"
+    inside = tmp_path / "installed"
+    inside.mkdir()
+    assert machine.commit_of(inside) is None
+
+
+def test_without_git_no_commit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert "commit" not in machine.describe()["trio-tlsdown"]
+
+
 def test_growth_is_that_of_all_connections_together() -> None:
     found = measured(
         results("hold-1000", "hold-10000", names=(OURS,), rounds=1),
@@ -77,10 +143,30 @@ def test_a_target_is_met_or_missed_or_not_measured(two: Results) -> None:
     least = Target("receive", "rate", THEIRS, ">=", 3.0)
     assert most.value(two) == 0.5
     assert most.met(0.5)
+    assert most.met(1.0)
+    assert not most.met(1.01)
     assert str(most) == "close: p50 <= 1 x trio.SSLStream"
     assert least.value(two) == 2.0
+    assert least.met(3.0)
     assert not least.met(2.0)
     assert Target("connect", "cpu", THEIRS, "<=", 1.0).value(two) is None
+
+
+def test_the_targets_are_these() -> None:
+    assert [str(target) for target in TARGETS] == [
+        "receive: rate >= 1.7 x trio.SSLStream",
+        "receive: rate >= 1.1 x uvloop",
+        "send-64k: rate >= 1.3 x trio.SSLStream",
+        "send-4k: rate >= 1.8 x trio.SSLStream",
+        "send-512: rate >= 1.8 x trio.SSLStream",
+        "ping-pong: p50 <= 0.85 x trio.SSLStream",
+        "shutdown: p50 <= 1 x trio.SSLStream",
+        "close: p50 <= 1.3 x trio.SSLStream",
+        "connect: cpu <= 1 x trio.SSLStream",
+        "hold-10000: end cpu <= 1.1 x bare TLSStream",
+        "hold-10000: memory <= 1.05 x trio.SSLStream",
+        "hold: end cpu <= 1.1",
+    ]
 
 
 def test_targets_name_what_there_is() -> None:
@@ -99,9 +185,10 @@ def found() -> dict[str, Any]:
 
 def test_the_json_has_all_of_it(found: dict[str, Any]) -> None:
     assert json.loads(json.dumps(found)) == found
-    assert found["format"] == 1
+    assert found["format"] == 2
     assert {"date", "processor", "cores", "kernel", "OpenSSL"} <= set(found["machine"])
-    assert found["session"] == ["TLSv1.3", "TLS_AES_256_GCM_SHA384"]
+    assert found["sessions"] == ["a session"]
+    assert found["yardsticks"] == ["bare TLSStream", "the floor"]
     shutdown = found["workloads"][0]["stacks"]
     assert shutdown[OURS]["cannot"] == "no way"
     assert shutdown[OURS]["figures"] == {}
@@ -109,7 +196,7 @@ def test_the_json_has_all_of_it(found: dict[str, Any]) -> None:
     assert p50["unit"] == "µs"
     assert p50["to_sslstream"] == 1.0
     assert len(p50["rounds"]) == 2
-    assert len(found["targets"]) == len(TARGETS)
+    assert len(found["targets"]) == len(TARGETS) - 1  # that of shutdown
     assert {row["metric"] for row in found["growth"]} == {
         "end cpu",
         "end wall",
@@ -124,6 +211,8 @@ def test_the_table_can_be_read_when_piped(
     said = capsys.readouterr().out
     assert "trio_tlsdown: cannot: no way" in said
     assert "go is left out: go is not installed" in said
+    where = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
+    assert f"\n{where}\n" in said
     assert "connect: cpu <= 1 x trio.SSLStream" in said
     assert "\x1b" not in said
 
@@ -139,6 +228,9 @@ def test_there_is_a_picture_of_each_workload(
     found: dict[str, Any], tmp_path: Path
 ) -> None:
     files = {file.stem for file in draw(found, tmp_path / "svg")}
+    overview = (tmp_path / "svg" / "overview.svg").read_text("utf-8")
+    assert "the floor (a yardstick)" in overview
+    assert ">trio.SSLStream<" in overview  # the line at 1
     assert {workload["name"] for workload in found["workloads"]} < files
     assert {"overview", "growth-memory"} < files
 

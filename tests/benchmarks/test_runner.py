@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import time
+from pathlib import Path
 
 import pytest
 
+from benchmarks import quiet
 from benchmarks.child import ProgramError
 from benchmarks.measure import CannotError
 from benchmarks.quiet import Disturbance, Watch
@@ -25,10 +29,12 @@ def test_all_rounds_are_measured() -> None:
     assert found.versions == {"trio_tlsdown": "a version", "uvloop": "a version"}
 
 
-def test_long_workloads_have_fewer_rounds() -> None:
+def test_each_round_has_all_stacks_and_another_one_goes_first() -> None:
     bench = Scripted(measurement())
-    measured(results("hold-10000", names=ONE, rounds=7), bench)
-    assert len(bench.jobs) == 3
+    names = ("trio_tlsdown", "trio.SSLStream", "uvloop")
+    measured(results("close", names=names, rounds=3), bench)
+    a, b, c = names
+    assert bench.commands == [a, b, c, b, c, a, c, a, b]
 
 
 def test_a_disturbed_measurement_is_repeated_and_told() -> None:
@@ -99,7 +105,36 @@ def test_what_disturbs(disturbance: Disturbance, reason: str | None) -> None:
     assert disturbance.reason == reason
 
 
-def test_own_cpu_time_is_no_disturbance() -> None:
-    watch = Watch({0})
-    time.sleep(0.02)
-    assert watch.end({0: 1000.0}).foreign == 0
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """What it says of its cores; a look at the clock takes a second."""
+    stat = tmp_path / "stat"
+    seconds = itertools.count()
+    monkeypatch.setattr(quiet, "STAT", stat)
+    monkeypatch.setattr(quiet, "TICK", 0.01)
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(seconds)))
+    stat.write_text("cpu 9 9 9 9 9 9 9 9 9 9\ncpu0 9 9 9 9 9 9 9 9 9 9\n", "ascii")
+    with stat.open("a", encoding="ascii") as lines:
+        lines.write("cpu1 100 0 200 9 9 9 9 40 0 0\nintr 1 2 3\n")
+    return stat
+
+
+def test_what_others_had_of_a_core_is_a_disturbance(kernel: Path) -> None:
+    watch = Watch({1})
+    kernel.write_text("cpu0 99 99 99 9 9 9 9 99 9 9\ncpu1 130 10 230 9 9 9 9 51 0 0\n")
+    found = watch.end({1: 0.25})
+    # 0.70 s of programs, 0.25 of them ours, and the slack.
+    assert found.foreign == pytest.approx(0.70 - 0.25 - quiet.SLACK)
+    assert found.steal == pytest.approx(0.11 - 0.01)
+
+
+def test_own_cpu_time_is_no_disturbance(kernel: Path) -> None:
+    watch = Watch({1})
+    kernel.write_text("cpu1 130 10 230 9 9 9 9 40 0 0\n")
+    assert watch.end({1: 0.70}) == Disturbance(foreign=0.0, steal=0.0)
+
+
+def test_the_real_kernel_says_what_a_core_was_busy_with() -> None:
+    core = min(os.sched_getaffinity(0))
+    busy, _ = Watch({core})._busy()[core]
+    assert busy > 0

@@ -1,4 +1,4 @@
-"""asyncio's streams, on uvloop."""
+"""asyncio's protocols, on uvloop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import uvloop
 
-from .asyncio_streams import CANNOT, connect, hold
+from .asyncio_protocols import CANNOT, connect, hold
 from .interface import Laps, PythonPeer
 
 

@@ -1,0 +1,172 @@
+"""asyncio's protocols: they are called with what comes, and told when to wait.
+
+That is faster than its streams: they copy what comes once more, and on uvloop make room
+for each read anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import ssl
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, cast
+
+from benchmarks.clock import Lap, Stopwatch
+
+from .interface import Connection, Laps, Orders, PythonPeer
+
+EVERY_CONNECTION: Final = 2**16  # of a backlog; the kernel has a limit of its own
+MOST: Final = 2**18  # bytes of one read, and that wait to be taken
+
+CANNOT: Final = {"half-close": "can_write_eof() is False for TLS"}
+
+# One for all connections: each takes out at once what is put in for it.
+_room = memoryview(bytearray(MOST))
+
+
+class Protocol(asyncio.BufferedProtocol):
+    """What clients and servers have in common."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _room
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set_result(None)
+
+
+class Client(Protocol):
+    def __init__(self) -> None:
+        super().__init__()
+        self._come: deque[memoryview] = deque()
+        self._size = 0
+        self._stopped = False
+        self._ended = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._come.append(memoryview(bytes(_room[:nbytes])))
+        self._size += nbytes
+        if self._size >= MOST and not self._stopped:
+            self._stopped = True
+            self.transport.pause_reading()
+        self._wake_reader()
+
+    def eof_received(self) -> None:
+        self._ended = True
+        self._wake_reader()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.eof_received()
+        self.resume_writing()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.set_result(None)
+            self._reader = None
+
+    def pause_writing(self) -> None:
+        self._writer = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._writer is not None:
+            self._writer.set_result(None)
+            self._writer = None
+
+    async def send(self, data: bytes) -> None:
+        self.transport.write(data)
+        if self._writer is not None:
+            await self._writer
+
+    async def receive(self, size: int = MOST) -> memoryview:
+        if not self._come and not self._ended:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        if not self._come:
+            return memoryview(b"")
+        data = self._come.popleft()
+        if len(data) > size:
+            self._come.appendleft(data[size:])
+            data = data[:size]
+        self._size -= len(data)
+        if self._stopped and self._size < MOST:
+            self._stopped = False
+            self.transport.resume_reading()
+        return data
+
+    async def close(self) -> None:
+        self.transport.close()
+        await self.closed
+
+
+async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
+    loop = asyncio.get_running_loop()
+    _, client = await loop.create_connection(Client, host, port, ssl=context)
+    return Connection(
+        send=client.send,
+        receive=client.receive,
+        receive_at_most=client.receive,
+        shutdown=client.close,
+        close=client.close,
+    )
+
+
+class Echo(Protocol):
+    def __init__(self, connections: list[Echo]) -> None:
+        super().__init__()
+        self._connections = connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._connections.append(self)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.transport.write(bytes(_room[:nbytes]))
+
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.transport.resume_reading()
+
+
+async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
+    connections: list[Echo] = []
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Echo(connections), host, 0, ssl=context, backlog=EVERY_CONNECTION
+    )
+    orders.listening(server.sockets[0].getsockname()[1])
+    await asyncio.to_thread(orders.wait_for_end)
+    watch = Stopwatch()
+    server.close()
+    for each in connections:
+        each.transport.close()
+    for each in connections:
+        await each.closed
+    await server.wait_closed()
+    await asyncio.sleep(0)  # wait_closed() ends a turn before sockets are closed
+    return watch.lap()
+
+
+def run(main: Callable[[], Coroutine[Any, Any, Laps]]) -> Laps:
+    return asyncio.run(main())
+
+
+PEER = PythonPeer(
+    version=f"Python {platform.python_version()}",
+    run=run,
+    connect=connect,
+    hold=hold,
+    cannot=CANNOT,
+)

@@ -1,0 +1,91 @@
+"""The flow control of the protocols, by a transport that only takes notes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+from benchmarks.peers.asyncio_protocols import MOST, Client
+
+
+class Notes(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[str] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.taken.append(f"write {len(data)}")
+
+    def pause_reading(self) -> None:
+        self.taken.append("pause")
+
+    def resume_reading(self) -> None:
+        self.taken.append("resume")
+
+
+def play(scene: Callable[[Client, Notes], Coroutine[object, object, None]]) -> None:
+    async def main() -> None:
+        client, transport = Client(), Notes()
+        client.connection_made(transport)
+        await asyncio.wait_for(scene(client, transport), 10)
+
+    asyncio.run(main())
+
+
+def come(client: Client, data: bytes) -> None:
+    client.get_buffer(-1)[: len(data)] = data
+    client.buffer_updated(len(data))
+
+
+def test_what_came_is_read_in_order_and_in_the_size_that_is_asked_for() -> None:
+    async def scene(client: Client, _: Notes) -> None:
+        come(client, b"abcd")
+        come(client, b"ef")
+        assert [bytes(await client.receive(3)) for _ in range(3)] == [
+            b"abc",
+            b"d",
+            b"ef",
+        ]
+
+    play(scene)
+
+
+def test_the_socket_is_left_alone_while_much_waits_to_be_read() -> None:
+    async def scene(client: Client, transport: Notes) -> None:
+        come(client, bytes(MOST))
+        come(client, b"more")
+        assert transport.taken == ["pause"]
+        await client.receive(3)
+        assert transport.taken == ["pause"]
+        await client.receive(2)
+        assert transport.taken == ["pause", "resume"]
+
+    play(scene)
+
+
+def test_a_send_waits_while_the_transport_is_full() -> None:
+    async def scene(client: Client, transport: Notes) -> None:
+        await client.send(b"abc")
+        client.pause_writing()
+        sending = asyncio.create_task(client.send(b"d"))
+        await asyncio.sleep(0)
+        assert transport.taken == ["write 3", "write 1"]
+        assert not sending.done()
+        client.resume_writing()
+        await sending
+
+    play(scene)
+
+
+def test_who_waits_is_told_the_end() -> None:
+    async def scene(client: Client, _: Notes) -> None:
+        client.pause_writing()
+        sending = asyncio.create_task(client.send(b"a"))
+        reading = asyncio.create_task(client.receive())
+        await asyncio.sleep(0)
+        client.connection_lost(None)
+        await sending
+        assert not await reading
+        assert not await client.receive()
+
+    play(scene)
