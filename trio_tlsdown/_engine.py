@@ -243,7 +243,11 @@ class Engine:
     def _keep(self, chunk: bytes) -> None:
         self.unread += len(chunk)
         # A peer that sends one byte a record must not cost an object a byte.
-        if self._plaintext and len(self._plaintext[-1]) + len(chunk) <= MIN_CHUNK:
+        if (
+            len(chunk) < MIN_CHUNK
+            and self._plaintext
+            and len(self._plaintext[-1]) + len(chunk) <= MIN_CHUNK
+        ):
             chunk = bytes(self._plaintext.pop()) + chunk
         self._plaintext.append(chunk)
 

@@ -20,7 +20,7 @@ Arguments = TypeVarTuple("Arguments")
 
 # At once from the transport. It bounds what a hostile peer makes us decrypt. The memory
 # for much is asked of the system each time, and costs more than a small read in all.
-RECEIVE_SIZE = 2**18
+RECEIVE_SIZE = 2**19
 SMALL_RECEIVE_SIZE = 2**16
 
 HEADER_SIZE = 5  # RFC 9846 section 5.1: type, version, length
