@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from trio_tlsdown import ShutdownOutcome
-from trio_tlsdown._engine import MAX_RECORD, Engine
+from trio_tlsdown._engine import MAX_RECORD, PIECE, Engine
 from trio_tlsdown._state import ConnectionState, Event, Receiving, Sending
 
 from .support import BAD_RECORD, NAME, VERSIONS, client_context, server_context
@@ -203,6 +203,31 @@ def test_one_feed_decrypts_every_record_that_is_there(version: str) -> None:
     assert made.engine.take(1) == b""
 
 
+class Watched:
+    """The buffer that OpenSSL reads from, and the most that was in it."""
+
+    def __init__(self, bio: ssl.MemoryBIO) -> None:
+        self.bio = bio
+        self.most = 0
+
+    def write(self, data: bytes) -> None:
+        self.bio.write(data)
+        self.most = max(self.most, self.bio.pending)
+
+    @property
+    def pending(self) -> int:
+        return self.bio.pending
+
+
+def test_much_ciphertext_does_not_make_openssls_buffer_grow(version: str) -> None:
+    """It would never shrink again."""
+    it = session(version)
+    watched = it.engine._incoming = Watched(it.engine._incoming)  # type: ignore[assignment]
+    it.engine.feed(it.say(bytes(2**20)))
+    assert watched.most <= PIECE + MAX_RECORD
+    assert it.engine.take(2**21) == bytes(2**20)
+
+
 def test_an_error_behind_good_records_costs_none_of_them_and_stays(
     version: str,
 ) -> None:
@@ -272,10 +297,11 @@ def test_openssl_alone_takes_a_truncation_for_the_end_if_the_context_says_so(
 
 def test_what_follows_the_peers_close_notify_is_not_decrypted(version: str) -> None:
     made = session(version)
-    made.engine.feed(made.say(b"last") + made.say_goodbye() + b"220 clear text")
+    clear_text = b"220 clear text" * 10_000
+    made.engine.feed(made.say(b"last") + made.say_goodbye() + clear_text)
     assert made.engine.take(100) == b"last"
     assert made.state.receiving is Receiving.CLOSED
-    assert made.engine.trailing() == b"220 clear text"
+    assert made.engine.trailing() == clear_text
 
 
 def test_the_end_after_the_peers_close_notify_is_no_truncation(version: str) -> None:

@@ -24,6 +24,10 @@ from ._state import ConnectionState, Event, Sending
 # size leaves no decrypted bytes inside OpenSSL.
 MAX_RECORD: Final = 2**14
 
+# Bytes of ciphertext that OpenSSL gets at once: its buffer grows with them, is never
+# made smaller, and each idle connection has one.
+PIECE: Final = 2**16
+
 # Smaller pieces of plaintext are put together while they wait.
 MIN_CHUNK: Final = 2**12
 
@@ -126,27 +130,39 @@ class Engine:
         break the session for sending, and with OP_IGNORE_UNEXPECTED_EOF take
         the cut for a close_notify.
         """
-        if ciphertext:
-            self._incoming.write(ciphertext)
-            if not self._state.handshaken:
-                self.shake_hands()
-            elif self._state.sending is Sending.OPEN:
-                self._decrypt()
-                self._release_tickets()  # an answer to a KeyUpdate is output, too
-            else:
-                # Nothing follows our close_notify, not even such an answer: to
-                # the peer it could be clear text. RFC 9846 section 6.1.
-                due = self.output.read()
-                self._decrypt()
-                self.output.read()
-                self.output.write(due)
-        else:
+        if not ciphertext:
             self._state.note(Event.TRUNCATED)
+        elif len(ciphertext) <= PIECE:
+            self._take_in(ciphertext)
+        else:
+            view = memoryview(ciphertext)
+            for start in range(0, len(view), PIECE):
+                self._take_in(view[start : start + PIECE])
+
+    def _take_in(self, ciphertext: bytes | bytearray | memoryview) -> None:
+        self._incoming.write(ciphertext)
+        if not self._state.handshaken:
+            self.shake_hands()
+        elif self._state.sending is Sending.OPEN:
+            self._decrypt()
+            self._release_tickets()  # an answer to a KeyUpdate is output, too
+        else:
+            # Nothing follows our close_notify, not even such an answer: to
+            # the peer it could be clear text. RFC 9846 section 6.1.
+            due = self.output.read()
+            self._decrypt()
+            self.output.read()
+            self.output.write(due)
 
     def take(self, max_bytes: int) -> bytes:
         """Up to *max_bytes* of what was decrypted; ``b""`` if there is nothing."""
+        if max_bytes >= self.unread:
+            everything = b"".join(self._plaintext)
+            self._plaintext.clear()
+            self.unread = 0
+            return everything
         taken: list[bytes | memoryview] = []
-        room = min(max_bytes, self.unread)
+        room = max_bytes
         self.unread -= room
         while room:
             chunk = self._plaintext.popleft()
@@ -216,9 +232,10 @@ class Engine:
     def _decrypt(self) -> None:
         # What follows the peer's close_notify is not for us: RFC 9846
         # section 6.1.
-        while self._incoming.pending and self._state.can_receive:
+        incoming, read = self._incoming, self.ssl_object.read
+        while incoming.pending and self._state.can_receive:
             try:
-                chunk = self.ssl_object.read(MAX_RECORD)
+                chunk = read(MAX_RECORD)
             except ssl.SSLWantReadError:
                 return
             except ssl.SSLError as exc:
@@ -226,7 +243,10 @@ class Engine:
                     self._fail(exc)
                     return
                 chunk = b""
-            if chunk:
+            if len(chunk) >= MIN_CHUNK:
+                self._plaintext.append(chunk)
+                self.unread += len(chunk)
+            elif chunk:
                 self._keep(chunk)
             else:
                 self._state.move(Event.CLOSE_NOTIFY_RECEIVED)
@@ -243,11 +263,7 @@ class Engine:
     def _keep(self, chunk: bytes) -> None:
         self.unread += len(chunk)
         # A peer that sends one byte a record must not cost an object a byte.
-        if (
-            len(chunk) < MIN_CHUNK
-            and self._plaintext
-            and len(self._plaintext[-1]) + len(chunk) <= MIN_CHUNK
-        ):
+        if self._plaintext and len(self._plaintext[-1]) + len(chunk) <= MIN_CHUNK:
             chunk = bytes(self._plaintext.pop()) + chunk
         self._plaintext.append(chunk)
 
