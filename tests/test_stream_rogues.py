@@ -148,7 +148,7 @@ POLICY: Final = ShutdownPolicy(max_unread=2**18)
 
 @pytest.fixture(autouse=True)
 def less_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trio_tlsdown.testing._behaviours.FLOOD", 2**19)
+    monkeypatch.setattr("trio_tlsdown.testing._behaviours.FLOOD", 2**20)
     monkeypatch.setattr("trio_tlsdown.testing._behaviours.DROP", 8)
 
 

@@ -96,7 +96,8 @@ class ShutdownPolicy:
 
     max_unread: int = attrs.field(default=2**20, validator=_bytes)
     """Bytes of application data that a shutdown without a reader takes in
-    while it waits for the peer's close_notify. Default: 1 MiB."""
+    while it waits for the peer's close_notify, and what one more read brings: up to
+    512 KiB. Default: 1 MiB."""
 
 
 @attrs.frozen(kw_only=True)
