@@ -5,12 +5,9 @@ Kernels are the subject here, so time is real.
 
 from __future__ import annotations
 
-import fcntl
 import select
 import socket
 import ssl
-import sys
-import termios
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -25,7 +22,7 @@ from trio_tlsdown.testing import FaultyStream, Rechunk, tcp_transports
 from trio_tlsdown.testing._transports import reset
 
 from .serving import until
-from .support import NAME, Maker, client_context, server_context
+from .support import NAME, Maker, client_context, server_context, unread
 
 RUNS: Final = 50
 SMALL, BIG = 12_000, 2**20  # bytes
@@ -82,12 +79,6 @@ def lingering(monkeypatch: pytest.MonkeyPatch) -> Lingering:
 
 
 # What a kernel knows:
-
-
-def held(sock: trio.socket.SocketType) -> int:
-    """How many bytes have come that were not read."""
-    count = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
-    return int.from_bytes(count, sys.byteorder)
 
 
 def has_end(sock: trio.socket.SocketType) -> bool:
@@ -201,7 +192,7 @@ async def answer_and_close(
         state = "lingering" if transport in seen.now else "open"
         if transport.socket.fileno() == -1:
             state = "closed"
-        moment = (state, held(theirs.socket))
+        moment = (state, unread(theirs.socket))
         await peer.send(peer.encrypt(QUESTION))
 
     async with trio.open_nursery() as nursery:
@@ -323,11 +314,11 @@ async def test_a_peer_that_sends_twice_afterwards_may_never_read_what_it_has(
     await until(lambda: was_reset(theirs.socket))
     with pytest.raises(trio.BrokenResourceError):
         await peer.send_all(QUESTION)
-    assert held(theirs.socket) > len(b"the answer")
+    assert unread(theirs.socket) > len(b"the answer")
     if gives_up:
         with pytest.raises(trio.BrokenResourceError):
             await peer.receive_some()
-        assert held(theirs.socket) > len(b"the answer")
+        assert unread(theirs.socket) > len(b"the answer")
     else:
         assert await peer.receive_some() == b"the answer"
         assert await peer.receive_some() == b""
