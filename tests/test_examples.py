@@ -53,6 +53,11 @@ class Server:
         return rest.decode()
 
 
+async def kill(process: trio.Process) -> None:
+    """It may well ignore another SIGTERM."""
+    process.kill()
+
+
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     CERT.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
@@ -67,7 +72,13 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     ]
     async with trio.open_nursery() as nursery:
         process = await nursery.start(
-            partial(trio.run_process, command, stdout=subprocess.PIPE, check=False)
+            partial(
+                trio.run_process,
+                command,
+                stdout=subprocess.PIPE,
+                check=False,
+                deliver_cancel=kill,
+            )
         )
         with trio.fail_after(60):
             yield Server(process)

@@ -92,7 +92,7 @@ def closing(clients: dict[bytes, list[Stream]]) -> Iterator[None]:
 
 
 async def test_a_thousand_connections_are_drained_each_as_it_deserves(
-    tls13: Maker,
+    tls: Maker,
 ) -> None:
     assert sum(fate.count for fate in FATES.values()) == 1000
     served: dict[bytes, list[Stream]] = {kind: [] for kind in FATES}
@@ -123,7 +123,7 @@ async def test_a_thousand_connections_are_drained_each_as_it_deserves(
             served[kind].append(stream)
             await answer(kind, stream)
 
-    context = client_context(tls13.version)
+    context = client_context(tls.version)
     clients: dict[bytes, list[Stream]] = {kind: [] for kind in FATES}
     asking = iter([kind for kind in FATES for _ in range(FATES[kind].count)])
 
@@ -139,7 +139,7 @@ async def test_a_thousand_connections_are_drained_each_as_it_deserves(
         assert (await client.shutdown()).outcome is COMPLETE
 
     policy = ShutdownPolicy(timeout=TIMEOUT, linger_timeout=LINGER)
-    async with serving(tls13.version, handler, policy) as (nursery, server):
+    async with serving(tls.version, handler, policy) as (nursery, server):
         with closing(clients):
             async with trio.open_nursery() as asks:
                 for _ in range(AT_ONCE):
