@@ -112,7 +112,7 @@ async def narrow_client(port: int, version: str) -> TLSStream[trio.SocketStream]
 
 
 def is_clogged(client: TLSStream[trio.SocketStream]) -> bool:
-    return unread(client.transport_stream.socket) >= ROOM
+    return unread(client.transport_stream.socket) >= ROOM // 2
 
 
 async def test_sigterm_ends_it_in_time_whatever_its_clients_do(
@@ -128,7 +128,7 @@ async def test_sigterm_ends_it_in_time_whatever_its_clients_do(
 
     async def ask_deafly() -> None:
         with pytest.raises(trio.BrokenResourceError):
-            await deaf.send_all(MUCH)
+            await deaf.send_all(MUCH * 64)  # more than kernels take
 
     async def ask_and_listen() -> None:
         async with trio.open_nursery() as asking:

@@ -26,9 +26,7 @@ from .support import NAME, Maker, client_context, server_context, unread
 
 RUNS: Final = 50
 SMALL, BIG = 12_000, 2**20  # bytes
-REST: Final = (
-    1000  # of the answer, at least: the peer's kernel has it when we have closed
-)
+REST: Final = 1000  # of an answer: the peer's kernel still has it when we have closed
 QUESTION: Final = b"one more question"
 
 # What a peer's kernel holds at most, about, and what the peer reads at once: an

@@ -18,12 +18,7 @@ import sys
 
 import trio
 
-from trio_tlsdown import (
-    ShutdownPolicy,
-    TLSStream,
-    cancel_on_drain,
-    open_tls_nursery,
-)
+from trio_tlsdown import ShutdownPolicy, TLSStream, cancel_on_drain, open_tls_nursery
 
 
 async def echo(stream: TLSStream[trio.SocketStream]) -> None:
