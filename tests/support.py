@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import ssl
+import sys
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
@@ -75,6 +78,12 @@ def descriptors() -> set[tuple[int, int, int]]:
             status = os.fstat(number)
             found.add((number, status.st_dev, status.st_ino))
     return found
+
+
+def unread(sock: trio.socket.SocketType) -> int:
+    """How many bytes the kernel has for us."""
+    count = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
+    return int.from_bytes(count, sys.byteorder)
 
 
 def reset(stream: TLSStream[Any]) -> None:

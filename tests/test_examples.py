@@ -1,6 +1,8 @@
 """The examples of the docs, run as users run them."""
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -10,10 +12,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from trio_tlsdown import ShutdownOutcome
+from trio_tlsdown import ShutdownOutcome, TLSStream
 
-from .serving import client_of
-from .support import CERT, Maker
+from .serving import HOST, client_of, until
+from .support import CERT, NAME, Maker, client_context, unread
+
+GRACE = 1.5  # seconds
+DEADLINE = 2 * GRACE  # which the example promises
+ROOM = 2**12  # bytes
+MUCH = os.urandom(2**18)
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
@@ -24,6 +31,7 @@ class Server:
     def __init__(self, process: trio.Process) -> None:
         self._process = process
         self._output = bytearray()
+        self.terminated = trio.Event()
 
     async def port(self) -> int:
         assert self._process.stdout is not None
@@ -35,6 +43,7 @@ class Server:
 
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
+        self.terminated.set()
 
     async def end(self) -> str:
         """What it has printed since it listens; it must have succeeded."""
@@ -54,14 +63,17 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         tmp_path / "cert.pem",
         tmp_path / "key.pem",
         "0",
+        str(GRACE),
     ]
     async with trio.open_nursery() as nursery:
         process = await nursery.start(
             partial(trio.run_process, command, stdout=subprocess.PIPE, check=False)
         )
-        with trio.fail_after(60):
-            yield Server(process)
-        nursery.cancel_scope.cancel()
+        try:
+            with trio.fail_after(60):
+                yield Server(process)
+        finally:
+            process.kill()  # if it runs still, it may ignore another SIGTERM
 
 
 async def test_sigterm_lets_idle_clients_go_with_a_close_notify(
@@ -79,6 +91,62 @@ async def test_sigterm_lets_idle_clients_go_with_a_close_notify(
         assert report.outcome is ShutdownOutcome.COMPLETE
         await client.aclose()
     assert await server.end() == "3 complete\n"
+
+
+async def narrow_client(port: int, version: str) -> TLSStream[trio.SocketStream]:
+    """One whose kernel takes little that it has not read."""
+    sock = trio.socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, ROOM)
+    await sock.connect((HOST, port))
+    context = client_context(version)
+    return TLSStream(trio.SocketStream(sock), context, server_hostname=NAME)
+
+
+def is_clogged(client: TLSStream[trio.SocketStream]) -> bool:
+    return unread(client.transport_stream.socket) >= ROOM // 2
+
+
+async def test_sigterm_ends_it_in_time_whatever_its_clients_do(
+    server: Server, tls: Maker
+) -> None:
+    """Idle clients, and those that get what was begun, see a close_notify."""
+    port = await server.port()
+    in_handshake = await client_of(port, tls.version, handshake=False)
+    idle = await client_of(port, tls.version)
+    mute = await client_of(port, tls.version)
+    busy = await narrow_client(port, tls.version)
+    deaf = await narrow_client(port, tls.version)
+
+    async def ask_deafly() -> None:
+        with pytest.raises(trio.BrokenResourceError):
+            await deaf.send_all(MUCH * 64)  # more than kernels take
+
+    async def ask_and_listen() -> None:
+        async with trio.open_nursery() as asking:
+            asking.start_soon(busy.send_all, MUCH)
+            await server.terminated.wait()
+            answer = b"".join([chunk async for chunk in busy])
+        assert len(answer) > ROOM
+        assert MUCH.startswith(answer)
+        assert (await busy.shutdown()).outcome is ShutdownOutcome.COMPLETE
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask_deafly)
+        nursery.start_soon(ask_and_listen)
+        await until(lambda: is_clogged(deaf) and is_clogged(busy))
+        server.terminate()
+        began = trio.current_time()
+        with trio.fail_after(DEADLINE):
+            assert await idle.receive_some() == b""
+            assert (await idle.shutdown()).outcome is ShutdownOutcome.COMPLETE
+            assert await mute.receive_some() == b""  # and says nothing
+            assert await in_handshake.transport_stream.receive_some() == b""
+            assert trio.current_time() - began < GRACE
+            tally = await server.end()
+        assert trio.current_time() - began >= GRACE  # which the deaf one took
+    assert set(tally.splitlines()) == {"2 complete", "2 aborted", "1 failed"}
+    for client in (in_handshake, idle, mute, busy, deaf):
+        await trio.aclose_forcefully(client)
 
 
 async def test_sigterm_without_clients_ends_it_at_once(server: Server) -> None:

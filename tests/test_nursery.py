@@ -5,6 +5,7 @@ import errno
 import math
 import socket
 import ssl
+from functools import partial
 from typing import Any
 
 import pytest
@@ -601,6 +602,27 @@ async def test_the_default_context_trusts_whom_the_system_trusts(tls: Maker) -> 
     async with serving(tls.version, echo) as (nursery, server):
         with pytest.raises(TLSFailedError, match="certificate verification"):
             await nursery.connect(HOST, port_of(server))
+
+
+async def test_the_default_context_never_takes_a_cut_for_an_end(
+    tls: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On some builds of OpenSSL it would, and not every Python has a name for that."""
+    ignore = ssl.Options(1 << 7)
+    lenient = client_context(tls.version)
+    lenient.options |= ignore
+    monkeypatch.setattr(ssl, "create_default_context", lambda: lenient)
+    monkeypatch.setattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", ignore, raising=False)
+    async with trio.open_nursery() as rogues:
+        cuts = partial(serve_rogue, version=tls.version, ca=CA)
+        host, port = await rogues.start(cuts, "cut_before_close_notify")
+        async with open_tls_nursery() as nursery:
+            client = await nursery.connect(host, port)
+            assert client.context is lenient
+            assert not client.context.options & ignore
+            with pytest.raises(TruncatedError):
+                await client.receive_some()
+        rogues.cancel_scope.cancel()
 
 
 async def test_a_handshake_that_is_cut(tls: Maker) -> None:

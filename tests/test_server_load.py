@@ -16,6 +16,7 @@ from typing import Final
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from trio_tlsdown import (
     HandshakeTimeoutError,
@@ -29,7 +30,7 @@ from trio_tlsdown import (
 )
 from trio_tlsdown.testing import BEHAVIOURS, RoguePeer, _behaviours
 
-from .serving import HOST, Stream, port_of, serving, until, what_it_sees
+from .serving import HOST, Stream, port_of, rogue_of, serving, until, what_it_sees
 from .support import CA, NAME, Maker, client_context
 
 ABORTED: Final = ShutdownOutcome.ABORTED
@@ -92,7 +93,7 @@ def closing(clients: dict[bytes, list[Stream]]) -> Iterator[None]:
 
 
 async def test_a_thousand_connections_are_drained_each_as_it_deserves(
-    tls13: Maker,
+    tls: Maker,
 ) -> None:
     assert sum(fate.count for fate in FATES.values()) == 1000
     served: dict[bytes, list[Stream]] = {kind: [] for kind in FATES}
@@ -123,7 +124,7 @@ async def test_a_thousand_connections_are_drained_each_as_it_deserves(
             served[kind].append(stream)
             await answer(kind, stream)
 
-    context = client_context(tls13.version)
+    context = client_context(tls.version)
     clients: dict[bytes, list[Stream]] = {kind: [] for kind in FATES}
     asking = iter([kind for kind in FATES for _ in range(FATES[kind].count)])
 
@@ -139,7 +140,7 @@ async def test_a_thousand_connections_are_drained_each_as_it_deserves(
         assert (await client.shutdown()).outcome is COMPLETE
 
     policy = ShutdownPolicy(timeout=TIMEOUT, linger_timeout=LINGER)
-    async with serving(tls13.version, handler, policy) as (nursery, server):
+    async with serving(tls.version, handler, policy) as (nursery, server):
         with closing(clients):
             async with trio.open_nursery() as asks:
                 for _ in range(AT_ONCE):
@@ -224,6 +225,15 @@ WAITING: Final = {
 }
 
 
+async def echo_until_drained(stream: Stream) -> None:
+    while True:
+        with cancel_on_drain() as scope:
+            chunk = await stream.receive_some()
+        if scope.cancelled_caught or not chunk:
+            return
+        await stream.send_all(chunk)
+
+
 def test_it_is_known_how_every_rogue_ends() -> None:
     assert set(ENDINGS) == {GOOD, *BEHAVIOURS}
     assert set(BEHAVIOURS) > WAITING
@@ -234,6 +244,7 @@ async def test_good_clients_are_served_to_the_last_byte_among_rogues(
 ) -> None:
     monkeypatch.setattr(_behaviours, "LATE", 0.1)
     monkeypatch.setattr(_behaviours, "DRIP", 0.01)
+    # Its echo fits into the kernels. Of all 16 MiB: see below.
     monkeypatch.setattr(_behaviours, "FLOOD", 2**18)
 
     served: dict[str, Stream] = {}  # by the address of the client
@@ -242,12 +253,7 @@ async def test_good_clients_are_served_to_the_last_byte_among_rogues(
         host, _ = stream.transport_stream.socket.getpeername()
         served[host] = stream
         await stream.send_all(GREETING)
-        while True:
-            with cancel_on_drain() as scope:
-                chunk = await stream.receive_some()
-            if scope.cancelled_caught or not chunk:
-                return
-            await stream.send_all(chunk)
+        await echo_until_drained(stream)
 
     names: dict[str, str] = {}  # likewise
     context = client_context(tls.version)
@@ -334,3 +340,29 @@ async def test_good_clients_are_served_to_the_last_byte_among_rogues(
         tally[expected[name][0]] += number
     assert server.tally == tally
     assert server.tally.total() == 2 * EACH
+
+
+async def test_a_flood_clogs_a_server_that_echoes_until_it_drains(tls: Maker) -> None:
+    """Each waits until the other reads. Only the grace of a drain ends that."""
+    served: list[Stream] = []
+
+    async def handler(stream: Stream) -> None:
+        served.append(stream)
+        await echo_until_drained(stream)
+
+    errors: list[Exception] = []
+    async with serving(
+        tls.version, handler, on_error=lambda error, _: errors.append(error)
+    ) as (_, server):
+        async with trio.open_nursery() as nursery:
+            rogue = await rogue_of(port_of(server), nursery, "flood", tls.version)
+            await until(lambda: served)
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            report = await server.drain(grace=0.1)
+        assert report.tally == {ABORTED: 1}
+        assert report.handlers_cancelled == 1
+        assert report.elapsed >= 0.1
+    assert not served[0].report.close_notify_sent
+    assert not rogue.close_notify_sent
+    assert rogue.received == b""
+    assert errors == []

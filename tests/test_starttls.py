@@ -17,8 +17,10 @@ from trio_tlsdown.testing import memory_transports
 
 from .support import NAME, TRANSPORTS, Maker, client_context, server_context
 
-EXAMPLE = runpy.run_path(str(Path(__file__).parents[1] / "docs/examples/starttls.py"))
+EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+EXAMPLE = runpy.run_path(str(EXAMPLES / "starttls.py"))
 Lines, InjectionError = EXAMPLE["Lines"], EXAMPLE["InjectionError"]
+FTPSession = runpy.run_path(str(EXAMPLES / "ftps.py"))["Session"]
 
 
 @asynccontextmanager
@@ -83,14 +85,44 @@ async def test_a_client_goes_no_further_if_the_server_does_not_want_tls() -> Non
         await EXAMPLE["start_tls"](ours, client_context(), NAME)
 
 
+async def test_a_server_refuses_starttls_under_tls_and_goes_on(tls: Maker) -> None:
+    async with served(tls) as transport:
+        stream = await EXAMPLE["start_tls"](
+            transport, client_context(tls.version), NAME
+        )
+        await stream.send_all(b"STARTTLS\na secret\n")
+        lines = Lines(stream)
+        assert await lines.next() == b"this is TLS already"
+        assert await lines.next() == b"you said: a secret"
+        await stream.shutdown(wait=False)
+
+
+async def test_an_ftp_server_refuses_auth_under_tls_and_goes_on(tls: Maker) -> None:
+    ours, theirs = await TRANSPORTS["tcp"]()
+    session = FTPSession(theirs, server_context(tls.version), {}, print)
+    async with ours, theirs, trio.open_nursery() as nursery:
+        nursery.start_soon(session.run)
+        lines = Lines(ours)
+        await ours.send_all(b"AUTH TLS\r\n")
+        assert await lines.next() == b"220 ready"
+        assert await lines.next() == b"234 go ahead"
+        stream = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
+        lines = Lines(stream)
+        await stream.send_all(b"AUTH TLS\r\nPWD\r\nQUIT\r\n")
+        assert await lines.next() == b"503 this is TLS already"
+        assert await lines.next() == b'257 "/"'
+        assert await lines.next() == b"221 goodbye"
+
+
 # Bytes that were read already:
 
 
+@pytest.mark.parametrize("kind", ["memory", "tcp"])
 @pytest.mark.parametrize("size", [1, 5, 100, 10_000])
 async def test_what_a_detection_of_protocols_has_read_goes_first(
-    tls: Maker, size: int
+    tls: Maker, size: int, kind: str
 ) -> None:
-    ours, theirs = memory_transports()
+    ours, theirs = await TRANSPORTS[kind]()
     client = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
     events: list[TraceEvent] = []
     async with trio.open_nursery() as nursery:
@@ -108,6 +140,44 @@ async def test_what_a_detection_of_protocols_has_read_goes_first(
     assert events[0].size == len(first)
     await client.aclose()
     assert await server.receive_some() == b""
+    await server.aclose()
+
+
+@pytest.mark.parametrize("kind", ["memory", "tcp"])
+async def test_what_came_behind_close_notify_can_begin_tls_again(
+    tls: Maker, kind: str
+) -> None:
+    """The peer does not wait: its ClientHello is in the packet of its close_notify."""
+    ours, theirs = await TRANSPORTS[kind]()
+    server = TLSStream(theirs, server_context(tls.version), server_side=True)
+    first, second = (tls.peer(ours, server_side=False) for _ in range(2))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first.handshake)
+        await server.do_handshake()
+    assert not second.step_of_handshake()
+    client_hello = second.flight()
+    await first.send(first.close_notify() + client_hello)
+    transport, trailing = await server.unwrap()
+    assert trailing == client_hello
+    await first.hear_close_notify()
+
+    server = TLSStream(
+        transport,
+        server_context(tls.version),
+        server_side=True,
+        initial_bytes=trailing,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(second.handshake)
+        await server.do_handshake()
+    await second.send(second.encrypt(b"hello") + second.close_notify())
+    assert await server.receive_some() == b"hello"
+    assert await server.receive_some() == b""
+    await server.send_all(b"goodbye")
+    assert (await server.shutdown()).outcome is ShutdownOutcome.COMPLETE
+    await second.hear_close_notify()
+    assert second.received == b"goodbye"
+    await ours.aclose()
     await server.aclose()
 
 

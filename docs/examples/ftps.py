@@ -87,6 +87,9 @@ class Session:
     # Into TLS and out of it:
 
     async def auth(self, argument: str) -> None:
+        if isinstance(self.stream, TLSStream):
+            await self.reply("503 this is TLS already")
+            return
         if self.unread:
             # It came in clear text, maybe from an attacker.
             raise ConnectionError(f"{len(self.unread)} bytes came ahead of TLS")

@@ -48,7 +48,9 @@ async def serve(transport: trio.abc.Stream, context: ssl.SSLContext) -> None:
     stream: trio.abc.Stream = transport
     lines = Lines(stream)
     while line := await lines.next():
-        if line == b"STARTTLS":
+        if line == b"STARTTLS" and isinstance(stream, TLSStream):
+            await stream.send_all(b"this is TLS already\n")
+        elif line == b"STARTTLS":
             check_nothing_was_injected(lines)
             await stream.send_all(b"go ahead\n")
             stream = TLSStream(transport, context, server_side=True)
