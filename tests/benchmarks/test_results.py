@@ -163,6 +163,7 @@ def test_the_targets_are_these() -> None:
         "shutdown: p50 <= 1 x trio.SSLStream",
         "close: p50 <= 1.3 x trio.SSLStream",
         "connect: cpu <= 1 x trio.SSLStream",
+        "hold-1000: memory <= 1.1 x trio.SSLStream",
         "hold-10000: end cpu <= 1.1 x bare TLSStream",
         "hold-10000: memory <= 1.05 x trio.SSLStream",
         "hold: end cpu <= 1.1",
