@@ -26,7 +26,6 @@ from trio_tlsdown import (
 )
 
 from .data import DATA, digest
-from .endings import as_told
 from .programs import Program, require, running
 from .rows import RealProgram, Remark
 from .servers import HOST, certificate_authority
@@ -109,7 +108,7 @@ def recorded(
     """Record how it ended."""
     remark = SAYS_NO_GOODBYE if ccc and mode == "passive" else None
     program = RealProgram(f"curl FTPS, CCC {mode}", "client", "curl")
-    program.ended(tls.version, situation, as_told(report), remark)
+    program.ended(tls.version, situation, report, remark=remark)
 
 
 SAYS_NO_GOODBYE = Remark(

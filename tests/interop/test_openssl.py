@@ -16,7 +16,7 @@ from tests.support import Maker
 
 from . import we
 from .data import DATA, digest
-from .endings import TABLE, as_told, check
+from .endings import TABLE, check
 from .openssl import Name, OpenSSL, alerts
 from .parts import end_its_input, kill_it, kill_it_before_it_reads
 from .programs import Program
@@ -124,7 +124,7 @@ async def test_an_openssl_program_and_we_agree_how_it_ended(
         check(ours.report, cell)
         await program.ended.wait()
     assert alerts(program) == alerts_of(cell)
-    RECORDED[name].ended(tls.version, cell, as_told(ours.report))
+    RECORDED[name].ended(tls.version, cell, ours.report)
 
 
 @pytest.mark.parametrize("name", ["s_server", "s_client"])

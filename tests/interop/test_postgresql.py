@@ -22,7 +22,7 @@ from trio_tlsdown import TLSStream
 
 from . import we
 from .data import DATA, digest
-from .endings import Saw, as_told, check
+from .endings import Saw, check
 from .programs import PATIENCE, require, running
 from .rows import RealProgram
 from .servers import HOST, certificate_authority, key_and_certificate, reserved_port
@@ -186,7 +186,7 @@ async def test_postgresql_and_we_agree_how_it_ended(
     check(ours.report, cell)
     await ours.aclose()
     check(ours.report, cell)
-    SERVER.ended(tls.version, part, as_told(ours.report))
+    SERVER.ended(tls.version, part, ours.report)
 
 
 async def test_much_comes_back_right_before_it_closes(ours: we.Stream) -> None:
@@ -245,4 +245,4 @@ async def test_psql_and_we_agree_how_it_ended(
             await program.ended.wait()
     assert program.process.returncode == code, program.log.decode()
     saw = Saw.FAILED if code else Saw.CLOSE_NOTIFY
-    CLIENT.ended(tls.version, part, as_told(ours.report, saw))
+    CLIENT.ended(tls.version, part, ours.report, saw)

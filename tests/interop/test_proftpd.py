@@ -17,7 +17,7 @@ from trio_tlsdown import ShutdownOutcome as Outcome, TLSStream
 
 from . import we
 from .data import DATA, digest
-from .endings import as_told, check
+from .endings import check
 from .programs import Program, require, running
 from .rows import RealProgram, Remark
 from .servers import HOST, connect, key_and_certificate, reserved_port
@@ -97,7 +97,7 @@ class Client:
         self, situation: str, stream: we.Stream, remark: Remark | None = None
     ) -> None:
         """Record it."""
-        PROFTPD.ended(self.version, situation, as_told(stream.report), remark)
+        PROFTPD.ended(self.version, situation, stream.report, remark=remark)
 
 
 @pytest.fixture

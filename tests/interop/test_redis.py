@@ -14,7 +14,7 @@ from trio_tlsdown import TLSStream
 
 from . import we
 from .data import DATA, digest
-from .endings import Saw, as_told, check
+from .endings import Saw, check
 from .parts import kill_it, kill_it_before_it_reads
 from .programs import Program, require, running
 from .rows import RealProgram, Remark
@@ -115,8 +115,7 @@ async def test_redis_and_we_agree_how_it_ended(
     check(ours.report, cell)
     await ours.aclose()
     check(ours.report, cell)
-    ending = as_told(ours.report)
-    SERVER.ended(redis.version, part, ending, REMARKS.get(part))
+    SERVER.ended(redis.version, part, ours.report, remark=REMARKS.get(part))
 
 
 async def test_what_we_sent_right_before_shutting_down_is_stored(
@@ -192,5 +191,4 @@ async def test_redis_cli_and_we_agree_how_it_ended(
     assert program.output == printed
     assert (program.process.returncode == 0) is bool(printed)
     saw = Saw.CLOSE_NOTIFY if printed else Saw.FAILED
-    ending = as_told(ours.report, saw)
-    CLIENT.ended(tls.version, part, ending, CLI_REMARKS.get(part))
+    CLIENT.ended(tls.version, part, ours.report, saw, CLI_REMARKS.get(part))

@@ -20,7 +20,7 @@ from trio_tlsdown import TruncatedError
 from . import haproxy, nginx, stunnel, we
 from .capture import CLOSE_NOTIFY, Connections, witness
 from .data import DATA, digest
-from .endings import TABLE, Saw, as_told, check
+from .endings import TABLE, Saw, check
 from .programs import stop
 from .tunnels import ASKED, ENDINGS, Event, Kind, Tunnel, all_from, tunnel
 
@@ -67,7 +67,7 @@ async def test_the_program_and_we_agree_how_it_ended(
     check(through.ours.report, kind.ending(event))
     await through.ours.aclose()
     check(through.ours.report, kind.ending(event))
-    kind.ended(tls.version, event, as_told(through.ours.report))
+    kind.ended(tls.version, event, through.ours.report)
 
 
 # We end:
@@ -84,7 +84,8 @@ async def test_we_shut_down_and_close_without_waiting(
     kind.ended(
         tls.version,
         "we close without waiting",
-        as_told(through.ours.report, SEEN[end]),
+        through.ours.report,
+        SEEN[end],
     )
 
 
@@ -132,7 +133,7 @@ async def test_the_server_sees_that_we_break_off(
     check(through.ours.report, "1B")
     end = await end_of(through.server)
     assert end == kind.ending(event)
-    kind.ended(tls.version, event, as_told(through.ours.report, SEEN[end]))
+    kind.ended(tls.version, event, through.ours.report, SEEN[end])
 
 
 # The program ends:
@@ -145,7 +146,7 @@ async def test_the_program_is_killed(kind: Kind, tls: Maker, through: Tunnel) ->
     check(through.ours.report, "1A")
     assert isinstance(through.ours.report.error, TruncatedError)
     assert not through.ours.report.error.mid_record
-    kind.ended(tls.version, "it is killed", as_told(through.ours.report))
+    kind.ended(tls.version, "it is killed", through.ours.report)
 
 
 async def test_the_program_is_killed_before_it_reads_our_close_notify(
@@ -156,9 +157,7 @@ async def test_the_program_is_killed_before_it_reads_our_close_notify(
     through.program.process.kill()
     await through.ours.shutdown()
     check(through.ours.report, "2A reset")
-    kind.ended(
-        tls.version, "it is killed before it reads", as_told(through.ours.report)
-    )
+    kind.ended(tls.version, "it is killed before it reads", through.ours.report)
 
 
 async def test_the_program_is_killed_when_much_is_on_its_way(

@@ -18,7 +18,7 @@ from trio_tlsdown import ShutdownReport, open_tls_nursery
 
 from . import we
 from .data import DATA, digest
-from .endings import Saw, as_told, check
+from .endings import Saw, check
 from .programs import Program, require, running
 from .rows import RealProgram, Remark
 from .servers import certificate_authority
@@ -241,8 +241,8 @@ async def test_a_client_and_we_agree_how_it_ended(
     assert (program.process.returncode == 0) is well
     assert MUCH.startswith(program.output)
     assert (len(program.output) == len(MUCH)) is (ASKED[event][1])
-    ending = as_told(report, Saw.CLOSE_NOTIFY if well else Saw.FAILED)
-    kind.program.ended(tls.version, event, ending, remark)
+    saw = Saw.CLOSE_NOTIFY if well else Saw.FAILED
+    kind.program.ended(tls.version, event, report, saw, remark)
 
 
 async def test_a_client_is_killed(tls: Maker, kind: Kind, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ async def test_a_client_is_killed(tls: Maker, kind: Kind, tmp_path: Path) -> Non
         await server.asked.wait()
         program.process.kill()
     report = server.check("1A")
-    kind.program.ended(tls.version, "it is killed", as_told(report))
+    kind.program.ended(tls.version, "it is killed", report)
 
 
 async def test_what_a_client_uploads_arrives_and_so_does_the_answer(

@@ -12,11 +12,11 @@ import attrs
 import trio
 
 from tests.support import NAME, client_context
-from trio_tlsdown import TLSStream
+from trio_tlsdown import ShutdownReport, TLSStream
 from trio_tlsdown.testing._transports import reset_when_closed
 
 from . import we
-from .endings import Ending
+from .endings import Saw
 from .programs import Program, running
 from .rows import RealProgram, Remark
 from .servers import HOST, connect, key_and_certificate, reserved_port
@@ -106,11 +106,13 @@ class Kind:
     def name(self) -> str:
         return self.program.name
 
-    def ended(self, tls: str, event: Event, ending: Ending) -> None:
+    def ended(
+        self, tls: str, event: Event, report: ShutdownReport, saw: Saw = Saw.NOTHING
+    ) -> None:
         """Record it."""
         deviation = self.deviations.get(event)
         remark = deviation.remark if deviation else None
-        self.program.ended(tls, event, ending, remark)
+        self.program.ended(tls, event, report, saw, remark)
 
     def ending(self, event: Event) -> str:
         deviation = self.deviations.get(event)
