@@ -16,6 +16,13 @@ async def kill_it(ours: we.Stream, program: Program) -> None:
     await we.shut_down_when_it_is_gone(ours, program)
 
 
+async def kill_it_inside_a_record(ours: we.Stream, program: Program) -> None:
+    """Which is sending more than there is room for."""
+    await we.wait_until_no_more_comes(ours)
+    program.process.kill()
+    await we.read_to_a_cut_record(ours)
+
+
 async def kill_it_before_it_reads(ours: we.Stream, program: Program) -> None:
     stop(program)
     await ours.shutdown(wait=False)

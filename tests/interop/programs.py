@@ -115,6 +115,11 @@ class Program:
         assert self.process.stdin is not None
         await self.process.stdin.aclose()
 
+    async def type_all(self, keys: bytes) -> None:
+        """Give it something, and nothing else."""
+        await self.type(keys)
+        await self.type_eof()
+
     async def listen(self) -> None:
         """Keep what it says until it has ended."""
         assert self.process.stdout is not None
