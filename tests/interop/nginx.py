@@ -136,7 +136,10 @@ KINDS = [
             "we cut a record": A_CUT_IS_AN_END,
             "we reset": A_CUT_IS_AN_END,
         },
+        # https://nginx.org/en/docs/stream/ngx_stream_proxy_module.html#proxy_half_close:
+        # only with that it goes on "until both sides close the connection".
         half_closes=False,
+        relays_an_answer=False,
     ),
     Kind(
         program("nginx stream, proxy_half_close"),

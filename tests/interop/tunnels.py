@@ -30,7 +30,12 @@ Event: TypeAlias = Literal[
     "we cut a record",
     "we reset",
     "we close without waiting",
+    "it shuts down, we cut",
+    "it half-closes",
+    "8 MiB to it",
+    "8 MiB from it",
     "it is killed",
+    "it is killed inside a record",
     "it is killed before it reads",
 ]
 
@@ -52,8 +57,20 @@ ASKED: Final[Mapping[Event, str]] = {
     "we cut a record": "RST",
     "we reset": "RST",
     "we close without waiting": "4A",
+    "it shuts down, we cut": "2B",
+    "it half-closes": "3B",
+    "8 MiB to it": "3A",
+    "8 MiB from it": "3B",
     "it is killed": "1A",
+    "it is killed inside a record": "1A",
     "it is killed before it reads": "2A reset",
+}
+
+# They end alike, whatever has gone before.
+ALIKE: Final[Mapping[Event, Event]] = {
+    "8 MiB to it": "we shut down",
+    "8 MiB from it": "the server behind closes",
+    "it half-closes": "the server behind closes",
 }
 
 NOWHERE: Final = Path(os.devnull)
@@ -99,6 +116,9 @@ class Kind:
     half_closes: bool = True
     """What the server behind answers to a half-close arrives."""
 
+    relays_an_answer: bool = True
+    """What we answer to a half-close arrives."""
+
     stalls_in_a_record: bool = True
     """It writes until the kernel takes no more, whether or not a record is whole."""
 
@@ -110,12 +130,16 @@ class Kind:
         self, tls: str, event: Event, report: ShutdownReport, saw: Saw = Saw.NOTHING
     ) -> None:
         """Record it."""
-        deviation = self.deviations.get(event)
+        deviation = self.deviation(event)
         remark = deviation.remark if deviation else None
         self.program.ended(tls, event, report, saw, remark)
 
+    def deviation(self, event: Event) -> Deviation | None:
+        alike = ALIKE.get(event, event)
+        return self.deviations.get(event) or self.deviations.get(alike)
+
     def ending(self, event: Event) -> str:
-        deviation = self.deviations.get(event)
+        deviation = self.deviation(event)
         return deviation.ending if deviation else ASKED[event]
 
 
