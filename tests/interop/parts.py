@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
 from . import we
 from .programs import Program, stop
+
+Part: TypeAlias = Callable[[we.Stream, Program], Awaitable[None]]
 
 
 async def end_its_input(ours: we.Stream, program: Program) -> None:

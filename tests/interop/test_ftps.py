@@ -140,8 +140,8 @@ async def test_curl_goes_on_in_clear_text_whether_or_not_it_said_goodbye(
     assert server.reports["control"].first == "local"
     assert server.reports["file"].outcome is Outcome.COMPLETE
     assert digest(program.output) == digest(MUCH)
-    recorded(tls, mode, "CCC", server.reports["control"], ccc=True)
-    recorded(tls, mode, "RETR", server.reports["file"])
+    recorded(tls, mode, "CCC, we shut down", server.reports["control"], ccc=True)
+    recorded(tls, mode, "RETR (8 MiB to it)", server.reports["file"])
 
 
 async def test_a_server_that_waits_for_a_goodbye_gets_clear_text_and_says_so(
@@ -173,7 +173,7 @@ async def test_what_curl_sent_right_before_closing_is_stored(
     assert program.process.returncode == 0
     assert server.reports["file"].outcome is Outcome.COMPLETE
     assert server.reports["file"].first == "peer"
-    recorded(tls, "active", "STOR", server.reports["file"])
+    recorded(tls, "active", "STOR (8 MiB from it)", server.reports["file"])
     assert digest(server.files["file"]) == digest(MUCH[::-1])
 
 

@@ -15,7 +15,7 @@ from trio_tlsdown import TLSStream, TruncatedError
 from . import we
 from .data import DATA, digest
 from .endings import Saw, check
-from .parts import kill_it, kill_it_before_it_reads, kill_it_inside_a_record
+from .parts import Part, kill_it, kill_it_before_it_reads, kill_it_inside_a_record
 from .programs import Program, require, running
 from .rows import RealProgram, Remark
 from .servers import (
@@ -189,7 +189,7 @@ NO_GOODBYE = Remark(
 )
 SAYS_GOODBYE = ("it closes", "we shut down", "8 MiB to it", "8 MiB from it")
 CLI_REMARKS = dict.fromkeys(SAYS_GOODBYE, NO_GOODBYE)
-CLI: dict[str, tuple[we.Part, str, bytes]] = {
+CLI: dict[str, tuple[Part, str, bytes]] = {
     "it closes": (answer, "1A", b"yes\n"),
     "we shut down": (we.shut_down, "2A", b""),
     "we close without waiting": (we.shut_down_and_close_at_once, "4A", b""),

@@ -149,9 +149,12 @@ async def test_the_server_half_closes_and_we_answer(
     with suppress(trio.BrokenResourceError):
         await through.ours.send_all(b"answer")
     await through.ours.shutdown()
+    check(through.ours.report, "3B")
     answer = await all_from(through.server)
-    assert answer == (b"answer" if kind.relays_an_answer else b"")
-    kind.ended(tls.version, "it half-closes", through.ours.report)
+    assert answer == (b"" if kind.drops_an_answer else b"answer")
+    kind.program.ended(
+        tls.version, "it half-closes", through.ours.report, remark=kind.drops_an_answer
+    )
 
 
 async def test_the_program_is_killed(kind: Kind, tls: Maker, through: Tunnel) -> None:

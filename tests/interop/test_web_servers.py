@@ -12,12 +12,13 @@ import trio
 import trio.testing
 
 from tests.support import Maker
-from trio_tlsdown import ShutdownReport
+from trio_tlsdown import ShutdownReport, TruncatedError
 from trio_tlsdown.testing._transports import reset_when_closed
 
 from . import haproxy, nginx, we
 from .data import DATA, digest
 from .endings import TABLE, check
+from .parts import Part, kill_it, kill_it_before_it_reads
 from .rows import RealProgram, Remark
 from .tunnels import Front, Site, all_from, front
 
@@ -138,7 +139,8 @@ async def test_it_closes_right_after_much_data_each_way(
         assert digest(await body_from(web.ours)) == digest(MUCH[::-1])
     await we.shut_down_too(web.ours, web.program)
     check(web.ours.report, "4B")
-    kind.ended(tls, "it closes", web.ours.report)
+    for event in ("it closes", "8 MiB to it", "8 MiB from it"):
+        kind.ended(tls, event, web.ours.report)
 
 
 async def test_we_shut_down_between_requests(
@@ -160,6 +162,28 @@ async def test_we_close_without_waiting(kind: Kind, tls: Maker, web: Front) -> N
         await web.ours.aclose()
     check(web.ours.report, "4A")
     kind.ended(tls, "we close without waiting", web.ours.report)
+
+
+PARTS: Mapping[str, tuple[Part, str]] = {
+    "we cut": (we.close_the_transport, "1B"),
+    "we cut a record": (we.cut_a_record, "1B"),
+    "we reset": (we.reset_it, "1B"),
+    "it is killed": (kill_it, "1A"),
+    "it is killed before it reads": (kill_it_before_it_reads, "2A reset"),
+}
+
+
+@pytest.mark.parametrize("event", PARTS)
+async def test_one_of_us_breaks_off_between_requests(
+    kind: Kind, tls: Maker, web: Front, event: str
+) -> None:
+    play, cell = PARTS[event]
+    async with await ask(web) as server:
+        await answer(server, b"answer")
+        assert await body_from(web.ours) == b"answer"
+        await play(web.ours, web.program)
+    check(web.ours.report, cell)
+    kind.ended(tls, event, web.ours.report)
 
 
 async def test_we_half_close_after_the_request_and_are_answered(
@@ -215,4 +239,6 @@ async def test_it_is_killed_when_much_is_on_its_way(
         assert len(await all_from(web.ours)) < len(MUCH)
     await web.ours.shutdown()
     check(web.ours.report, "1A")
-    kind.ended(tls, "it is killed", web.ours.report)
+    assert isinstance(web.ours.report.error, TruncatedError)
+    assert web.ours.report.error.mid_record
+    kind.ended(tls, "it is killed inside a record", web.ours.report)

@@ -70,7 +70,6 @@ ASKED: Final[Mapping[Event, str]] = {
 ALIKE: Final[Mapping[Event, Event]] = {
     "8 MiB to it": "we shut down",
     "8 MiB from it": "the server behind closes",
-    "it half-closes": "the server behind closes",
 }
 
 NOWHERE: Final = Path(os.devnull)
@@ -116,8 +115,8 @@ class Kind:
     half_closes: bool = True
     """What the server behind answers to a half-close arrives."""
 
-    relays_an_answer: bool = True
-    """What we answer to a half-close arrives."""
+    drops_an_answer: Remark | None = None
+    """Why what we answer to a half-close does not arrive."""
 
     stalls_in_a_record: bool = True
     """It writes until the kernel takes no more, whether or not a record is whole."""
