@@ -46,6 +46,7 @@ What has to come of it follows from [RFC 9846 §6.1]({TLS13}) and, for TLS 1.2, 
 [RFC 5246 §7.2.1]({TLS12}): [the situations](#situations) have it. Where a peer does
 otherwise, its row says so, with a link to its documentation or its source. (That an error
 alert takes the place of close_notify both RFCs allow; what was wrong it has to say.)
+[Versions](#versions) has the versions that ran, and those that the links show.
 `tests/interop` plays it all: `make interop` makes this page anew.
 """
 
@@ -197,8 +198,10 @@ def cells(row: Row) -> list[str]:
 
 def label(row: Row) -> str:
     """What happened, and which of the situations that is."""
-    plays = PLAYS.get(row.situation, row.situation) if row.real else row.situation
-    return plays if plays == row.situation else f"{plays}: {row.situation}"
+    plays = PLAYS.get(row.situation) if row.real else None
+    if plays is None or row.situation in SITUATIONS:
+        return row.situation
+    return f"{plays}: {row.situation}"
 
 
 class Placed(Protocol):

@@ -79,7 +79,9 @@ KINDS = [
             "we half-close": Remark(
                 "now and then closes with our close_notify unread: that makes a RST,"
                 " which destroys what is still to be sent",
-                "https://www.rfc-editor.org/rfc/rfc9112#section-9.6",
+                # conn_ctrl_close() drains only if CO_FL_WANT_DRAIN is set, which the
+                # end of an answer does not do. RFC 9112 section 9.6 warns of that.
+                haproxy.CONNECTION,
             ),
             "the server behind resets": haproxy.SAYS_GOODBYE,
         },
