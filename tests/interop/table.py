@@ -56,8 +56,8 @@ PROGRAMS: Final = """\
 Servers and clients as people use them, on TLS 1.2 and 1.3, with `TLSStream` as the other
 party; behind nginx, HAProxy and stunnel there is a plain server. *We* are `TLSStream`,
 *it* is the program. The numbers are those of the situations; *reset* is when who closes
-the transport has not read everything. There is no capture: the alerts are those that our
-report tells of, and what a program sends after we have closed is not among them. What its
+the transport has not read everything. The alerts are those that our report tells of, and
+not a capture's: what a program sends after we have closed is not among them. What its
 application saw is what a client's exit code says, or how the connection ended for the
 server behind; where nobody tells, it is empty.
 """

@@ -51,7 +51,7 @@ def deviations(source: str) -> list[Deviation]:
             changes={"received": 0},
         ),
         takes_cuts_for_ends(source, "1B", "2B", "cut A", "cut inside A"),
-        # SSLProtocol.eof_received begins to close, without SSLObject.unwrap().
+        # SSLProtocol.eof_received closes without SSLObject.unwrap(), which would send it.
         does_not_answer_a_cut(
             "closes at a FIN without close_notify, and sends none", source, closes=True
         ),
