@@ -130,8 +130,8 @@ class Peer:
         return endings
 
     def is_captured(self, key: Key) -> bool:
-        """Whether a witness is there: always, if more than one ending is right."""
-        return SITUATIONS[key.situation].witnessed or len(self.endings(key)) > 1
+        """Whether a witness is there: always, where the peer deviates."""
+        return SITUATIONS[key.situation].witnessed or bool(self.deviations_in(key))
 
 
 def answers_in_tls12(link: str) -> Deviation:

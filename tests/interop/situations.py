@@ -301,7 +301,7 @@ class Situation:
     """How many bytes of data we send in it."""
 
     witnessed: bool = True
-    """Whether it is captured. What is much is not, unless a race decides how it ends:
+    """Whether it is captured. What is much is not, unless the peer deviates there:
     reading it back takes long."""
 
     @property

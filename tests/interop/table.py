@@ -38,9 +38,10 @@ behind a situation says which of them `TLSStream` was. [Servers and clients](#pr
 use these libraries follow.
 
 What a row tells was seen. What crossed the wire is what tshark saw, with the session keys:
-the alerts of both parties, in order. (*{UNSEEN}*: 8 MiB take long to read back.) Our report
-is that of `TLSStream`, and what its application saw is what the peer's program said. Where
-{VARIES} stands, a race decides: the remark says between what.
+the alerts of both parties, in order. (*{UNSEEN}*: 8 MiB take long to read back; they are
+where a peer is known to do otherwise.) Our report is that of `TLSStream`, and what its
+application saw is what the peer's program said. Where {VARIES} stands, a race decides: the
+remark says between what.
 
 What has to come of it follows from [RFC 9846 §6.1]({TLS13}) and, for TLS 1.2, from
 [RFC 5246 §7.2.1]({TLS12}): [the situations](#situations) have it. Where a peer does

@@ -50,7 +50,7 @@ class TestJava(PeerSuite):
             # sending a close_notify is more appropriate". SSLSocketImpl.duplexCloseOutput
             # does so only when the other has closed before it.
             Deviation(
-                situations=["4B"],
+                situations=["4B", "8 MiB B"],
                 versions=["TLSv1.3"],
                 does="sends user_canceled, which is for handshakes, before close_notify",
                 link=f"{SOURCE}/SSLSocketImpl.java",
