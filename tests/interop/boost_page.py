@@ -37,6 +37,8 @@ PAGE: Final = Path("docs/boost_asio.md")
 ROWS: Final = "boost_asio/rows.jsonl"
 
 ANSWER: Final = "https://stackoverflow.com/questions/25587403"
+# What the text is about, and its links show.
+BOOST: Final = "Boost 1.74 (2020)"
 DETAIL: Final = (
     "https://github.com/boostorg/asio/blob/boost-1.74.0/include/boost/asio/ssl/detail"
 )
@@ -53,9 +55,9 @@ INTRODUCTION: Final = f"""\
 
 Why does `ssl::stream::async_shutdown()` always finish with an error?
 [The answer to that question]({ANSWER}) (Boost 1.55, 1.56) names four ways to end a TLS
-connection, and what each party is told in them. Here they are with today's Boost.Asio,
-and with `TLSStream`: A shuts down, B is the other. This page was made from test runs;
-`make interop` makes it anew.
+connection, and what each party is told in them. Here they are with Boost.Asio of
+{BOOST}, and with `TLSStream`: A shuts down, B is the other. This page was made
+from test runs; `make interop` makes it anew.
 
 An error code is shown as the program was given it by the handler: operation, category,
 value, message. For us it is the report: its outcome, and `secure`. Where nothing is
@@ -77,7 +79,9 @@ In the second variant of 1, and of 4, our server has sent no session tickets yet
 `trio.SSLStream` it sends them with its first data. With our server Boost.Asio's client has
 nothing unread there.
 
-## What is no longer as the answer said
+## What is not as the answer said
+
+With {BOOST}, that is:
 
 - **3.** The party that shuts down first is told success, not eof: `shutdown_op`
   [takes eof for success]({DETAIL}/shutdown_op.hpp). `ssl::stream::shutdown()`, which
@@ -89,7 +93,7 @@ nothing unread there.
   the shutdown is told that it was cancelled: it waits behind the read on a timer, is woken
   by cancelling that, and [keeps the timer's code]({DETAIL}/io.hpp) for its own. If
   B's answer is there before it waits, it is told success: a race decides.
-- **4.** There is still [no call]({ASIO}/571) that sends close_notify and does not wait. The
+- **4.** There is [no call]({ASIO}/571) that sends close_notify and does not wait. The
   workaround works, but its code is `operation_aborted` or "bad file descriptor", as it
   happened to be waiting or about to when the other handler closed the socket.
 - **Data.** A shutdown that meets data of B fails, and nothing can be read after that. If A
@@ -101,12 +105,13 @@ nothing unread there.
 ## "Not the SSL category, so it was secure"
 
 That was the answer's rule: unless the category of the code is SSL, or the operation was
-cancelled too early, the connection was closed securely. **Today it is wrong, in both
-directions.** `asio.ssl.stream` is not the SSL category (that is `asio.ssl`), and it means
+cancelled too early, the connection was closed securely. **With {BOOST} it is wrong,
+in both directions.** `asio.ssl.stream` is not the SSL category (that is `asio.ssl`), and it means
 truncated. Neither is `system`, and ECONNRESET is an end without the other's close_notify.
 By the rule both would be secure, and [an attacker can cause both]({TLS13}). Conversely
-`operation_aborted` is told after a complete exchange and after none. A category says
-which layer of the program spoke last; it does not say what the other party has said.
+`operation_aborted` is told after half an exchange (4) and after a complete one (3, a read
+pending), in which nothing was cancelled too early. A category says which
+layer of the program spoke last; it does not say what the other party has said.
 
 `ShutdownReport.secure` is not derived from an error. It rests on facts: whether our
 close_notify was sent, whether the other's was received, and how the transport ended.
@@ -126,19 +131,21 @@ $ ./lab cert.pem key.pem cert.pem
 ```
 
 It says on which port it listens. Start it in a second terminal, too, and type what
-[the line protocol](../tests/interop/README.md) knows. `accept` in the first and `connect
-PORT` in the second connect them (`connect PORT TLSv1.2` if you like). Let each greet the
-other, `send 5` here and `receive 5` there; without that the session tickets lie unread.
-Then, A and B in either:
+[the line protocol](../tests/interop/README.md#the-line-protocol) knows; this lab knows
+some more. `accept` in the first and `connect PORT` in the second connect them (`connect
+PORT TLSv1.2` if you like). Let each greet the other, `send 5` here and `receive 5` there;
+without that the session tickets lie unread. Then, A and B in either:
 
 | scenario | type, in this order |
 | --- | --- |
 | 1 | B: `close-transport`, A: `shutdown` |
+| 1, tickets unread | on TLS 1.3, without a greeting, A in the first (`accept`): likewise |
 | 2 | A: `shutdown`, B: `receive`, B: `close-transport` |
-| 2, unread | A: `shutdown`, B: `close-transport` |
+| 2, alert unread | A: `shutdown`, B: `await-input`, B: `close-transport` |
 | 3 | A: `shutdown`, B: `receive`, B: `shutdown` |
 | 3, a read pending | A: `shutdown reading`, B: `receive`, B: `shutdown` |
 | 4 | A: `close`, B: `receive`, B: `shutdown` |
+| 4, tickets unread | on TLS 1.3, without a greeting, A in the second (`connect`): likewise |
 | data | B: `send 524288`, A: `send 1048576`, A: `shutdown`, B: `receive` |
 """
 

@@ -262,6 +262,8 @@ async def read(file: Path, secrets: Path, connections: Connections) -> list[Pack
             *(require("tshark"), "-n", "-r", str(file), "-T", "fields"),
             *(word for field in FIELDS for word in ("-e", field)),
             *("-o", f"tls.keylog_file:{secrets}"),
+            # Two processors may be in the loopback interface.
+            *("-o", "tcp.reassemble_out_of_order:TRUE"),
             *(
                 word
                 for port in {port for _, port in connections}

@@ -35,4 +35,5 @@ def runs(
         [key for key in peer.plays() if key in chosen],
         command,
         tmp_path_factory.mktemp("peer"),
+        peer.is_captured,
     )

@@ -50,13 +50,26 @@ class Ending:
     our_alerts: str
     secure: bool
     peer_saw: Saw
-    program_alerts: str = ""
+    program_alerts: str = attrs.field(default="", eq=False)
+    """What the peer has to tell, if it tells of alerts."""
 
     received: int = 0
     """Bytes of application data that came to us."""
 
     whole: bool = True
     """Whether the peer's application got all that we had sent."""
+
+    closes: bool = True
+    """Whether the peer's application is told that its graceful close went well."""
+
+    crossed: str = attrs.field()
+    """The alerts that went over the wire, in order, by their names: ``>`` is ours."""
+
+    @crossed.default
+    def _crossed(self) -> str:
+        unheard = ">" in self.program_alerts and "<" not in self.our_alerts
+        whose = self.our_alerts + "<" * unheard
+        return ", ".join(f"{who} close_notify" for who in whose)
 
 
 # The number is the scenario, the letter is *our* part: A shuts down, B is the

@@ -6,6 +6,9 @@ from .programs import require
 from .rows import RealProgram, Remark
 from .tunnels import Deviation, Kind, Site
 
+CONNECTION = (
+    "https://github.com/haproxy/haproxy/blob/v2.6.0/include/haproxy/connection.h"
+)
 SSL = "https://github.com/haproxy/haproxy/blob/v2.6.0/src/ssl_sock.c"
 STCONN = "https://github.com/haproxy/haproxy/blob/v2.6.0/src/stconn.c"
 

@@ -79,6 +79,11 @@ class Lab:
         """Let it send close_notify, wait for ours, and close."""
         return end(*await self.does("shutdown")).saw
 
+    async def closes(self) -> bool:
+        """Let it close gracefully; whether it says that this went well."""
+        [answer] = await self.tries("close")
+        return not answer.startswith("failed")
+
     async def settles(self) -> None:
         """Let it answer what it has not yet. If it does not, it must go."""
         with trio.move_on_after(SETTLES):

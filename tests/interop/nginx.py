@@ -32,6 +32,10 @@ A_CUT_IS_AN_END = Deviation(
         PROXY,
     ),
 )
+HALF_CLOSE_OFF = Remark(
+    "drops what comes from the other side after a half-close: proxy_half_close is off",
+    "https://nginx.org/en/docs/stream/ngx_stream_proxy_module.html#proxy_half_close",
+)
 NO_GOODBYE = Deviation(
     "1A",
     Remark(
@@ -131,12 +135,13 @@ KINDS = [
                 ),
             ),
             "we shut down": NO_ANSWER,
-            "we half-close": NO_ANSWER,
+            "we half-close": Deviation("2A", HALF_CLOSE_OFF),
             "we cut": A_CUT_IS_AN_END,
             "we cut a record": A_CUT_IS_AN_END,
             "we reset": A_CUT_IS_AN_END,
         },
         half_closes=False,
+        drops_an_answer=HALF_CLOSE_OFF,
     ),
     Kind(
         program("nginx stream, proxy_half_close"),

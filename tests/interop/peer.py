@@ -71,7 +71,7 @@ class Deviation(Where):
     does: str
     """What it does instead."""
 
-    changes: dict[str, Any] = attrs.field(factory=dict)
+    changes: dict[str, Any]
     """How it ends therefore: fields of `Ending`."""
 
     sometimes: bool = False
@@ -117,20 +117,21 @@ class Peer:
         """Why it cannot play this."""
         return next((each for each in self.cannot if each.covers(key)), None)
 
-    def deviation(self, key: Key) -> Deviation | None:
-        return next((each for each in self.deviations if each.covers(key)), None)
-
-    def ending(self, key: Key) -> Ending:
-        """How it has to end; where the peer deviates, how it does."""
-        deviation = self.deviation(key)
-        changes = {} if deviation is None else deviation.changes
-        return attrs.evolve(rule(key), **changes)
+    def deviations_in(self, key: Key) -> list[Deviation]:
+        return [each for each in self.deviations if each.covers(key)]
 
     def endings(self, key: Key) -> list[Ending]:
-        """The same, and what else is right."""
-        deviation = self.deviation(key)
-        sometimes = deviation is not None and deviation.sometimes
-        return [self.ending(key), *[rule(key)] * sometimes]
+        """How it has to end; where the peer deviates, how it does. More than one, if
+        it does so now and then."""
+        endings = [rule(key)]
+        for deviation in self.deviations_in(key):
+            changed = [attrs.evolve(each, **deviation.changes) for each in endings]
+            endings = [*endings * deviation.sometimes, *changed]
+        return endings
+
+    def is_captured(self, key: Key) -> bool:
+        """Whether a witness is there: always, where the peer deviates."""
+        return SITUATIONS[key.situation].witnessed or bool(self.deviations_in(key))
 
 
 def answers_in_tls12(link: str) -> Deviation:
@@ -151,4 +152,43 @@ def takes_cuts_for_ends(link: str, *situations: str) -> Deviation:
         does="takes a FIN without close_notify for a clean end",
         link=link,
         changes={"peer_saw": Saw.CLOSE_NOTIFY},
+    )
+
+
+# Where each party has to send a close_notify before it closes (RFC 9846 section 6.1,
+# RFC 5246 section 7.2.1), unless it has sent an error alert.
+AFTER_A_CUT: Final = ("1B", "cut A", "cut inside A")
+
+
+def does_not_answer_a_cut(
+    does: str,
+    link: str,
+    *situations: str,
+    instead: str = "",
+    closes: bool = False,
+) -> Deviation:
+    """It ends its own side without close_notify when the other has done so.
+
+    Args:
+      does: How that comes.
+      link: To where it does so.
+      situations: Which, if not all.
+      instead: The alert that it sends.
+      closes: Whether its application is told that closing went well.
+    """
+    changes: dict[str, Any] = {"crossed": f"< {instead}" if instead else ""}
+    if not closes:
+        changes["closes"] = False
+    return Deviation(
+        situations=situations or AFTER_A_CUT, does=does, link=link, changes=changes
+    )
+
+
+def sends_decode_error(link: str) -> Deviation:
+    """What OpenSSL does, if its caller lets it."""
+    return does_not_answer_a_cut(
+        "sends a fatal decode_error when it reads a FIN without close_notify; then its"
+        " shutdown fails",
+        link,
+        instead="decode_error",
     )

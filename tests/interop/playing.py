@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -15,12 +15,17 @@ from tests.support import NAME, client_context, server_context
 from trio_tlsdown import ShutdownReport, TLSStream, TraceEvent
 
 from .capture import Connections, Packet, Ports, witness
+from .endings import Ending, as_told
 from .lab import Lab, open_lab
 from .peer import Key
+from .signs import Sign, alerts, on_the_wire
 from .situations import HELLO, SITUATIONS, Ours, Seen
 
 BUDGET: Final = 90  # seconds, for all; it takes a few
 LIMIT: Final = 10  # seconds, for one
+
+UNSEEN: Final = "not captured"
+"""In place of the alerts that crossed."""
 
 
 @attrs.frozen
@@ -59,6 +64,21 @@ class Runs:
         if isinstance(run, BaseException):
             raise run
         return run
+
+    def wire(self, key: Key) -> list[Sign]:
+        """What the witness saw."""
+        return on_the_wire(self.packets[key], self[key].our_port)
+
+    def ending(self, key: Key) -> Ending:
+        """How it ended, as we, the peer and the witness tell."""
+        run = self[key]
+        return attrs.evolve(
+            as_told(run.after, run.seen.by_it),
+            received=run.seen.received,
+            whole=run.seen.whole,
+            closes=run.seen.closes,
+            crossed=alerts(self.wire(key)) if key in self.packets else UNSEEN,
+        )
 
 
 @attrs.define(eq=False)
@@ -155,20 +175,26 @@ class Player:
             yield stream
 
 
-async def play(keys: Sequence[Key], command: Sequence[str], folder: Path) -> Runs:
+async def play(
+    keys: Sequence[Key],
+    command: Sequence[str],
+    folder: Path,
+    is_captured: Callable[[Key], bool] = lambda key: True,
+) -> Runs:
     """Play situations with a peer, one after the other.
 
     Args:
       keys: Which.
       command: How its lab is started.
       folder: For files.
+      is_captured: Which of them have a witness.
     """
     runs = Runs()
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with listener, open_lab(command, folder, 2 * BUDGET) as lab:
         runs.peer_version = lab.version
         player = Player(lab, listener, folder / "secrets")
-        captured = [key for key in keys if SITUATIONS[key.situation].witnessed]
+        captured = [key for key in keys if is_captured(key)]
 
         played: dict[Key, Ports] = {}
 

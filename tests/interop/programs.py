@@ -9,9 +9,11 @@ import shutil
 import signal
 import subprocess
 import sysconfig
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache, partial
+from pathlib import Path
 from subprocess import PIPE, STDOUT
 from typing import NoReturn
 
@@ -115,6 +117,11 @@ class Program:
         assert self.process.stdin is not None
         await self.process.stdin.aclose()
 
+    async def type_all(self, keys: bytes) -> None:
+        """Give it something, and nothing else."""
+        await self.type(keys)
+        await self.type_eof()
+
     async def listen(self) -> None:
         """Keep what it says until it has ended."""
         assert self.process.stdout is not None
@@ -172,3 +179,10 @@ def stop(program: Program) -> None:
     """Suspend it, and return when it does nothing any more."""
     program.process.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, program.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+
+def stop_other(pid: int) -> None:
+    """The same with a process that another one has started: proc_pid_stat(5)."""
+    os.kill(pid, signal.SIGSTOP)
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "T":
+        time.sleep(0.001)

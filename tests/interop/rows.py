@@ -10,29 +10,21 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
-from .capture import CLOSE_NOTIFY
-from .endings import ERRORS, Ending, Saw
-from .peer import Key, Peer, Role, a_link, rule
-from .playing import Runs
+from trio_tlsdown import ShutdownReport
+
+from .endings import ERRORS, Ending, Saw, as_told
+from .peer import Key, Peer, Role, a_link
+from .playing import UNSEEN, Runs
 from .programs import version_of
-from .signs import Sign, on_the_wire
-from .situations import SITUATIONS
 
 VARIABLE: Final = "TLSDOWN_INTEROP_ROWS"
 
-# RFC 9846 section 6, RFC 5246 section 7.2: level and description.
-ALERTS: Final = {
-    CLOSE_NOTIFY: "close_notify",
-    "alert 2/10": "unexpected_message",
-    "alert 2/20": "bad_record_mac",
-    "alert 2/50": "decode_error",
-    "alert 2/80": "internal_error",
-    "alert 1/90": "user_canceled",
-}
+VARIES: Final = "*varies*"
+"""What a race decides: the page must not depend on it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -46,17 +38,18 @@ class Row:
     """The peer's."""
 
     situation: str
+    played: bool = True
     crossed: str = ""
     """The alerts, in order: ``>`` is ours."""
 
-    outcome: str = ""
-    secure: bool = False
-    error: str = ""
+    report: str = ""
+    """Ours."""
+
     peer_saw: str = ""
-    deviation: str = ""
-    cannot: str = ""
-    link: str = ""
-    said: list[str] = attrs.field(factory=list)
+    remarks: Sequence[Sequence[str]] = attrs.field(factory=list)
+    """Where the peer does otherwise, or why it does not play; and a link."""
+
+    said: Sequence[str] = attrs.field(factory=list)
     """What the peer's program answered."""
 
     real: bool = False
@@ -81,20 +74,46 @@ class RealProgram:
     version_option: str = "--version"
 
     def ended(
-        self, tls: str, situation: str, ending: Ending, remark: Remark | None = None
+        self,
+        tls: str,
+        situation: str,
+        report: ShutdownReport,
+        saw: Saw = Saw.NOTHING,
+        remark: Remark | None = None,
+        *,
+        either: Sequence[Ending] = (),
     ) -> None:
-        """Record it."""
+        """Record it.
+
+        Args:
+          tls: The version.
+          situation: What happened.
+          report: Ours. It has been checked.
+          saw: How it ended for the program.
+          remark: If that is not what is asked of it.
+          either: How it may end, if a race decides.
+        """
         row = Row(
             peer=self.name,
             peer_version=version_of(self.command, self.version_option),
             tls=tls,
             role=self.role,
             situation=situation,
-            deviation="" if remark is None else remark.does,
-            link="" if remark is None else remark.link,
+            remarks=[] if remark is None else [(remark.does, remark.link)],
             real=True,
         )
-        record(_with(row, ending, _alerts(ending)))
+        others = [attrs.evolve(each, peer_saw=saw) for each in either]
+        record(_with(row, as_told(report, saw), others))
+
+
+def agreed(peer: Peer, runs: Runs, key: Key) -> Ending:
+    """How it ended: as the RFC, or else the peer's own file says."""
+    ending = runs.ending(key)
+    right = peer.endings(key)
+    if ending.crossed == UNSEEN:
+        right = [attrs.evolve(each, crossed=UNSEEN) for each in right]
+    assert ending in right
+    return ending
 
 
 def row_of(peer: Peer, key: Key, runs: Runs) -> Row:
@@ -107,40 +126,33 @@ def row_of(peer: Peer, key: Key, runs: Runs) -> Row:
     )
     reason = peer.reason(key)
     if reason is not None:
-        return attrs.evolve(row, cannot=reason.why, link=reason.link)
-    run, deviation = runs[key], peer.deviation(key)
-    # What happens now and then only is left to the remark: the page must not depend on it.
-    sometimes = deviation is not None and deviation.sometimes
-    ending = rule(key) if sometimes else peer.ending(key)
-    captured = SITUATIONS[key.situation].witnessed and not runs.no_witness
-    signs: Sequence[Sign] = (
-        on_the_wire(runs.packets[key], run) if captured else _alerts(ending)
-    )
+        return attrs.evolve(row, played=False, remarks=[(reason.why, reason.link)])
     row = attrs.evolve(
         row,
-        deviation="" if deviation is None else deviation.does,
-        link="" if deviation is None else deviation.link,
-        said=list(run.said),
+        remarks=[(each.does, each.link) for each in peer.deviations_in(key)],
+        said=runs[key].said,
     )
-    return _with(row, ending, signs)
+    return _with(row, agreed(peer, runs, key), peer.endings(key))
 
 
-def _alerts(ending: Ending) -> list[Sign]:
-    return [(">" if who == ">" else "<", CLOSE_NOTIFY) for who in ending.our_alerts]
+def _with(row: Row, ending: Ending, either: Sequence[Ending] = ()) -> Row:
+    seen: dict[str, Any] = {**cells_of(ending)}
+    for other in either:
+        for name, cell in cells_of(other).items():
+            if cell != seen[name] != UNSEEN:
+                seen[name] = VARIES
+    return attrs.evolve(row, **seen)
 
 
-def _with(row: Row, ending: Ending, signs: Sequence[Sign]) -> Row:
+def cells_of(ending: Ending) -> dict[str, str]:
+    """What the page says of it, by the name of the field."""
     error = ERRORS.get(ending.outcome)
-    return attrs.evolve(
-        row,
-        crossed=", ".join(
-            f"{who} {ALERTS.get(sign, sign)}" for who, sign in signs if "alert" in sign
-        ),
-        outcome=ending.outcome.name,
-        secure=ending.secure,
-        error="" if error is None else error.__name__,
-        peer_saw="" if ending.peer_saw is Saw.NOTHING else ending.peer_saw.value,
-    )
+    report = ending.outcome.name + ", secure" * ending.secure
+    return {
+        "crossed": ending.crossed,
+        "report": report + (f", `{error.__name__}`" if error else ""),
+        "peer_saw": "" if ending.peer_saw is Saw.NOTHING else ending.peer_saw.value,
+    }
 
 
 def record(row: Row) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal, TypeAlias
 
-from trio_tlsdown import TraceKind
+from trio_tlsdown import ShutdownOutcome as Outcome, TraceEvent, TraceKind
 
 from .capture import CLOSE_NOTIFY, Packet
-from .playing import Run
 
 Sign: TypeAlias = tuple[Literal[">", "<"], str]
 """Who sent it (``>`` is us), and what: an alert, ``FIN`` or ``RST``."""
@@ -21,16 +20,30 @@ TRACED: Final[dict[TraceKind, Sign]] = {
 }
 
 
-def told(run: Run) -> list[Sign]:
+ENDS: Final = {Outcome.TRUNCATED: ["FIN"], Outcome.RESET: ["RST"]}
+"""Of the transport, without which there is no such outcome."""
+
+# RFC 9846 section 6, RFC 5246 section 7.2: level and description.
+ALERTS: Final = {
+    CLOSE_NOTIFY: "close_notify",
+    "alert 2/10": "unexpected_message",
+    "alert 2/20": "bad_record_mac",
+    "alert 2/50": "decode_error",
+    "alert 2/80": "internal_error",
+    "alert 1/90": "user_canceled",
+}
+
+
+def told(trace: Iterable[TraceEvent]) -> list[Sign]:
     """What our trace says."""
-    return [TRACED[event.kind] for event in run.trace if event.kind in TRACED]
+    return [TRACED[event.kind] for event in trace if event.kind in TRACED]
 
 
-def on_the_wire(packets: Iterable[Packet], run: Run) -> list[Sign]:
+def on_the_wire(packets: Iterable[Packet], our_port: int) -> list[Sign]:
     """What tshark saw."""
     signs: list[Sign] = []
     for packet in packets:
-        who: Literal[">", "<"] = ">" if packet.source == run.our_port else "<"
+        who: Literal[">", "<"] = ">" if packet.source == our_port else "<"
         signs += [(who, record) for record in packet.records if "alert" in record]
         signs += [(who, "FIN")] * packet.fin
         signs += [(who, "RST")] * packet.reset
@@ -40,3 +53,15 @@ def on_the_wire(packets: Iterable[Packet], run: Run) -> list[Sign]:
 def by(who: Literal[">", "<"], signs: Sequence[Sign]) -> list[str]:
     """What one of the two sent."""
     return [sign for sender, sign in signs if sender == who]
+
+
+def alerts(signs: Iterable[Sign]) -> str:
+    """Those that crossed, by their names."""
+    return ", ".join(
+        f"{who} {ALERTS.get(sign, sign)}" for who, sign in signs if "alert" in sign
+    )
+
+
+def bytes_sent(packets: Iterable[Packet], our_port: int) -> int:
+    """How many bytes we have sent, each counted once."""
+    return sum(packet.size for packet in packets if packet.source == our_port)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import attrs
 import pytest
 
-from trio_tlsdown import ShutdownReport
+from trio_tlsdown import TraceKind
 
 from .capture import CLOSE_NOTIFY
-from .endings import Ending, as_told, check_report
-from .peer import Key, Peer
+from .endings import as_told, check_report
+from .peer import Key, Peer, rule
 from .playing import Runs
 from .programs import unavailable
-from .rows import record, row_of
-from .signs import TRACED, by, on_the_wire, told
-from .situations import SITUATIONS, Seen
+from .rows import agreed, record, row_of
+from .signs import ENDS, TRACED, by, bytes_sent, told
+from .situations import HELLO, SITUATIONS
 
 
 class PeerSuite:
@@ -28,7 +27,7 @@ class PeerSuite:
         plays = self.peer.plays()
         fixtures = {
             "key": plays,
-            "captured": [key for key in plays if SITUATIONS[key.situation].witnessed],
+            "captured": [key for key in plays if self.peer.is_captured(key)],
             "any_key": self.peer.keys(),
         }
         for name, keys in fixtures.items():
@@ -36,35 +35,42 @@ class PeerSuite:
                 metafunc.parametrize(name, keys, ids="-".join)
 
     def test_the_peer_and_we_agree_how_it_ended(self, runs: Runs, key: Key) -> None:
+        ending = agreed(self.peer, runs, key)
         run = runs[key]
-        ending = ending_of(run.after, run.seen)
-        endings = self.peer.endings(key)
-        assert ending in endings
-        assert ending_of(run.before, run.seen) == ending
         check_report(run.after, ending)
+        # Closing what has ended changes nothing.
+        assert as_told(run.before) == as_told(run.after)
 
     def test_the_wire_shows_what_our_trace_and_report_say(
         self, runs: Runs, captured: Key
     ) -> None:
         if runs.no_witness:
             unavailable(runs.no_witness)
-        run = runs[captured]
-        trace, wire = told(run), on_the_wire(runs.packets[captured], run)
+        report, trace = runs[captured].after, told(runs[captured].trace)
+        wire = runs.wire(captured)
         # Of what it sent we know what came before we closed.
         heard = by("<", trace)
         seen = [sign for sign in by("<", wire) if ("<", sign) in TRACED.values()]
         assert heard == seen[: len(heard)]
+        due = [CLOSE_NOTIFY] * report.close_notify_received
+        due += ENDS.get(report.outcome, [])
+        assert heard[: len(due)] == due
         assert by(">", trace) == [sign for sign in by(">", wire) if "alert" in sign]
-        crossed = "".join(who for who, sign in wire if sign == CLOSE_NOTIFY)
-        ours = self.peer.ending(captured).our_alerts
-        assert crossed.startswith(ours)
-        assert set(crossed.removeprefix(ours)) <= {"<"}
+
+    def test_all_that_we_have_to_send_has_left(self, runs: Runs, key: Key) -> None:
+        left = sum(
+            event.size
+            for event in runs[key].trace
+            if event.kind is TraceKind.BYTES_SENT
+        )
+        assert left > len(HELLO) + SITUATIONS[key.situation].sends
+        if key in runs.packets:
+            assert bytes_sent(runs.packets[key], runs[key].our_port) >= left
+
+    def test_a_deviation_is_none_that_is_asked_for(self, key: Key) -> None:
+        for deviation in self.peer.deviations_in(key):
+            for field, value in deviation.changes.items():
+                assert getattr(rule(key), field) != value
 
     def test_what_came_of_it_is_recorded(self, runs: Runs, any_key: Key) -> None:
         record(row_of(self.peer, any_key, runs))
-
-
-def ending_of(report: ShutdownReport, seen: Seen) -> Ending:
-    return attrs.evolve(
-        as_told(report, seen.by_it), received=seen.received, whole=seen.whole
-    )

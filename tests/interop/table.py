@@ -3,15 +3,17 @@
     python -m tests.interop.table ROWS          makes it
     python -m tests.interop.table ROWS --check  tells whether it is up to date
 
-Versions of peers are shown, and not compared: they differ between machines.
+Versions of peers are shown, and not compared: they differ between machines. What a
+program does not play has to have a reason in `unplayed`.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final, Protocol
@@ -19,8 +21,10 @@ from typing import Final, Protocol
 from tests.support import VERSIONS
 
 from .peer import ROLES
-from .rows import Row
+from .playing import UNSEEN
+from .rows import VARIES, Row, cells_of
 from .situations import SITUATIONS, TLS12, TLS13
+from .unplayed import PLAYS, REASONS, REQUIRED
 
 PAGE: Final = Path("docs/interop.md")
 VERSIONS_OF_PEERS: Final = "## Versions"
@@ -29,13 +33,21 @@ INTRODUCTION: Final = f"""\
 # How TLS implementations close
 
 Each of these peers closed in every way it can, as client and as server, against
-`TLSStream`; this page was made from that. What crossed the wire is what tshark saw, with
-the session keys. *A* is who shuts down, *B* the other; the letter behind a situation says
-which of them `TLSStream` was. [Servers and clients](#programs) that use these libraries
-follow.
+`TLSStream`; this page was made from that. *A* is who shuts down, *B* the other; the letter
+behind a situation says which of them `TLSStream` was. [Servers and clients](#programs) that
+use these libraries follow.
+
+What a row tells was seen. What crossed the wire is what tshark saw, with the session keys:
+the alerts of both parties, in order. (*{UNSEEN}*: 8 MiB take long to read back; they are
+where a peer is known to do otherwise.) Our report is that of `TLSStream`, and what its
+application saw is what the peer's program said. Where {VARIES} stands, a race decides: the
+remark says between what.
 
 What has to come of it follows from [RFC 9846 §6.1]({TLS13}) and, for TLS 1.2, from
-[RFC 5246 §7.2.1]({TLS12}). Where a peer does otherwise, its row says so, with a link.
+[RFC 5246 §7.2.1]({TLS12}): [the situations](#situations) have it. Where a peer does
+otherwise, its row says so, with a link to its documentation or its source. (That an error
+alert takes the place of close_notify both RFCs allow; what was wrong it has to say.)
+[Versions](#versions) has the versions that ran, and those that the links show.
 `tests/interop` plays it all: `make interop` makes this page anew.
 """
 
@@ -45,9 +57,10 @@ PROGRAMS: Final = """\
 Servers and clients as people use them, on TLS 1.2 and 1.3, with `TLSStream` as the other
 party; behind nginx, HAProxy and stunnel there is a plain server. *We* are `TLSStream`,
 *it* is the program. The numbers are those of the situations; *reset* is when who closes
-the transport has not read everything. What crossed is what our report tells of. What its
+the transport has not read everything. The alerts are those that our report tells of, and
+not a capture's: what a program sends after we have closed is not among them. What its
 application saw is what a client's exit code says, or how the connection ended for the
-server behind.
+server behind; where nobody tells, it is empty.
 """
 
 # Of a situation with a peer, in the overview.
@@ -72,7 +85,8 @@ def page(rows: Sequence[Row]) -> str:
     parts += [section(f"## {peer}", rows) for peer, rows in labs.items()]
     parts += [PROGRAMS] * bool(real)
     parts += [
-        section(f"### {peer} ({rows[0].role})", rows) for peer, rows in real.items()
+        section(f"### {peer} ({rows[0].role})", rows, REASONS.get(peer, {}))
+        for peer, rows in real.items()
     ]
     return "\n".join([*parts, versions(of)])
 
@@ -90,7 +104,8 @@ def overview(of: dict[str, list[Row]]) -> str:
     return (
         "## Overview\n\n"
         f"{AS_THE_RFC_SAYS} as the RFC says, {DEVIATES} otherwise on some version or in"
-        f" some role, {CANNOT} never played: it has no way to.\n\n"
+        f" some role, {CANNOT} never played: it has no way to, or does something else by"
+        " itself before it can be told. With a number: on that version of TLS only.\n\n"
         + table(["", *SITUATIONS], lines)
     )
 
@@ -102,29 +117,67 @@ def anchor(heading: str) -> str:
 
 
 def mark(rows: Sequence[Row], situation: str) -> str:
-    played = [row for row in rows if row.situation == situation and not row.cannot]
+    there = [row for row in rows if row.situation == situation]
+    played = [row for row in there if row.played]
     if not played:
         return CANNOT
-    return DEVIATES if any(row.deviation for row in played) else AS_THE_RFC_SAYS
+    what = DEVIATES if any(row.remarks for row in played) else AS_THE_RFC_SAYS
+    versions = sorted({row.tls.removeprefix("TLSv") for row in played})
+    only = len(versions) < len({row.tls for row in there})
+    return " ".join([what, *versions * only])
+
+
+SEEN: Final = ("our report", "its application saw")
 
 
 def situations() -> str:
-    lines = [[name, each.says] for name, each in SITUATIONS.items()]
-    return "## Situations\n\n" + table(
-        ["", "*we* are `TLSStream`, *it* is the peer"], lines
+    head = ["", "*we* are `TLSStream`, *it* is the peer", "has to cross", *SEEN]
+    lines = [
+        [name, each.says, *cells_of(each.ending).values()]
+        for name, each in SITUATIONS.items()
+    ]
+    return "## Situations\n\n" + table(head, lines)
+
+
+def section(
+    heading: str, rows: Sequence[Row], reasons: Mapping[str, Sequence[str]] = {}
+) -> str:
+    crossed = "alerts, in our report (> ours)" if rows[0].real else "crossed (> ours)"
+    unplayed = [
+        [", ".join(situations), "", "not played", "", why]
+        for why, situations in reasons.items()
+    ]
+    return f"{heading}\n\n" + table(
+        ["", crossed, *SEEN, "remarks"], [*lines_of(rows), *unplayed]
     )
 
 
-def section(heading: str, rows: Sequence[Row]) -> str:
-    head = ["", "crossed (> ours)", "our report", "its application saw", "remarks"]
-    return f"{heading}\n\n" + table(head, lines_of(rows))
+def holes(rows: Sequence[Row]) -> list[str]:
+    """What a program neither plays nor has a reason for; and what has both."""
+    found = []
+    for peer in sorted({row.peer for row in rows if row.real}):
+        played = [PLAYS.get(row.situation) for row in rows if row.peer == peer]
+        excused = [each for some in REASONS.get(peer, {}).values() for each in some]
+        found += [
+            f"{peer}: {each}: a row and a reason"
+            if each in played
+            else f"{peer}: {each}"
+            for each in REQUIRED
+            if (each in played) is (each in excused)
+        ]
+    return found
 
 
 def lines_of(rows: Sequence[Row]) -> Iterator[list[str]]:
     """A line for all versions and roles of a situation that ended alike."""
-    order = [*SITUATIONS, *sorted({row.situation for row in rows})]
+    names = sorted({row.situation for row in rows})
+    order = [
+        *(SITUATIONS if not rows[0].real else ()),
+        *(name for each in REQUIRED for name in names if PLAYS.get(name) == each),
+        *names,
+    ]
     roles = {row.role for row in rows if row.real} or set(ROLES)
-    for situation, group in groupby(
+    for _, group in groupby(
         sorted(rows, key=lambda row: order.index(row.situation)),
         key=lambda row: row.situation,
     ):
@@ -132,20 +185,24 @@ def lines_of(rows: Sequence[Row]) -> Iterator[list[str]]:
         for row in group:
             alike.setdefault(tuple(cells(row)), []).append(row)
         for what, whose in alike.items():
-            yield [situation + where(whose, roles), *what]
+            yield [label(whose[0]) + where(whose, roles), *what]
 
 
 def cells(row: Row) -> list[str]:
-    remark = row.deviation or row.cannot
-    report = f"{row.outcome}{', secure' if row.secure else ''}"
-    if row.error:
-        report += f", `{row.error}`"
     return [
         row.crossed,
-        "not played" if row.cannot else report,
+        row.report if row.played else "not played",
         row.peer_saw,
-        f"[{remark}]({row.link})" if remark else "",
+        "; ".join(f"[{what}]({link})" for what, link in row.remarks),
     ]
+
+
+def label(row: Row) -> str:
+    """What happened, and which of the situations that is."""
+    plays = PLAYS.get(row.situation) if row.real else None
+    if plays is None or row.situation in SITUATIONS:
+        return row.situation
+    return f"{plays}: {row.situation}"
 
 
 class Placed(Protocol):
@@ -169,26 +226,41 @@ def where(rows: Sequence[Placed], all_roles: Collection[str] = ROLES) -> str:
 
 
 def versions(of: dict[str, list[Row]]) -> str:
-    lines = [[peer, rows[0].peer_version] for peer, rows in of.items()]
+    lines = [
+        [peer, rows[0].peer_version, ", ".join(sorted(tags(rows)))]
+        for peer, rows in of.items()
+    ]
     return f"{VERSIONS_OF_PEERS}\n\n" + table(
-        ["peer", "when this page was made"], lines
+        ["peer", "when this page was made", "its links show"], lines
     )
+
+
+def tags(rows: Sequence[Row]) -> set[str]:
+    """Of which version that is to which the rows link, if they link to a source."""
+    links = [link for row in rows for _, link in row.remarks]
+    found = [re.search(r"(?:/blob/(?:v/)?|\?h=)([^/]+)", link) for link in links]
+    return {match[1] for match in found if match}
 
 
 def differences(page: Path, new: str) -> list[str]:
-    """What is not up to date; versions may differ."""
-    old = page.read_text()
-    before, after = (
-        text.partition(VERSIONS_OF_PEERS)[0].splitlines() for text in (old, new)
-    )
+    """What is not up to date; versions of peers may differ."""
+    before, after = comparable(page.read_text()), comparable(new)
     names = str(page), "this run"
     return list(difflib.unified_diff(before, after, *names, lineterm="", n=0))
+
+
+def comparable(text: str) -> list[str]:
+    """Its lines, without the second column of the versions."""
+    before, heading, after = text.partition(VERSIONS_OF_PEERS)
+    after = re.sub(r"^(\|[^|]*\|)[^|]*", r"\1", after, flags=re.MULTILINE)
+    return [*before.splitlines(), heading, *after.splitlines()]
 
 
 def main(arguments: Sequence[str]) -> str | int:
     """Make the page, or check it; what to exit with."""
     folder, *options = arguments
-    return make(PAGE, page(read(Path(folder))), options)
+    rows = read(Path(folder))
+    return "\n".join(holes(rows)) or make(PAGE, page(rows), options)
 
 
 def make(page: Path, text: str, options: Sequence[str]) -> str | int:

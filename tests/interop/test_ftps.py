@@ -26,7 +26,6 @@ from trio_tlsdown import (
 )
 
 from .data import DATA, digest
-from .endings import as_told
 from .programs import Program, require, running
 from .rows import RealProgram, Remark
 from .servers import HOST, certificate_authority
@@ -109,7 +108,7 @@ def recorded(
     """Record how it ended."""
     remark = SAYS_NO_GOODBYE if ccc and mode == "passive" else None
     program = RealProgram(f"curl FTPS, CCC {mode}", "client", "curl")
-    program.ended(tls.version, situation, as_told(report), remark)
+    program.ended(tls.version, situation, report, remark=remark)
 
 
 SAYS_NO_GOODBYE = Remark(
@@ -141,8 +140,8 @@ async def test_curl_goes_on_in_clear_text_whether_or_not_it_said_goodbye(
     assert server.reports["control"].first == "local"
     assert server.reports["file"].outcome is Outcome.COMPLETE
     assert digest(program.output) == digest(MUCH)
-    recorded(tls, mode, "CCC", server.reports["control"], ccc=True)
-    recorded(tls, mode, "RETR", server.reports["file"])
+    recorded(tls, mode, "CCC, we shut down", server.reports["control"], ccc=True)
+    recorded(tls, mode, "RETR (8 MiB to it)", server.reports["file"])
 
 
 async def test_a_server_that_waits_for_a_goodbye_gets_clear_text_and_says_so(
@@ -174,7 +173,7 @@ async def test_what_curl_sent_right_before_closing_is_stored(
     assert program.process.returncode == 0
     assert server.reports["file"].outcome is Outcome.COMPLETE
     assert server.reports["file"].first == "peer"
-    recorded(tls, "active", "STOR", server.reports["file"])
+    recorded(tls, "active", "STOR (8 MiB from it)", server.reports["file"])
     assert digest(server.files["file"]) == digest(MUCH[::-1])
 
 

@@ -6,19 +6,24 @@ At the end of its input it half-closes: it sends close_notify and goes on readin
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trio
 
-from tests.support import NAME, Maker, reset, server_context
+from tests.support import NAME, Maker, server_context
 from trio_tlsdown import TLSStream
 
 from . import we
 from .data import DATA, digest
-from .endings import Saw, as_told, check
-from .parts import end_its_input, kill_it, kill_it_before_it_reads
+from .endings import Saw, check
+from .parts import (
+    end_its_input,
+    kill_it,
+    kill_it_before_it_reads,
+    kill_it_inside_a_record,
+)
 from .programs import Program, require, running
 from .rows import RealProgram, Remark
 from .servers import HOST, certificate_authority
@@ -66,9 +71,15 @@ async def end_its_input_and_cut(ours: we.Stream, program: Program) -> None:
     await we.read_and_close_the_transport(ours, program)
 
 
-async def reset_it(ours: we.Stream, program: Program) -> None:
-    reset(ours)
-    await trio.aclose_forcefully(ours)
+async def kill_it_while_it_sends(ours: we.Stream, program: Program) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(type_until_it_dies, program)
+        await kill_it_inside_a_record(ours, program)
+
+
+async def type_until_it_dies(program: Program) -> None:
+    with suppress(trio.BrokenResourceError):
+        await program.type(MUCH)
 
 
 KILLED = -9
@@ -82,8 +93,10 @@ SAW = {FINE: Saw.CLOSE_NOTIFY, FAILED: Saw.FAILED, KILLED: Saw.NOTHING}
 PARTS = {
     "it is killed": (kill_it, "1A", KILLED),
     "it is killed before it reads": (kill_it_before_it_reads, "2A reset", KILLED),
+    "it is killed inside a record": (kill_it_while_it_sends, "1A", KILLED),
     "we cut": (we.close_the_transport, "1B", FAILED),
-    "we reset": (reset_it, "1B", FAILED),
+    "we cut a record": (we.cut_a_record, "1B", FAILED),
+    "we reset": (we.reset_it, "1B", FAILED),
     # RFC 9846 section 6.1 and RFC 5246 section 7.2.1 ask for a close_notify: 3A.
     "we shut down": (we.shut_down, "2A", FINE),
     "we close without waiting": (we.shut_down_and_close_at_once, "4A", FINE),
@@ -115,12 +128,11 @@ async def test_gnutls_cli_and_we_agree_how_it_ended(
     check(ours.report, cell)
     await program.ended.wait()
     assert program.process.returncode == code, program.log.decode()
-    ending = as_told(ours.report, SAW[code])
-    GNUTLS_CLI.ended(tls.version, part, ending, REMARKS.get(part))
+    GNUTLS_CLI.ended(tls.version, part, ours.report, SAW[code], REMARKS.get(part))
 
 
 async def test_we_answer_after_its_half_close(
-    both: tuple[we.Stream, Program],
+    tls: Maker, both: tuple[we.Stream, Program]
 ) -> None:
     """On TLS 1.2 as well: it does not do what RFC 5246 section 7.2.1 allows it."""
     ours, program = both
@@ -133,6 +145,7 @@ async def test_we_answer_after_its_half_close(
     await program.ended.wait()
     assert program.output == b"answer"
     assert program.process.returncode == FINE
+    GNUTLS_CLI.ended(tls.version, "it half-closes", ours.report, SAW[FINE])
 
 
 @pytest.mark.parametrize("cell", ["2A", "4A"])
@@ -151,19 +164,15 @@ async def test_what_we_sent_right_before_closing_reaches_gnutls_cli(
 
 
 async def test_what_gnutls_cli_sent_right_before_closing_reaches_us(
-    both: tuple[we.Stream, Program],
+    tls: Maker, both: tuple[we.Stream, Program]
 ) -> None:
     ours, program = both
     async with trio.open_nursery() as nursery:
-
-        async def type_all() -> None:
-            await program.type(MUCH)
-            await program.type_eof()
-
-        nursery.start_soon(type_all)
+        nursery.start_soon(program.type_all, MUCH)
         received = await we.receive(ours, len(MUCH))
     await we.shut_down_too(ours, program)
     check(ours.report, "3B")
     await program.ended.wait()
     assert digest(received) == digest(MUCH)
     assert program.process.returncode == FINE
+    GNUTLS_CLI.ended(tls.version, "8 MiB from it", ours.report, SAW[FINE])

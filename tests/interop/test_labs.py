@@ -16,22 +16,38 @@ import trio
 import trustme
 
 from tests.support import VERSIONS
-from trio_tlsdown import TLSFailedError
+from trio_tlsdown import (
+    ShutdownOutcome as Outcome,
+    ShutdownReport,
+    TLSFailedError,
+    TraceKind,
+)
 
 from . import lab as labs, table
 from .compiling import compiled
 from .endings import TABLE
 from .lab import Lab, open_lab
-from .peer import Deviation, Key, Peer
-from .playing import play
+from .peer import Deviation, Key, Peer, sends_decode_error
+from .playing import UNSEEN, play
 from .programs import require_module
-from .rows import VARIABLE, RealProgram, Remark, Row, record, row_of
+from .rows import VARIABLE, VARIES, RealProgram, Remark, Row, record, row_of
 from .servers import reserved_port
 from .suite import PeerSuite
+from .unplayed import PLAYS, REQUIRED
 
+LINK = "https://example.org"
 BLOCKING = (sys.executable, "-m", "tests.interop.labs.blocking_ssl")
 STREAMS = (sys.executable, "-m", "tests.interop.labs.asyncio_streams", "asyncio")
 KEY = Key("3A", "TLSv1.3", "server")
+COMPLETE = ShutdownReport(
+    outcome=Outcome.COMPLETE,
+    close_notify_sent=True,
+    close_notify_received=True,
+    first="local",
+    discarded=0,
+    elapsed=0,
+    error=None,
+)
 ROW = Row(
     peer="X",
     peer_version="X 1",
@@ -39,8 +55,7 @@ ROW = Row(
     role="server",
     situation="3A",
     crossed="> close_notify",
-    outcome="SENT",
-    secure=True,
+    report="SENT, secure",
 )
 
 
@@ -118,12 +133,93 @@ def test_without_a_capture_all_is_played_and_the_witness_is_missing(
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("TLSDOWN_REQUIRE_PEERS", raising=False)
     runs = trio.run(play, [KEY], BLOCKING, tmp_path)
-    suite = PeerSuite()
-    suite.peer = Peer(name="X", command=lambda folder: BLOCKING)  # type: ignore[misc]
+    suite = suite_of()
     suite.test_the_peer_and_we_agree_how_it_ended(runs, KEY)
     with pytest.raises(pytest.skip.Exception, match="tshark is not installed"):
         suite.test_the_wire_shows_what_our_trace_and_report_say(runs, KEY)
-    assert row_of(suite.peer, KEY, runs).crossed == "> close_notify, < close_notify"
+    assert row_of(suite.peer, KEY, runs).crossed == UNSEEN
+
+
+def test_a_deviation_that_is_not_declared_fails_and_so_does_one_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "rows"))
+    cut = Key("1B", "TLSv1.3", "server")
+    runs = trio.run(play, [cut, KEY], BLOCKING, tmp_path)
+    declared = sends_decode_error(LINK)
+    fails = Deviation(
+        situations=["1B", "3A"],
+        does="fails",
+        link=LINK,
+        changes={"outcome": Outcome.FAILED},
+    )
+    for key, deviations in (
+        (cut, []),
+        (cut, [declared, fails]),
+        (KEY, [fails]),
+        (cut, [attrs.evolve(declared, changes={"crossed": "< decode_error"})]),
+    ):
+        suite = suite_of(*deviations)
+        with pytest.raises(AssertionError):
+            suite.test_the_peer_and_we_agree_how_it_ended(runs, key)
+        with pytest.raises(AssertionError):
+            suite.test_what_came_of_it_is_recorded(runs, key)
+    suite_of(declared).test_what_came_of_it_is_recorded(runs, cut)
+    [row] = table.read(tmp_path / "rows")
+    assert row.crossed == "< decode_error"
+    assert [link for _, link in row.remarks] == [LINK]
+
+
+def test_what_is_asked_for_is_no_deviation() -> None:
+    same = Deviation(
+        situations=["3A"], does="answers", link=LINK, changes={"secure": True}
+    )
+    with pytest.raises(AssertionError):
+        suite_of(same).test_a_deviation_is_none_that_is_asked_for(KEY)
+
+
+def test_where_a_race_decides_the_row_is_the_same_whichever_way_it_went(
+    tmp_path: Path,
+) -> None:
+    cut = Key("1B", "TLSv1.3", "server")
+    runs = trio.run(play, [cut], BLOCKING, tmp_path)
+    always = sends_decode_error(LINK)
+    sometimes = Deviation(
+        situations=["1B"],
+        does="now and then says goodbye",
+        link=LINK,
+        changes={"crossed": "< close_notify", "closes": True},
+        sometimes=True,
+    )
+    peer = suite_of(always, sometimes).peer
+    assert peer.is_captured(cut)
+    row = row_of(peer, cut, runs)
+    assert (row.crossed, row.report) == (VARIES, "ABORTED")
+    assert len(row.remarks) == 2
+
+
+def test_a_trace_that_leaves_something_out_is_found_out(tmp_path: Path) -> None:
+    for key, left_out in (
+        (Key("3A", "TLSv1.3", "server"), TraceKind.CLOSE_NOTIFY_RECEIVED),
+        (Key("3A", "TLSv1.3", "server"), TraceKind.CLOSE_NOTIFY_SENT),
+        (Key("cut B", "TLSv1.3", "server"), TraceKind.FIN_RECEIVED),
+        (Key("reset B", "TLSv1.3", "server"), TraceKind.RESET_RECEIVED),
+    ):
+        runs = trio.run(play, [key], BLOCKING, tmp_path)
+        suite = suite_of()
+        suite.test_the_wire_shows_what_our_trace_and_report_say(runs, key)
+        trace = [event for event in runs[key].trace if event.kind is not left_out]
+        runs.of[key] = attrs.evolve(runs[key], trace=trace)
+        with pytest.raises(AssertionError):
+            suite.test_the_wire_shows_what_our_trace_and_report_say(runs, key)
+
+
+def suite_of(*deviations: Deviation) -> PeerSuite:
+    suite = PeerSuite()
+    suite.peer = Peer(  # type: ignore[misc]
+        name="X", command=lambda folder: BLOCKING, deviations=deviations
+    )
+    return suite
 
 
 async def from_port(ours: int, host: str, port: int) -> trio.SocketStream:
@@ -142,8 +238,7 @@ def test_connections_from_one_port_are_told_apart(
     with reserved_port() as port:
         monkeypatch.setattr(trio, "open_tcp_stream", partial(from_port, port))
         runs = trio.run(play, keys, BLOCKING, tmp_path)
-    suite = PeerSuite()
-    suite.peer = Peer(name="X", command=lambda folder: BLOCKING)  # type: ignore[misc]
+    suite = suite_of()
     for key in keys:
         suite.test_the_wire_shows_what_our_trace_and_report_say(runs, key)
 
@@ -166,11 +261,11 @@ def test_a_missing_module_skips_the_test(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_deviation_needs_a_link_and_a_situation_that_there_is() -> None:
-    Deviation(situations=["1A"], does="dances", link="https://example.org")
+    Deviation(situations=["1A"], does="dances", link=LINK, changes={})
     with pytest.raises(AssertionError, match="needs a link"):
-        Deviation(situations=["1A"], does="dances", link="")
+        Deviation(situations=["1A"], does="dances", link="", changes={})
     with pytest.raises(AssertionError, match="unknown"):
-        Deviation(situations=["7C"], does="dances", link="https://example.org")
+        Deviation(situations=["7C"], does="dances", link=LINK, changes={})
 
 
 def test_rows_are_kept_where_a_folder_is_named(
@@ -189,19 +284,57 @@ def test_real_programs_are_a_part_of_the_page(
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     record(ROW)
     assert "## Programs" not in table.page(table.read(tmp_path))
-    remark = Remark("dances", "https://example.org")
+    remark = Remark("dances", f"{LINK}/blob/v1/dance.c")
     program = RealProgram("Python", "client", sys.executable)
-    program.ended("TLSv1.3", "we shut down", TABLE["3A"])
+    program.ended("TLSv1.3", "we shut down", COMPLETE)
     for version in VERSIONS:
-        program.ended(version, "we cut", TABLE["1B"], remark)
+        program.ended(version, "we cut", COMPLETE, remark=remark)
+        program.ended(version, "we wave", COMPLETE, either=[TABLE["2A"]])
     _, _, part = table.page(table.read(tmp_path)).partition("## Programs")
     _, _, part = part.partition("### Python (client)")
-    assert [line.split(" | ")[0] for line in part.splitlines()[4:6]] == [
-        "| we cut",
-        "| we shut down (TLSv1.3)",
+    assert [line.split(" | ")[:3] for line in part.splitlines()[4:7]] == [
+        ["| 1B: we cut", "> close_notify, < close_notify", "COMPLETE, secure"],
+        [
+            "| 2A/3A: we shut down (TLSv1.3)",
+            "> close_notify, < close_notify",
+            "COMPLETE, secure",
+        ],
+        ["| we wave", VARIES, VARIES],
     ]
-    assert "[dances](https://example.org)" in part
-    assert f"| Python | {platform.python_version()} |" in part
+    assert f"[dances]({LINK}/blob/v1/dance.c)" in part
+    assert f"| Python | {platform.python_version()} | v1 |" in part
+
+
+def test_what_a_program_does_not_play_needs_a_reason_and_what_it_plays_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "rows"))
+    monkeypatch.setattr(table, "PAGE", tmp_path / "page")
+    program = RealProgram("Python", "client", sys.executable)
+    program.ended("TLSv1.3", "we cut", COMPLETE)
+    reasons = {"Python": {"it has not learnt it": REQUIRED}}
+    monkeypatch.setattr(table, "REASONS", reasons)
+    arguments = [str(tmp_path / "rows")]
+    assert table.main(arguments) == "Python: 1B: a row and a reason"
+    reasons["Python"] = {"it has not learnt it": REQUIRED[2:]}
+    assert table.main(arguments) == "Python: 1A"
+    reasons["Python"] = {"it": REQUIRED[:1], "has not learnt it": REQUIRED[2:]}
+    assert table.main(arguments) == 0
+    page = (tmp_path / "page").read_text()
+    assert f"| {REQUIRED[0]} |  | not played |  | it |" in page
+
+
+def test_all_that_a_row_can_be_is_required() -> None:
+    assert set(PLAYS.values()) == set(REQUIRED)
+
+
+def test_a_peer_that_plays_on_one_version_only_is_marked_so() -> None:
+    other = attrs.evolve(ROW, tls="TLSv1.2")
+    assert table.mark([ROW, other], "3A") == "✓"
+    assert table.mark([ROW, attrs.evolve(other, played=False)], "3A") == "✓ 1.3"
+    deviates = attrs.evolve(other, remarks=[("dances", LINK)])
+    assert table.mark([ROW, deviates], "3A") == "≠"
+    assert table.mark([attrs.evolve(ROW, played=False)], "3A") == "-"
 
 
 def test_the_page_merges_what_ended_alike() -> None:
@@ -215,7 +348,7 @@ def test_the_page_merges_what_ended_alike() -> None:
     }
     for name, rows in lines.items():
         assert [line[0] for line in table.lines_of(rows)] == [name]
-    error = attrs.evolve(client, error="TruncatedError")
+    error = attrs.evolve(client, report="TRUNCATED")
     assert len(list(table.lines_of([ROW, error]))) == 2
 
 
@@ -233,5 +366,10 @@ def test_the_page_is_out_of_date_when_a_row_differs_but_not_when_a_version_does(
     record(attrs.evolve(ROW, peer_version="X 2"))
     assert table.main([str(rows), "--check"]) == 0
     shutil.rmtree(rows)
-    record(attrs.evolve(ROW, deviation="dances", link="https://example.org"))
+    record(attrs.evolve(ROW, remarks=[("dances", LINK)]))
     assert "dances" in str(table.main([str(rows), "--check"]))
+    shutil.rmtree(rows)
+    record(attrs.evolve(ROW, remarks=[]))
+    page = tmp_path / "page"
+    page.write_text(page.read_text().replace("| X | X 1 |", "| Y | X 1 |"))
+    assert "-| Y |" in str(table.main([str(rows), "--check"]))

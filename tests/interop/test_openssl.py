@@ -6,6 +6,7 @@ They play the parts that their own ways of closing allow.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import product
 from typing import TypeAlias
 
@@ -16,11 +17,16 @@ from tests.support import Maker
 
 from . import we
 from .data import DATA, digest
-from .endings import TABLE, as_told, check
+from .endings import TABLE, Saw, check
 from .openssl import Name, OpenSSL, alerts
-from .parts import end_its_input, kill_it, kill_it_before_it_reads
+from .parts import (
+    end_its_input,
+    kill_it,
+    kill_it_before_it_reads,
+    kill_it_inside_a_record,
+)
 from .programs import Program
-from .rows import RealProgram
+from .rows import RealProgram, Remark
 
 
 async def tell_it_to_close(ours: we.Stream, program: Program) -> None:
@@ -42,6 +48,8 @@ async def tell_rev_to_close(ours: we.Stream, program: Program) -> None:
     await ours.send_all(b"CLOSE\n")
     await we.shut_down_too(ours, program)
 
+
+MUCH = DATA * 8
 
 ANSWERS = "it answers a close_notify as soon as it reads it"
 ONE_WAY = "it sends close_notify and FIN, and listens to TLS no more"
@@ -124,19 +132,42 @@ async def test_an_openssl_program_and_we_agree_how_it_ended(
         check(ours.report, cell)
         await program.ended.wait()
     assert alerts(program) == alerts_of(cell)
-    RECORDED[name].ended(tls.version, cell, as_told(ours.report))
+    RECORDED[name].ended(tls.version, cell, ours.report)
+
+
+CUTS = {"we cut": we.close_the_transport, "we cut a record": we.cut_a_record}
+DECODE_ERROR = Remark(
+    "sends a fatal decode_error when it reads a FIN without close_notify, unless it has"
+    " -ignore_unexpected_eof (1B)",
+    "https://docs.openssl.org/3.0/man1/openssl-s_client/",
+)
 
 
 @pytest.mark.parametrize("name", ["s_server", "s_client"])
+@pytest.mark.parametrize("event", CUTS)
 async def test_an_openssl_program_tells_our_abort_from_a_goodbye(
-    tls: Maker, openssl: OpenSSL, name: Name
+    tls: Maker, openssl: OpenSSL, name: Name, event: str
 ) -> None:
     """Without -ignore_unexpected_eof: what an abort is for."""
     async with openssl.peer(name, tls.version, *OPTIONS[name]) as (ours, program):
-        await trio.aclose_forcefully(ours)
+        await CUTS[event](ours, program)
+        check(ours.report, "1B")
         await program.ended.wait()
     assert alerts(program) == [">>> decode_error"]
     assert b"unexpected eof while reading" in program.log
+    RECORDED[name].ended(tls.version, event, ours.report, Saw.CUT, remark=DECODE_ERROR)
+
+
+@pytest.mark.parametrize("name", ["s_server", "s_client"])
+async def test_an_openssl_program_is_reset(
+    tls: Maker, openssl: OpenSSL, name: Name
+) -> None:
+    async with openssl.peer(name, tls.version, *OPTIONS[name]) as (ours, program):
+        await we.reset_it(ours, program)
+        check(ours.report, "1B")
+        await program.ended.wait()
+    assert alerts(program) == []
+    RECORDED[name].ended(tls.version, "we reset", ours.report)
 
 
 # Standard output has the data and nothing else, and nothing in the data is taken
@@ -158,15 +189,16 @@ async def test_what_we_sent_right_before_closing_reaches_an_openssl_program(
         openssl.peer(name, tls.version, *TRANSPARENT[name]) as (ours, program),
         trio.open_nursery() as nursery,
     ):
-        nursery.start_soon(program.type, DATA)
-        received = await we.receive(ours, len(DATA))
-        await ours.send_all(DATA)
+        nursery.start_soon(program.type, MUCH)
+        received = await we.receive(ours, len(MUCH))
+        await ours.send_all(MUCH)
         await our_part(ours, program)
         check(ours.report, cell)
         await ours.aclose()
         await program.ended.wait()
-    assert digest(received) == digest(program.output) == digest(DATA)
+    assert digest(received) == digest(program.output) == digest(MUCH)
     assert alerts(program) == alerts_of(cell)
+    RECORDED[name].ended(tls.version, f"8 MiB to it ({cell})", ours.report)
 
 
 @both_programs
@@ -177,18 +209,32 @@ async def test_what_an_openssl_program_sent_right_before_closing_reaches_us(
         openssl.peer(name, tls.version, *TRANSPARENT[name]) as (ours, program),
         trio.open_nursery() as nursery,
     ):
-        await ours.send_all(DATA)
-        await program.prints(len(DATA))
+        await ours.send_all(MUCH)
+        await program.prints(len(MUCH))
 
-        async def type_all() -> None:
-            await program.type(DATA)
-            await program.type_eof()
-
-        nursery.start_soon(type_all)
-        received = await we.receive(ours, len(DATA))
+        nursery.start_soon(program.type_all, MUCH)
+        received = await we.receive(ours, len(MUCH))
         await we.shut_down_too(ours, program)
         check(ours.report, "4B")
         await ours.aclose()
         await program.ended.wait()
-    assert digest(received) == digest(program.output) == digest(DATA)
+    assert digest(received) == digest(program.output) == digest(MUCH)
     assert alerts(program) == alerts_of("4B")
+    RECORDED[name].ended(tls.version, "8 MiB from it", ours.report)
+
+
+async def test_s_server_is_killed_inside_a_record(tls: Maker, openssl: OpenSSL) -> None:
+    name: Name = "s_server"
+
+    async def type_until_it_dies() -> None:
+        with suppress(trio.BrokenResourceError):
+            await program.type(MUCH)
+
+    async with (
+        openssl.peer(name, tls.version, *TRANSPARENT[name]) as (ours, program),
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(type_until_it_dies)
+        await kill_it_inside_a_record(ours, program)
+        check(ours.report, "1A")
+    RECORDED[name].ended(tls.version, "it is killed inside a record", ours.report)

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .peer import Cannot, Peer, answers_in_tls12
+from .peer import Cannot, Peer, answers_in_tls12, does_not_answer_a_cut
 from .programs import require_module
 from .suite import PeerSuite
 
-SOURCE = "https://github.com/agronholm/anyio/blob/4.12.0/src/anyio/streams/tls.py"
+SOURCE = "https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/streams/tls.py"
 
 
 def command(folder: Path) -> Sequence[str]:
@@ -36,6 +36,12 @@ class TestAnyio(PeerSuite):
         ],
         deviations=[
             # TLSStream.send asks for no version, and OpenSSL does not either.
-            answers_in_tls12("https://docs.openssl.org/3.0/man3/SSL_shutdown/"),
+            answers_in_tls12(SOURCE),
+            # TLSStream._call_sslobject_method leaves OpenSSL's alert in its buffer, and
+            # the unwrap() of aclose() fails.
+            does_not_answer_a_cut(
+                "after a FIN without close_notify aclose() fails, and sends none",
+                SOURCE,
+            ),
         ],
     )

@@ -11,7 +11,7 @@ from .peer import Peer, answers_in_tls12, takes_cuts_for_ends
 from .programs import require
 from .suite import PeerSuite
 
-SOURCE = "https://github.com/golang/go/blob/go1.27.0/src/crypto/tls/conn.go"
+SOURCE = "https://github.com/golang/go/blob/go1.27.3/src/crypto/tls/conn.go"
 
 
 def command(folder: Path) -> Sequence[str]:

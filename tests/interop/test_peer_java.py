@@ -11,7 +11,7 @@ from .programs import require
 from .suite import PeerSuite
 
 SOURCE = (
-    "https://github.com/openjdk/jdk/blob/jdk-25-ga/src/java.base/share/classes/"
+    "https://github.com/openjdk/jdk17u/blob/jdk-17.0.15-ga/src/java.base/share/classes/"
     "sun/security/ssl"
 )
 
@@ -54,6 +54,7 @@ class TestJava(PeerSuite):
                 versions=["TLSv1.3"],
                 does="sends user_canceled, which is for handshakes, before close_notify",
                 link=f"{SOURCE}/SSLSocketImpl.java",
+                changes={"crossed": "< user_canceled, < close_notify, > close_notify"},
             ),
         ],
     )

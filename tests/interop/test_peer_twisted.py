@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .endings import Saw
-from .peer import Cannot, Deviation, Peer
+from .peer import Cannot, Deviation, Peer, does_not_answer_a_cut
 from .programs import require_module
 from .suite import PeerSuite
 
-SOURCE = "https://github.com/twisted/twisted/blob/twisted-25.5.0/src/twisted/protocols/tls.py"
+TWISTED = "https://github.com/twisted/twisted/blob/twisted-26.10.0/src/twisted"
+SOURCE = f"{TWISTED}/protocols/tls.py"
 
 
 def command(folder: Path) -> Sequence[str]:
@@ -49,6 +50,13 @@ class TestTwisted(PeerSuite):
                 " send",
                 link=SOURCE,  # TLSMemoryBIOProtocol._flushReceiveBIO
                 changes={"received": 0},
+            ),
+            # Connection.readConnectionLost ends both directions, unless TLS has asked
+            # for a half-close; it does not.
+            does_not_answer_a_cut(
+                "closes the socket at a FIN, whoever uses it: no close_notify can be sent",
+                f"{TWISTED}/internet/tcp.py",
+                closes=True,
             ),
             Deviation(
                 situations=["reset A"],

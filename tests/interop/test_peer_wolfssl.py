@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .compiling_c import c_lab
 from .endings import Saw
-from .peer import Deviation, Peer, answers_in_tls12
+from .peer import Deviation, Peer, answers_in_tls12, does_not_answer_a_cut
 from .suite import PeerSuite
 
 SOURCE = "https://github.com/wolfSSL/wolfssl/blob/v5.5.4-stable/src"
@@ -32,6 +32,20 @@ class TestWolfSSL(PeerSuite):
                 does="waits for a close_notify, gets a FIN, and says: not done yet",
                 link=f"{SOURCE}/ssl.c#L3679",
                 changes={"peer_saw": Saw.FAILED},
+            ),
+            # wolfSSL_shutdown() sends none if options.isClosed, which a FIN sets.
+            does_not_answer_a_cut(
+                "after a FIN without close_notify its shutdown fails, and sends none",
+                f"{SOURCE}/ssl.c",
+                *("1B", "cut A"),
+            ),
+            # ProcessReply, when the rest of a record does not come.
+            does_not_answer_a_cut(
+                "sends bad_record_mac, which is for records that cannot be decrypted, when"
+                " a FIN cuts one; then its shutdown fails",
+                f"{SOURCE}/internal.c",
+                "cut inside A",
+                instead="bad_record_mac",
             ),
             # ReceiveData has one error for both.
             Deviation(

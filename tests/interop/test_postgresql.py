@@ -6,6 +6,7 @@ https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import struct
@@ -14,16 +15,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import attrs
 import pytest
 import trio
 
 from tests.support import NAME, Maker, client_context, server_context
-from trio_tlsdown import TLSStream
+from trio_tlsdown import TLSStream, TruncatedError
 
-from . import we
+from . import parts, we
 from .data import DATA, digest
-from .endings import Saw, as_told, check
-from .programs import PATIENCE, require, running
+from .endings import Saw, check
+from .programs import PATIENCE, Program, require, running, stop_other
 from .rows import RealProgram
 from .servers import HOST, certificate_authority, key_and_certificate, reserved_port
 
@@ -112,22 +114,29 @@ def port() -> Iterator[int]:
 @pytest.fixture
 async def ours(tls: Maker, port: int) -> AsyncIterator[we.Stream]:
     """A session of a client of ours."""
+    while True:
+        stream = await connect(port, tls.version)
+        async with stream:
+            await stream.send_all(STARTUP)
+            if (await until_ready(stream)).endswith(READY):
+                yield stream
+                return
+        await trio.sleep(0.05)  # it recovers: a session was killed before
+
+
+async def connect(port: int, version: str) -> we.Stream:
     transport = await trio.open_tcp_stream(HOST, port)
     await transport.send_all(SSL_REQUEST)
     # Nothing else: https://www.postgresql.org/support/security/CVE-2021-23222/
     assert await transport.receive_some() == b"S"
-    async with TLSStream(
-        transport, client_context(tls.version), server_hostname=NAME
-    ) as stream:
-        await stream.send_all(STARTUP)
-        await until_ready(stream)
-        yield stream
+    return TLSStream(transport, client_context(version), server_hostname=NAME)
 
 
 async def until_ready(ours: we.Stream) -> bytes:
+    """What comes until it is ready, or the end."""
     data = bytearray()
-    while not data.endswith(READY):
-        data += await ours.receive_some()
+    while not data.endswith(READY) and (more := await ours.receive_some()):
+        data += more
     return bytes(data)
 
 
@@ -144,17 +153,39 @@ async def have_it_end_the_session(ours: we.Stream) -> None:
     await ours.shutdown()
 
 
-async def shut_down(ours: we.Stream) -> None:
+async def pid_of(ours: we.Stream) -> int:
+    """The process of this session. When it is killed, all sessions end:
+    https://www.postgresql.org/docs/15/server-shutdown.html.
+    """
+    await ours.send_all(query(b"SELECT pg_backend_pid()"))
+    found = re.search(
+        rb"\x00\x01\x00\x00\x00.(\d+)C", await until_ready(ours), re.DOTALL
+    )
+    assert found is not None
+    return int(found[1])
+
+
+async def kill_it(ours: we.Stream) -> None:
+    os.kill(await pid_of(ours), signal.SIGKILL)
+    with pytest.raises(TruncatedError):
+        await ours.receive_some()
     await ours.shutdown()
 
 
-async def close_without_waiting(ours: we.Stream) -> None:
+async def kill_it_before_it_reads(ours: we.Stream) -> None:
+    pid = await pid_of(ours)
+    stop_other(pid)
     await ours.shutdown(wait=False)
-    await ours.aclose()
+    os.kill(pid, signal.SIGKILL)
+    await ours.shutdown()
 
 
-async def cut(ours: we.Stream) -> None:
-    await trio.aclose_forcefully(ours)
+async def kill_it_inside_a_record(ours: we.Stream) -> None:
+    pid = await pid_of(ours)
+    await ours.send_all(query(b"SELECT repeat('x', 1 << 25)"))
+    await we.wait_until_no_more_comes(ours)
+    os.kill(pid, signal.SIGKILL)
+    await we.read_to_a_cut_record(ours)
 
 
 async def half_close(ours: we.Stream) -> None:
@@ -166,14 +197,32 @@ async def half_close(ours: we.Stream) -> None:
 
 
 Part = Callable[[we.Stream], Awaitable[None]]
+
+
+@attrs.define
+class Nobody:
+    """The server outlives each session."""
+
+    ended: trio.Event = attrs.field(factory=trio.Event)
+
+
+def alone(play: we.Part) -> Part:
+    return lambda ours: play(ours, Nobody())
+
+
 # As RFC 9846 section 6.1 and RFC 5246 section 7.2.1 ask.
 PARTS: dict[str, tuple[Part, str]] = {
     "we terminate": (terminate, "4B"),
     "it ends the session": (have_it_end_the_session, "4B"),
-    "we shut down": (shut_down, "3A"),
+    "we shut down": (alone(we.shut_down), "3A"),
     "we half-close": (half_close, "3A"),
-    "we close without waiting": (close_without_waiting, "4A"),
-    "we cut": (cut, "1B"),
+    "we close without waiting": (alone(we.shut_down_and_close_at_once), "4A"),
+    "we cut": (alone(we.close_the_transport), "1B"),
+    "we cut a record": (alone(we.cut_a_record), "1B"),
+    "we reset": (alone(we.reset_it), "1B"),
+    "it is killed": (kill_it, "1A"),
+    "it is killed before it reads": (kill_it_before_it_reads, "2A reset"),
+    "it is killed inside a record": (kill_it_inside_a_record, "1A"),
 }
 
 
@@ -186,10 +235,12 @@ async def test_postgresql_and_we_agree_how_it_ended(
     check(ours.report, cell)
     await ours.aclose()
     check(ours.report, cell)
-    SERVER.ended(tls.version, part, as_told(ours.report))
+    SERVER.ended(tls.version, part, ours.report)
 
 
-async def test_much_comes_back_right_before_it_closes(ours: we.Stream) -> None:
+async def test_much_comes_back_right_before_it_closes(
+    tls: Maker, ours: we.Stream
+) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ours.send_all, query(b"SELECT '%s'" % MUCH) + TERMINATE)
         received = b"".join([chunk async for chunk in ours])
@@ -199,23 +250,54 @@ async def test_much_comes_back_right_before_it_closes(ours: we.Stream) -> None:
     assert rest.endswith(READY)
     await ours.shutdown()
     check(ours.report, "4B")
+    for part in ("8 MiB to it", "8 MiB from it"):
+        SERVER.ended(tls.version, part, ours.report)
 
 
 # psql:
 
 
-async def answer(ours: we.Stream) -> None:
-    await ours.send_all(message(b"C", b"SELECT 1\0") + READY)
+async def answer(ours: we.Stream, program: Program, rows: bytes = b"") -> None:
+    await ours.send_all(rows + message(b"C", b"SELECT 1\0") + READY)
     assert await ours.receive_some() == TERMINATE
     assert await ours.receive_some() == b""
     await ours.shutdown()
 
 
+async def answer_much(ours: we.Stream, program: Program) -> None:
+    # https://www.postgresql.org/docs/current/protocol-message-formats.html
+    text = struct.pack("!IHIhih", 0, 0, 25, -1, -1, 0)
+    described = message(b"T", struct.pack("!H", 1) + b"name\0" + text)
+    row = message(b"D", struct.pack("!HI", 1, len(MUCH)) + MUCH)
+    await answer(ours, program, described + row)
+
+
 LOST = 2  # https://www.postgresql.org/docs/current/app-psql.html (exit status)
-CLI: dict[str, tuple[Part, str, int]] = {
-    "it terminates": (answer, "4B", 0),
-    "we shut down": (shut_down, "3A", LOST),
-    "we cut": (cut, "1B", LOST),
+KILLED = -9
+SAW = {0: Saw.CLOSE_NOTIFY, LOST: Saw.FAILED, KILLED: Saw.NOTHING}
+ONE = query(b"SELECT 1;")
+CLI: dict[str, tuple[parts.Part, str, int, bytes]] = {
+    "it terminates": (answer, "4B", 0, ONE),
+    "we shut down": (we.shut_down, "3A", LOST, ONE),
+    "we close without waiting": (we.shut_down_and_close_at_once, "4A", LOST, ONE),
+    "we cut": (we.close_the_transport, "1B", LOST, ONE),
+    "we cut a record": (we.cut_a_record, "1B", LOST, ONE),
+    "we reset": (we.reset_it, "1B", LOST, ONE),
+    "it is killed": (parts.kill_it, "1A", KILLED, ONE),
+    "it is killed before it reads": (
+        parts.kill_it_before_it_reads,
+        "2A reset",
+        KILLED,
+        ONE,
+    ),
+    "it is killed inside a record": (
+        parts.kill_it_inside_a_record,
+        "1A",
+        KILLED,
+        query(b"SELECT '%s';" % MUCH),
+    ),
+    "8 MiB to it": (answer_much, "4B", 0, ONE),
+    "8 MiB from it": (answer, "4B", 0, query(b"SELECT '%s';" % MUCH)),
 }
 
 
@@ -223,14 +305,14 @@ CLI: dict[str, tuple[Part, str, int]] = {
 async def test_psql_and_we_agree_how_it_ended(
     tls: Maker, tmp_path: Path, part: str
 ) -> None:
-    play, cell, code = CLI[part]
+    play, cell, code, asked = CLI[part]
     [listener] = await trio.open_tcp_listeners(0, host=HOST)
     uri = (
         f"postgresql://name@{NAME}:{listener.socket.getsockname()[1]}/postgres"
         f"?hostaddr={HOST}&sslmode=verify-full"
         f"&sslrootcert={certificate_authority(tmp_path)}"
     )
-    async with listener, running(require("psql"), uri, "-c", "SELECT 1") as program:
+    async with listener, running(require("psql"), uri, "-At") as program:
         transport = await listener.accept()
         assert await transport.receive_some() == SSL_REQUEST
         await transport.send_all(b"S")
@@ -239,10 +321,13 @@ async def test_psql_and_we_agree_how_it_ended(
         ) as ours:
             assert b"user\0name\0" in await ours.receive_some()
             await ours.send_all(message(b"R", bytes(4)) + READY)
-            assert await ours.receive_some() == query(b"SELECT 1")
-            await play(ours)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(program.type_all, asked[5:-1])
+                if "inside" not in part:
+                    assert await we.receive(ours, len(asked)) == asked
+                await play(ours, program)
             check(ours.report, cell)
             await program.ended.wait()
     assert program.process.returncode == code, program.log.decode()
-    saw = Saw.FAILED if code else Saw.CLOSE_NOTIFY
-    CLIENT.ended(tls.version, part, as_told(ours.report, saw))
+    assert (MUCH in program.output) is (part == "8 MiB to it")
+    CLIENT.ended(tls.version, part, ours.report, SAW[code])

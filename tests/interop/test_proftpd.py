@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,14 +14,15 @@ import pytest
 import trio
 
 from tests.support import NAME, Maker, client_context
-from trio_tlsdown import ShutdownOutcome as Outcome, TLSStream
+from trio_tlsdown import ShutdownOutcome as Outcome, TLSStream, TruncatedError
 
 from . import we
 from .data import DATA, digest
-from .endings import as_told, check
-from .programs import Program, require, running
+from .endings import Saw, check
+from .programs import Program, require, running, stop_other
 from .rows import RealProgram, Remark
 from .servers import HOST, connect, key_and_certificate, reserved_port
+from .situations import PART_OF_A_RECORD
 
 MUCH = DATA * 8
 PASSWORD = "$1$salt$ez2vlPGdaLYkJam5pWs/Y1"  # noqa: S105 - crypt(3) of "secret"
@@ -93,11 +95,22 @@ class Client:
         assert await self.ask(command) == b"150"
         return start_tls(data, self.version)
 
+    @property
+    def pid(self) -> int:
+        """Of the process that serves us: proc_tid_children(5)."""
+        pid = self.program.process.pid
+        [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(child)
+
     def ended(
-        self, situation: str, stream: we.Stream, remark: Remark | None = None
+        self,
+        situation: str,
+        stream: we.Stream,
+        saw: Saw = Saw.NOTHING,
+        remark: Remark | None = None,
     ) -> None:
         """Record it."""
-        PROFTPD.ended(self.version, situation, as_told(stream.report), remark)
+        PROFTPD.ended(self.version, situation, stream.report, saw, remark)
 
 
 @pytest.fixture
@@ -181,6 +194,34 @@ async def test_it_answers_our_goodbye(client: Client) -> None:
     client.ended("we shut down", client.tls)
 
 
+async def test_it_answers_what_was_asked_before_our_half_close(client: Client) -> None:
+    await client.tls.send_all(b"NOOP\r\n")
+    await client.tls.send_eof(allow_tls12=True)
+    assert b"".join([chunk async for chunk in client.tls]).startswith(b"200 ")
+    await client.tls.shutdown()
+    check(client.tls.report, "3A")
+    client.ended("we half-close", client.tls)
+
+
+async def test_it_is_killed(client: Client) -> None:
+    os.kill(client.pid, signal.SIGKILL)
+    with pytest.raises(TruncatedError):
+        await client.tls.receive_some()
+    await client.tls.shutdown()
+    check(client.tls.report, "1A")
+    client.ended("it is killed", client.tls)
+
+
+async def test_it_is_killed_before_it_reads_our_close_notify(client: Client) -> None:
+    pid = client.pid
+    stop_other(pid)
+    await client.tls.shutdown(wait=False)
+    os.kill(pid, signal.SIGKILL)
+    await client.tls.shutdown()
+    check(client.tls.report, "2A reset")
+    client.ended("it is killed before it reads", client.tls)
+
+
 # The connections of the files stay in TLS when the control connection has left it.
 
 
@@ -195,7 +236,7 @@ async def test_what_it_sent_right_before_closing_reaches_us(
     assert digest(received) == digest(MUCH)
     check(data.report, "3B")
     assert await client.reply() == b"226"
-    client.ended("RETR", data)
+    client.ended("RETR (8 MiB from it)", data)
 
 
 @pytest.mark.parametrize(
@@ -212,15 +253,33 @@ async def test_what_we_sent_right_before_closing_is_stored(
     check(data.report, cell)
     assert await client.reply() == b"226"
     assert digest((tmp_path / "file").read_bytes()) == digest(MUCH)
-    client.ended(f"STOR, {how}", data)
+    client.ended(f"STOR, {how} (8 MiB to it)", data, Saw.CLOSE_NOTIFY)
 
 
-async def test_it_takes_half_a_file_that_we_cut_for_a_whole_one(client: Client) -> None:
+@pytest.mark.parametrize("part", [b"", PART_OF_A_RECORD], ids=["", "a record"])
+async def test_it_takes_half_a_file_that_we_cut_for_a_whole_one(
+    client: Client, part: bytes
+) -> None:
     """RFC 9846 section 6.1 and RFC 5246 section 7.2.1 are there to prevent that."""
     data = await client.open_data("STOR file")
     await data.send_all(b"half of it")
+    await data.transport_stream.send_all(part)
     # FIN; closing would send RST if there are session tickets that nobody read.
     await data.transport_stream.send_eof()
     assert await client.reply() == b"226"
     await trio.aclose_forcefully(data)
-    client.ended("STOR, we cut", data, A_CUT_IS_AN_END)
+    check(data.report, "1B")
+    what = "we cut a record" if part else "we cut"
+    client.ended(f"STOR, {what}", data, Saw.CLOSE_NOTIFY, A_CUT_IS_AN_END)
+
+
+async def test_it_sees_that_we_reset(client: Client, tmp_path: Path) -> None:
+    data = await client.open_data("STOR file")
+    await data.send_all(b"half of it")
+    # What it has not read yet, a RST destroys.
+    while not (tmp_path / "file").stat().st_size:  # noqa: ASYNC110
+        await trio.sleep(0.002)
+    await we.reset_it(data, client.program)
+    assert await client.reply() == b"426"
+    check(data.report, "1B")
+    client.ended("STOR, we reset", data, Saw.FAILED)

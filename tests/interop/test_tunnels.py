@@ -5,7 +5,7 @@ Ours is the client.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -14,19 +14,18 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import VERSIONS, Maker, reset
+from tests.support import VERSIONS, Maker
 from trio_tlsdown import TruncatedError
 
 from . import haproxy, nginx, stunnel, we
 from .capture import CLOSE_NOTIFY, Connections, witness
 from .data import DATA, digest
-from .endings import TABLE, Saw, as_told, check
+from .endings import TABLE, Saw, check
 from .programs import stop
 from .tunnels import ASKED, ENDINGS, Event, Kind, Tunnel, all_from, tunnel
 
 KINDS = [*nginx.KINDS, *haproxy.KINDS, *stunnel.KINDS]
 MUCH = DATA * 8
-HALF_A_RECORD = b"\x17\x03\x03\x40\x00" + bytes(1000)  # RFC 9846 section 5.2
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
@@ -67,7 +66,7 @@ async def test_the_program_and_we_agree_how_it_ended(
     check(through.ours.report, kind.ending(event))
     await through.ours.aclose()
     check(through.ours.report, kind.ending(event))
-    kind.ended(tls.version, event, as_told(through.ours.report))
+    kind.ended(tls.version, event, through.ours.report)
 
 
 # We end:
@@ -84,7 +83,8 @@ async def test_we_shut_down_and_close_without_waiting(
     kind.ended(
         tls.version,
         "we close without waiting",
-        as_told(through.ours.report, SEEN[end]),
+        through.ours.report,
+        SEEN[end],
     )
 
 
@@ -103,24 +103,10 @@ async def test_we_half_close_and_the_server_answers(
     check(through.ours.report, kind.ending("we half-close"))
 
 
-async def cut(through: Tunnel) -> None:
-    await trio.aclose_forcefully(through.ours)
-
-
-async def cut_a_record(through: Tunnel) -> None:
-    await through.ours.transport_stream.send_all(HALF_A_RECORD)
-    await trio.aclose_forcefully(through.ours)
-
-
-async def reset_it(through: Tunnel) -> None:
-    reset(through.ours)
-    await trio.aclose_forcefully(through.ours)
-
-
-BREAKS: Final[Mapping[Event, Callable[[Tunnel], Awaitable[None]]]] = {
-    "we cut": cut,
-    "we cut a record": cut_a_record,
-    "we reset": reset_it,
+BREAKS: Final[Mapping[Event, we.Part]] = {
+    "we cut": we.close_the_transport,
+    "we cut a record": we.cut_a_record,
+    "we reset": we.reset_it,
 }
 
 
@@ -128,14 +114,47 @@ BREAKS: Final[Mapping[Event, Callable[[Tunnel], Awaitable[None]]]] = {
 async def test_the_server_sees_that_we_break_off(
     kind: Kind, tls: Maker, through: Tunnel, event: Event
 ) -> None:
-    await BREAKS[event](through)
+    await BREAKS[event](through.ours, through.program)
     check(through.ours.report, "1B")
     end = await end_of(through.server)
     assert end == kind.ending(event)
-    kind.ended(tls.version, event, as_told(through.ours.report, SEEN[end]))
+    kind.ended(tls.version, event, through.ours.report, SEEN[end])
 
 
 # The program ends:
+
+says_goodbye = pytest.mark.parametrize(
+    "kind",
+    [kind for kind in KINDS if kind.ending("the server behind closes") == "3B"],
+    ids=lambda kind: kind.name,
+)
+
+
+@says_goodbye
+async def test_it_shuts_down_and_we_cut(
+    kind: Kind, tls: Maker, through: Tunnel
+) -> None:
+    await through.server.aclose()
+    await we.read_and_close_the_transport(through.ours, through.program)
+    check(through.ours.report, "2B")
+    kind.ended(tls.version, "it shuts down, we cut", through.ours.report)
+
+
+@says_goodbye
+async def test_the_server_half_closes_and_we_answer(
+    kind: Kind, tls: Maker, through: Tunnel
+) -> None:
+    await through.server.send_eof()
+    assert await through.ours.receive_some() == b""
+    with suppress(trio.BrokenResourceError):
+        await through.ours.send_all(b"answer")
+    await through.ours.shutdown()
+    check(through.ours.report, "3B")
+    answer = await all_from(through.server)
+    assert answer == (b"" if kind.drops_an_answer else b"answer")
+    kind.program.ended(
+        tls.version, "it half-closes", through.ours.report, remark=kind.drops_an_answer
+    )
 
 
 async def test_the_program_is_killed(kind: Kind, tls: Maker, through: Tunnel) -> None:
@@ -145,7 +164,7 @@ async def test_the_program_is_killed(kind: Kind, tls: Maker, through: Tunnel) ->
     check(through.ours.report, "1A")
     assert isinstance(through.ours.report.error, TruncatedError)
     assert not through.ours.report.error.mid_record
-    kind.ended(tls.version, "it is killed", as_told(through.ours.report))
+    kind.ended(tls.version, "it is killed", through.ours.report)
 
 
 async def test_the_program_is_killed_before_it_reads_our_close_notify(
@@ -156,13 +175,11 @@ async def test_the_program_is_killed_before_it_reads_our_close_notify(
     through.program.process.kill()
     await through.ours.shutdown()
     check(through.ours.report, "2A reset")
-    kind.ended(
-        tls.version, "it is killed before it reads", as_told(through.ours.report)
-    )
+    kind.ended(tls.version, "it is killed before it reads", through.ours.report)
 
 
 async def test_the_program_is_killed_when_much_is_on_its_way(
-    kind: Kind, through: Tunnel
+    kind: Kind, tls: Maker, through: Tunnel
 ) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(through.server.send_all, MUCH)
@@ -176,13 +193,15 @@ async def test_the_program_is_killed_when_much_is_on_its_way(
     check(through.ours.report, "1A")
     assert isinstance(through.ours.report.error, TruncatedError)
     assert through.ours.report.error.mid_record is kind.stalls_in_a_record
+    if kind.stalls_in_a_record:
+        kind.ended(tls.version, "it is killed inside a record", through.ours.report)
 
 
 # Much data:
 
 
 async def test_what_we_sent_right_before_shutting_down_arrives(
-    kind: Kind, through: Tunnel
+    kind: Kind, tls: Maker, through: Tunnel
 ) -> None:
     async def send_and_shut_down() -> None:
         await through.ours.send_all(MUCH)
@@ -192,7 +211,8 @@ async def test_what_we_sent_right_before_shutting_down_arrives(
         nursery.start_soon(send_and_shut_down)
         assert digest(await all_from(through.server)) == digest(MUCH)
         await through.server.aclose()
-    check(through.ours.report, kind.ending("we shut down"))
+    check(through.ours.report, kind.ending("8 MiB to it"))
+    kind.ended(tls.version, "8 MiB to it", through.ours.report, Saw.CLOSE_NOTIFY)
 
 
 async def test_what_we_sent_right_before_closing_arrives(through: Tunnel) -> None:
@@ -207,7 +227,7 @@ async def test_what_we_sent_right_before_closing_arrives(through: Tunnel) -> Non
 
 
 async def test_what_the_server_sent_right_before_closing_arrives(
-    kind: Kind, through: Tunnel
+    kind: Kind, tls: Maker, through: Tunnel
 ) -> None:
     async def send_and_close() -> None:
         await through.server.send_all(MUCH)
@@ -217,7 +237,8 @@ async def test_what_the_server_sent_right_before_closing_arrives(
         nursery.start_soon(send_and_close)
         assert digest(await all_from(through.ours)) == digest(MUCH)
     await through.ours.shutdown()
-    check(through.ours.report, kind.ending("the server behind closes"))
+    check(through.ours.report, kind.ending("8 MiB from it"))
+    kind.ended(tls.version, "8 MiB from it", through.ours.report)
 
 
 # What went over the wire:

@@ -18,7 +18,8 @@ from trio_tlsdown import ShutdownReport, open_tls_nursery
 
 from . import we
 from .data import DATA, digest
-from .endings import Saw, as_told, check
+from .endings import Saw, check
+from .parts import kill_it, kill_it_before_it_reads
 from .programs import Program, require, running
 from .rows import RealProgram, Remark
 from .servers import certificate_authority
@@ -241,20 +242,33 @@ async def test_a_client_and_we_agree_how_it_ended(
     assert (program.process.returncode == 0) is well
     assert MUCH.startswith(program.output)
     assert (len(program.output) == len(MUCH)) is (ASKED[event][1])
-    ending = as_told(report, Saw.CLOSE_NOTIFY if well else Saw.FAILED)
-    kind.program.ended(tls.version, event, ending, remark)
+    saw = Saw.CLOSE_NOTIFY if well else Saw.FAILED
+    kind.program.ended(tls.version, event, report, saw, remark)
 
 
-async def test_a_client_is_killed(tls: Maker, kind: Kind, tmp_path: Path) -> None:
-    async def wait_and_shut_down(ours: we.Stream) -> None:
-        await we.shut_down_when_it_is_gone(ours, program)
+@pytest.mark.parametrize(
+    ("event", "kill", "cell"),
+    [
+        ("it is killed", kill_it, "1A"),
+        ("it is killed before it reads", kill_it_before_it_reads, "2A reset"),
+    ],
+)
+async def test_a_client_is_killed(
+    tls: Maker,
+    kind: Kind,
+    tmp_path: Path,
+    event: str,
+    kill: Callable[[we.Stream, Program], Awaitable[None]],
+    cell: str,
+) -> None:
+    async def kill_the_client(ours: we.Stream) -> None:
+        await kill(ours, program)
 
-    server = Server(wait_and_shut_down)
+    server = Server(kill_the_client)
     async with client_of(server, kind, tls.version, tmp_path) as program:
         await server.asked.wait()
-        program.process.kill()
-    report = server.check("1A")
-    kind.program.ended(tls.version, "it is killed", as_told(report))
+    report = server.check(cell)
+    kind.program.ended(tls.version, event, report)
 
 
 async def test_what_a_client_uploads_arrives_and_so_does_the_answer(
@@ -269,3 +283,13 @@ async def test_what_a_client_uploads_arrives_and_so_does_the_answer(
         pass
     assert digest(server.received) == digest(MUCH[::-1])
     assert digest(program.output) == digest(MUCH)
+    deviation = kind.deviations.get("we shut down")
+    cell, _ = deviation.ending if deviation else ASKED["we shut down"]
+    for event in ("8 MiB to it", "8 MiB from it"):
+        kind.program.ended(
+            tls.version,
+            event,
+            server.check(cell),
+            Saw.CLOSE_NOTIFY,
+            deviation.remark if deviation else None,
+        )

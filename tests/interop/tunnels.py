@@ -12,11 +12,11 @@ import attrs
 import trio
 
 from tests.support import NAME, client_context
-from trio_tlsdown import TLSStream
+from trio_tlsdown import ShutdownReport, TLSStream
 from trio_tlsdown.testing._transports import reset_when_closed
 
 from . import we
-from .endings import Ending
+from .endings import Saw
 from .programs import Program, running
 from .rows import RealProgram, Remark
 from .servers import HOST, connect, key_and_certificate, reserved_port
@@ -30,7 +30,12 @@ Event: TypeAlias = Literal[
     "we cut a record",
     "we reset",
     "we close without waiting",
+    "it shuts down, we cut",
+    "it half-closes",
+    "8 MiB to it",
+    "8 MiB from it",
     "it is killed",
+    "it is killed inside a record",
     "it is killed before it reads",
 ]
 
@@ -52,8 +57,19 @@ ASKED: Final[Mapping[Event, str]] = {
     "we cut a record": "RST",
     "we reset": "RST",
     "we close without waiting": "4A",
+    "it shuts down, we cut": "2B",
+    "it half-closes": "3B",
+    "8 MiB to it": "3A",
+    "8 MiB from it": "3B",
     "it is killed": "1A",
+    "it is killed inside a record": "1A",
     "it is killed before it reads": "2A reset",
+}
+
+# They end alike, whatever has gone before.
+ALIKE: Final[Mapping[Event, Event]] = {
+    "8 MiB to it": "we shut down",
+    "8 MiB from it": "the server behind closes",
 }
 
 NOWHERE: Final = Path(os.devnull)
@@ -99,6 +115,9 @@ class Kind:
     half_closes: bool = True
     """What the server behind answers to a half-close arrives."""
 
+    drops_an_answer: Remark | None = None
+    """Why what we answer to a half-close does not arrive."""
+
     stalls_in_a_record: bool = True
     """It writes until the kernel takes no more, whether or not a record is whole."""
 
@@ -106,14 +125,20 @@ class Kind:
     def name(self) -> str:
         return self.program.name
 
-    def ended(self, tls: str, event: Event, ending: Ending) -> None:
+    def ended(
+        self, tls: str, event: Event, report: ShutdownReport, saw: Saw = Saw.NOTHING
+    ) -> None:
         """Record it."""
-        deviation = self.deviations.get(event)
+        deviation = self.deviation(event)
         remark = deviation.remark if deviation else None
-        self.program.ended(tls, event, ending, remark)
+        self.program.ended(tls, event, report, saw, remark)
+
+    def deviation(self, event: Event) -> Deviation | None:
+        alike = ALIKE.get(event, event)
+        return self.deviations.get(event) or self.deviations.get(alike)
 
     def ending(self, event: Event) -> str:
-        deviation = self.deviations.get(event)
+        deviation = self.deviation(event)
         return deviation.ending if deviation else ASKED[event]
 
 

@@ -1,14 +1,20 @@
-"""What we do in the four scenarios, whoever the peer is."""
+"""What we do to end a connection, whoever the peer is."""
 
 from __future__ import annotations
 
+import fcntl
+import sys
+import termios
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
 import pytest
 import trio
 
-from trio_tlsdown import TLSStream, TransportBrokenError
+from tests.support import reset
+from trio_tlsdown import TLSStream, TransportBrokenError, TruncatedError
+
+from .situations import PART_OF_A_RECORD
 
 Stream: TypeAlias = TLSStream[trio.SocketStream]
 
@@ -63,6 +69,38 @@ async def read_and_close_the_transport(ours: Stream, peer: Peer) -> None:
 async def close_the_transport_unread(ours: Stream, peer: Peer) -> None:
     await trio.lowlevel.wait_readable(ours.transport_stream.socket)
     await trio.aclose_forcefully(ours)
+
+
+async def cut_a_record(ours: Stream, peer: Peer) -> None:
+    await ours.transport_stream.send_all(PART_OF_A_RECORD)
+    await trio.aclose_forcefully(ours)
+
+
+async def reset_it(ours: Stream, peer: Peer) -> None:
+    reset(ours)
+    await trio.aclose_forcefully(ours)
+
+
+async def wait_until_no_more_comes(ours: Stream) -> None:
+    """Until who sends much has no room left."""
+    size, before = 0, -1
+    while not 0 < size == before:
+        await trio.sleep(0.05)
+        size, before = unread(ours.transport_stream.socket.fileno()), size
+
+
+def unread(fd: int) -> int:
+    """How many bytes the kernel keeps for us."""
+    answer = fcntl.ioctl(fd, termios.FIONREAD, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
+
+
+async def read_to_a_cut_record(ours: Stream) -> None:
+    with pytest.raises(TruncatedError) as caught:
+        async for _ in ours:
+            pass
+    assert caught.value.mid_record
+    await ours.shutdown()
 
 
 async def receive(ours: Stream, size: int) -> bytearray:

@@ -70,11 +70,9 @@ class Lab:
     async def shutdown(self) -> str:
         """What closing is to asyncio: it waits for the other's close_notify."""
         self.writer.close()
-        try:
-            await self.writer.wait_closed()
-        except OSError as error:
-            return lines.end(0, error)
-        return lines.end(0)
+        closed = self.writer.wait_closed()
+        [error] = await asyncio.gather(closed, return_exceptions=True)
+        return lines.end(0, error)
 
     async def close(self) -> str:
         await self.shutdown()
