@@ -41,8 +41,10 @@ TRACED: Final[Mapping[Event, TraceKind]] = {
     Event.CLOSED: TraceKind.TRANSPORT_CLOSED,
 }
 
-BROKEN: Final = frozenset(
-    {ShutdownOutcome.TRUNCATED, ShutdownOutcome.RESET, ShutdownOutcome.FAILED}
+BROKEN: Final = (
+    ShutdownOutcome.TRUNCATED,
+    ShutdownOutcome.RESET,
+    ShutdownOutcome.FAILED,
 )
 
 # A peer that sends on and on what is no data must not keep us.

@@ -119,7 +119,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         self._receive_guard = ConflictDetector("receiving data on")
         self._reader: trio.lowlevel.Task | None = None
         self._exchange: _Exchange | None = None
-        self._closing: trio.Event | None = None
+        self._closing: Turn | None = None
 
     @property
     def transport_stream(self) -> T_Stream:
@@ -523,16 +523,15 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if self._closing is not None:
             try:
                 await self._closing.wait()
+                await trio.lowlevel.checkpoint()
             except trio.Cancelled:
                 self._connection.closing()
                 await trio.aclose_forcefully(self._connection.wire.transport)
                 raise
             return
-        self._closing = trio.Event()
-        try:
+        self._closing = Turn()
+        with self._closing:
             await self._close()
-        finally:
-            self._closing.set()
 
     async def _close(self) -> None:
         self._connection.begin_ending()
@@ -562,6 +561,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             raise failure
 
     async def _say_goodbye(self) -> bool:
+        if self._state.close_notify_sent:
+            return True
         if not self._can_say_goodbye():
             return False
         if self._state.handshaken and self._connection.send_close_notify_nowait():
