@@ -357,6 +357,18 @@ def test_data_that_came_along_with_the_last_flight_are_there_at_once() -> None:
     assert engine.take(100) == b"early bird"
 
 
+def test_an_end_in_the_handshake_is_one_however_much_follows(version: str) -> None:
+    state = ConnectionState(lambda event: None)
+    engine = Engine(
+        client_context(version), state, server_side=False, server_hostname=NAME
+    )
+    engine.shake_hands()
+    close_notify = b"\x15\x03\x03\x00\x02\x01\x00"  # RFC 9846 sections 5.1 and 6
+    engine.feed(close_notify * (2 * PIECE // len(close_notify)))
+    assert state.receiving is Receiving.TRUNCATED
+    assert engine.error is None
+
+
 def test_a_handshake_that_was_given_up_goes_no_further(version: str) -> None:
     """Another task may close the stream while a flight of the peer is on its way up."""
     state = ConnectionState(lambda event: None)

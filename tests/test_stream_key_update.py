@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from trio_tlsdown import ShutdownOutcome, TLSStream
 
@@ -97,6 +98,39 @@ async def test_tickets_go_ahead_of_the_answer(tls13: Maker) -> None:
         await client.hear(len(b"under new keys"))
         assert client.tls.session is not None
         assert client.tls.session.has_ticket
+
+
+@pytest.mark.parametrize("size", [1000, 2**20])
+async def test_a_send_that_is_cancelled_when_an_answer_is_due_never_looks_whole(
+    tls13: Maker, size: int
+) -> None:
+    """In the very moment when all that was due before has left."""
+    async with tls13.server_and_bare_client() as (server, client):
+
+        async def read() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                async for _ in server:
+                    pass
+
+        async def hook() -> None:
+            server.transport_stream.send_stream.send_all_hook = None
+            # OpenSSL answers the first when it reads the second.
+            asked = client.key_update() + client.key_update()
+            await client.send(asked + client.encrypt(b"x"))
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            server.transport_stream.send_stream.send_all_hook = hook
+            with trio.CancelScope() as scope:
+                await server.send_all(bytes(size))
+            assert scope.cancelled_caught
+            report = await server.shutdown(wait=False)
+            assert report.outcome is ShutdownOutcome.ABORTED
+            assert not report.secure
+            await server.aclose()
 
 
 @pytest.mark.parametrize("we_are_server", [False, True])

@@ -90,6 +90,12 @@ async def test_a_connection_that_cannot_send_any_more_is_broken(tls: Maker) -> N
         await a.send_all(bytes(2**24))
     assert scope.cancelled_caught
     assert a.peer_state_nowait() is PeerState.BROKEN
+    await b.send_all(b"this can be read")
+    assert a.peer_state_nowait() is PeerState.DATA_WAITING
+    assert await a.receive_some() == b"this can be read"
+    await b.send_eof(allow_tls12=True)
+    assert (await a.shutdown()).close_notify_received
+    assert a.peer_state_nowait() is PeerState.CLOSED
     await trio.aclose_forcefully(a)
     await trio.aclose_forcefully(b)
 

@@ -450,6 +450,26 @@ async def test_a_slot_is_not_kept_if_somebody_else_has_accepted() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_listener_that_was_closed_when_a_client_came_is_not_waited_for() -> (
+    None
+):
+    [listener] = await trio.open_tcp_listeners(0, host=HOST)
+    started: list[TLSStream[trio.SocketStream]] = []
+
+    def start(stream: TLSStream[trio.SocketStream]) -> None:
+        started.append(stream)
+        listener.socket.close()
+
+    async with await trio.open_tcp_stream(*listener.socket.getsockname()):
+        with pytest.raises(trio.ClosedResourceError):
+            await accept_connections(
+                TLSListener(listener, server_context()), start, trio.Semaphore(2)
+            )
+    for stream in started:
+        await trio.aclose_forcefully(stream)
+    assert len(started) == 1
+
+
 async def test_a_listener_that_is_closed_keeps_no_slot() -> None:
     slots = trio.Semaphore(1)
     [listener] = await trio.open_tcp_listeners(0, host=HOST)

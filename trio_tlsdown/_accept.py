@@ -69,6 +69,8 @@ async def _wait_for_client_and_slot(
     assert isinstance(listener.transport_listener, trio.SocketListener)
     sock = listener.transport_listener.socket
     while True:
+        if sock.fileno() == -1:  # since the last client came
+            raise trio.ClosedResourceError("this listener was closed")
         await trio.lowlevel.wait_readable(sock)
         await slots.acquire()
         if sock.fileno() == -1 or sock.is_readable():

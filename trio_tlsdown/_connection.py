@@ -290,21 +290,23 @@ class Connection:
 
     def peer_state_nowait(self) -> PeerState:
         """What the peer has done; it takes in what has come."""
+        lost = self.state.sending is Sending.LOST
+        silent = PeerState.BROKEN if lost else PeerState.IDLE
         for _ in range(MOST_LOOKS):
             if self.engine.unread:
                 return PeerState.DATA_WAITING
             if self.state.receiving is Receiving.CLOSED:
                 return PeerState.CLOSED
-            if self.state.outcome in BROKEN or self.state.sending is Sending.LOST:
+            if self.state.outcome in BROKEN:
                 return PeerState.BROKEN
             if self._filling.taken:
-                return PeerState.IDLE  # what comes is for the task that is receiving
+                return silent  # what comes is for the task that is receiving
             try:
                 ciphertext = self.wire.receive_nowait()
             except NotImplementedError:
                 return PeerState.UNKNOWN
             if ciphertext is None:
-                return PeerState.IDLE
+                return silent
             # Session tickets, maybe: these are no data.
             self.engine.feed(ciphertext)
         return PeerState.UNKNOWN

@@ -18,7 +18,7 @@ import ssl
 from collections import deque
 from typing import Final
 
-from ._state import ConnectionState, Event, Sending
+from ._state import ConnectionState, Event, Receiving, Sending
 
 # The most plaintext that one record holds: RFC 9846 section 5.1. Reading in this
 # size leaves no decrypted bytes inside OpenSSL.
@@ -87,7 +87,10 @@ class Engine:
 
     def shake_hands(self) -> None:
         """Take the handshake as far as it goes with what was fed."""
-        if self._state.sending is not Sending.HANDSHAKING:
+        if (
+            self._state.sending is not Sending.HANDSHAKING
+            or self._state.receiving is not Receiving.HANDSHAKING
+        ):
             return
         try:
             self.ssl_object.do_handshake()

@@ -51,7 +51,7 @@ def is_quiet(stream: trio.SocketStream) -> bool:
     return (
         sock.fileno() < 0
         or (unacknowledged(sock) == 0 and not sock.is_readable())
-        or sock.family not in TCP  # a Unix socket has no RST
+        or sock.family not in TCP  # a Unix socket loses nothing
     )
 
 

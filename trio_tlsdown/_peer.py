@@ -19,8 +19,8 @@ class PeerState(enum.Enum):
     """It has sent close_notify, and all that it sent before was read."""
 
     BROKEN = "broken"
-    """The transport ended without close_notify, or failed, or TLS failed; or a send of
-    ours was cut: nothing can follow it."""
+    """The transport ended without close_notify, or failed, or TLS failed; or it is silent,
+    and a send of ours was cut: nothing can follow that."""
 
     UNKNOWN = "unknown"
     """It cannot be told without waiting: the transport is no socket, or the peer sends

@@ -36,9 +36,9 @@ class Tasks:
             self.running -= 1
             if not self.running:
                 self._none.set()
+                self._none = trio.Event()
 
     async def wait_none(self) -> None:
         """Wait until none runs, of those either that have been started meanwhile."""
         while self.running:
-            self._none = trio.Event()
             await self._none.wait()

@@ -151,8 +151,6 @@ class Wire:
         with self.turn:
             while self._output.pending:
                 await self._send(self._output.read())
-                if self._output.pending:
-                    await trio.lowlevel.checkpoint_if_cancelled()
 
     def flush_nowait(self, encrypt: Callable[[], None]) -> bool:
         """The same as `flush`, if that is possible without waiting.
