@@ -47,6 +47,9 @@ BROKEN: Final = (
     ShutdownOutcome.FAILED,
 )
 
+# Nothing of ours can follow; what the peer said before can still be read.
+CUT: Final = (Sending.LOST, Sending.RESET, Sending.FAILED)
+
 # A peer that sends on and on what is no data must not keep us.
 MOST_LOOKS: Final = 8
 
@@ -290,15 +293,13 @@ class Connection:
 
     def peer_state_nowait(self) -> PeerState:
         """What the peer has done; it takes in what has come."""
-        lost = self.state.sending is Sending.LOST
-        silent = PeerState.BROKEN if lost else PeerState.IDLE
+        silent = PeerState.BROKEN if self.state.sending in CUT else PeerState.IDLE
         for _ in range(MOST_LOOKS):
             if self.engine.unread:
                 return PeerState.DATA_WAITING
-            if self.state.receiving is Receiving.CLOSED:
-                return PeerState.CLOSED
-            if self.state.outcome in BROKEN:
-                return PeerState.BROKEN
+            if not self.state.can_receive:
+                closed = self.state.receiving is Receiving.CLOSED
+                return PeerState.CLOSED if closed else PeerState.BROKEN
             if self._filling.taken:
                 return silent  # what comes is for the task that is receiving
             try:

@@ -140,7 +140,7 @@ MOVES: Final[Mapping[Event, Moves]] = {
     ),
 }
 
-# The first row that fits wins; None fits every state.
+# The first row that fits wins; None fits every state. If none fits, it is OPEN.
 OUTCOMES: Final[
     tuple[tuple[Sending | None, Receiving | None, Life | None, ShutdownOutcome], ...]
 ] = (
@@ -155,7 +155,6 @@ OUTCOMES: Final[
     (None, None, Life.ABANDONED, ShutdownOutcome.ABORTED),
     (Sending.CLOSED, None, None, ShutdownOutcome.SENT),
     (None, None, Life.CLOSED, ShutdownOutcome.ABORTED),
-    (None, None, None, ShutdownOutcome.OPEN),
 )
 
 
@@ -260,10 +259,11 @@ class ConnectionState:
     @property
     def outcome(self) -> ShutdownOutcome:
         """What became of the connection, as far as it is known."""
-        return next(
-            outcome
-            for sending, receiving, life, outcome in OUTCOMES
-            if (sending is None or sending is self.sending)
-            and (receiving is None or receiving is self.receiving)
-            and (life is None or life is self.life)
-        )
+        for sending, receiving, life, outcome in OUTCOMES:
+            if (
+                (sending is None or sending is self.sending)
+                and (receiving is None or receiving is self.receiving)
+                and (life is None or life is self.life)
+            ):
+                return outcome
+        return ShutdownOutcome.OPEN

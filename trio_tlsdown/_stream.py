@@ -8,7 +8,6 @@ import ssl
 import sys
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
 
-import attrs
 import trio
 
 from ._check import check_type
@@ -32,13 +31,15 @@ T_Stream = TypeVar("T_Stream", bound=trio.abc.Stream)
 READER_CHECK: Final = 0.1  # seconds
 
 
-@attrs.define(eq=False)
-class _Exchange:
+class _Exchange(Turn):
     """One run of `TLSStream.shutdown`, for other tasks that call it meanwhile."""
 
-    waits: bool
-    turn: Turn = attrs.field(factory=Turn)
-    report: ShutdownReport | None = None
+    __slots__ = ("report", "waits")
+
+    def __init__(self, *, waits: bool) -> None:
+        super().__init__()
+        self.waits = waits
+        self.report: ShutdownReport | None = None
 
 
 @final
@@ -371,16 +372,16 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         """
         self._connection.check_open()
         while (running := self._exchange) is not None:
-            await running.turn.wait_over()
+            await running.wait_over()
             if running.report is not None and (running.waits or not wait):
                 return running.report
             self._connection.check_open()
         if not self._state.close_notify_sent:
             self._send_guard.check()
             self._wait_guard.check()
-        exchange = self._exchange = _Exchange(wait)
+        exchange = self._exchange = _Exchange(waits=wait)
         try:
-            with exchange.turn:
+            with exchange:
                 exchange.report = await self._shutdown(wait=wait)
                 return exchange.report
         finally:
@@ -540,7 +541,11 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
             should_linger = self._connection.should_linger()
-            graceful = await self._say_goodbye() or self._https_compatible
+            graceful = (
+                self._state.close_notify_sent
+                or await self._say_goodbye()
+                or self._https_compatible
+            )
             self._connection.closing()
             if graceful and should_linger:
                 await self._connection.linger()
@@ -561,8 +566,6 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             raise failure
 
     async def _say_goodbye(self) -> bool:
-        if self._state.close_notify_sent:
-            return True
         if not self._can_say_goodbye():
             return False
         if self._state.handshaken and self._connection.send_close_notify_nowait():
