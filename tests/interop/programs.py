@@ -184,5 +184,7 @@ def stop(program: Program) -> None:
 def stop_other(pid: int) -> None:
     """The same with a process that another one has started: proc_pid_stat(5)."""
     os.kill(pid, signal.SIGSTOP)
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "T":
+    state = ""
+    while state != "T":
         time.sleep(0.001)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
