@@ -178,37 +178,23 @@ async def test_leaving_takes_no_longer_than_timeout_and_linger_timeout(
         assert server.tally == {ABORTED: 1}
 
 
+@pytest.mark.parametrize("in_a_task", [False, True])
 async def test_what_a_handler_opens_while_it_finishes_ends_well_too(
-    tls: Maker, autojump_clock: trio.testing.MockClock
+    tls: Maker, autojump_clock: trio.testing.MockClock, *, in_a_task: bool
 ) -> None:
-    async def handler(stream: Stream) -> None:
-        await server.draining.wait()
+    async def open_late() -> None:
         await trio.sleep(1)
         second = await nursery.start_server(
             echo, 0, server_context(tls.version), host=HOST
         )
         await connect(nursery, port_of(second), tls.version)
 
-    async with serving(tls.version, handler) as (nursery, server):
-        await connect(nursery, port_of(server), tls.version)
-        began = trio.current_time()
-    assert nursery.tally == {COMPLETE: 4}
-    assert trio.current_time() - began == pytest.approx(1, abs=0.1)
-
-
-async def test_what_a_task_opens_that_was_started_so_late_ends_well_too(
-    tls: Maker, autojump_clock: trio.testing.MockClock
-) -> None:
     async def handler(stream: Stream) -> None:
         await server.draining.wait()
-        nursery.start_soon(late)
-
-    async def late() -> None:
-        await trio.sleep(1)
-        second = await nursery.start_server(
-            echo, 0, server_context(tls.version), host=HOST
-        )
-        await connect(nursery, port_of(second), tls.version)
+        if in_a_task:
+            nursery.start_soon(open_late)
+        else:
+            await open_late()
 
     async with serving(tls.version, handler) as (nursery, server):
         await connect(nursery, port_of(server), tls.version)

@@ -195,6 +195,7 @@ class Connection:
             return self._send_slices(memoryview(data))
         if self.wire.turn.taken:
             return self.wire.flush(self.engine.encrypt, data)
+        # As flush() does, but for a coroutine: many send little at a time.
         self.engine.encrypt(data)
         return self.wire.flush_rest()
 

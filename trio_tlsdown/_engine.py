@@ -142,21 +142,6 @@ class Engine:
             for start in range(0, len(view), PIECE):
                 self._take_in(view[start : start + PIECE])
 
-    def _take_in(self, ciphertext: bytes | bytearray | memoryview) -> None:
-        self._incoming.write(ciphertext)
-        if not self._state.handshaken:
-            self.shake_hands()
-        elif self._state.sending is Sending.OPEN:
-            self._decrypt()
-            self._release_tickets()  # an answer to a KeyUpdate is output, too
-        else:
-            # Nothing follows our close_notify, not even such an answer: to
-            # the peer it could be clear text. RFC 9846 section 6.1.
-            due = self.output.read()
-            self._decrypt()
-            self.output.read()
-            self.output.write(due)
-
     def take(self, max_bytes: int) -> bytes:
         """Up to *max_bytes* of what was decrypted; ``b""`` if there is nothing."""
         if max_bytes >= self.unread:
@@ -231,6 +216,21 @@ class Engine:
         self._release_tickets()
 
     # Parts:
+
+    def _take_in(self, ciphertext: bytes | bytearray | memoryview) -> None:
+        self._incoming.write(ciphertext)
+        if not self._state.handshaken:
+            self.shake_hands()
+        elif self._state.sending is Sending.OPEN:
+            self._decrypt()
+            self._release_tickets()  # an answer to a KeyUpdate is output, too
+        else:
+            # Nothing follows our close_notify, not even such an answer: to
+            # the peer it could be clear text. RFC 9846 section 6.1.
+            due = self.output.read()
+            self._decrypt()
+            self.output.read()
+            self.output.write(due)
 
     def _decrypt(self) -> None:
         # What follows the peer's close_notify is not for us: RFC 9846

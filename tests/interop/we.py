@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import sys
-import termios
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
 
 import pytest
 import trio
 
-from tests.support import reset
+from tests.support import reset, unread
 from trio_tlsdown import TLSStream, TransportBrokenError, TruncatedError
 
 from .situations import PART_OF_A_RECORD
@@ -86,13 +83,7 @@ async def wait_until_no_more_comes(ours: Stream) -> None:
     size, before = 0, -1
     while not 0 < size == before:
         await trio.sleep(0.05)
-        size, before = unread(ours.transport_stream.socket.fileno()), size
-
-
-def unread(fd: int) -> int:
-    """How many bytes the kernel keeps for us."""
-    answer = fcntl.ioctl(fd, termios.FIONREAD, bytes(4))
-    return int.from_bytes(answer, sys.byteorder)
+        size, before = unread(ours.transport_stream.socket), size
 
 
 async def read_to_a_cut_record(ours: Stream) -> None:
