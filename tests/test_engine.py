@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from trio_tlsdown import ShutdownOutcome
-from trio_tlsdown._engine import MAX_RECORD, PIECE, Engine
+from trio_tlsdown._engine import MAX_BIO_WRITE, MAX_RECORD, Engine
 from trio_tlsdown._state import ConnectionState, Event, Receiving, Sending
 
 from .support import BAD_RECORD, NAME, VERSIONS, client_context, server_context
@@ -224,7 +224,7 @@ def test_much_ciphertext_does_not_make_openssls_buffer_grow(version: str) -> Non
     it = session(version)
     watched = it.engine._incoming = Watched(it.engine._incoming)  # type: ignore[assignment]
     it.engine.feed(it.say(bytes(2**20)))
-    assert watched.most <= PIECE + MAX_RECORD
+    assert watched.most <= MAX_BIO_WRITE + MAX_RECORD
     assert it.engine.take(2**21) == bytes(2**20)
 
 
@@ -364,7 +364,7 @@ def test_an_end_in_the_handshake_is_one_however_much_follows(version: str) -> No
     )
     engine.shake_hands()
     close_notify = b"\x15\x03\x03\x00\x02\x01\x00"  # RFC 9846 sections 5.1 and 6
-    engine.feed(close_notify * (2 * PIECE // len(close_notify)))
+    engine.feed(close_notify * (2 * MAX_BIO_WRITE // len(close_notify)))
     assert state.receiving is Receiving.TRUNCATED
     assert engine.error is None
 

@@ -149,8 +149,9 @@ async def test_nor_of_one_that_has_a_nursery(
 
     async with serving(tls.version, handler) as (_, server):
         client = await client_of(port_of(server), tls.version)
-        await trio.aclose_forcefully(client)
+        await client.transport_stream.send_eof()
         await until(lambda: server.tally)
+        await trio.aclose_forcefully(client)
     [record] = caplog.records
     assert record.levelno == logging.WARNING
     assert record.exc_info is None

@@ -17,7 +17,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_tlsdown import ShutdownOutcome, TLSFailedError, TLSStream
+from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
 
 from .support import Maker, cancel_when_blocked, cancelled_at, each_step
 
@@ -82,8 +82,12 @@ class Stepped:
 
         The transport's `unstick` ends it some steps later.
         """
-        with self.stream._connection.wire.turn:
+        lock = self.stream._connection.wire.lock
+        await lock.acquire()
+        try:
             await self.stream.transport_stream.wait_send_all_might_not_block()
+        finally:
+            lock.release()
 
 
 @asynccontextmanager
@@ -286,7 +290,8 @@ async def test_nothing_follows_a_record_that_was_cut(
 ) -> None:
     """Neither an alert nor a close_notify: the peer would take them for its rest."""
     autojump_clock.autojump_threshold = 0.05
-    a, b = await tls.pair("tcp")
+    fin = ShutdownPolicy(reset_on_abort=False)  # so that all that left arrives
+    a, b = await tls.pair("tcp", client={"policy": fin})
     theirs = b.transport_stream
     async with trio.open_nursery() as nursery:
 
@@ -319,9 +324,11 @@ async def test_nothing_follows_a_record_that_was_cut(
 
 async def test_a_goodbye_on_tcp_waits_for_its_turn_too(tls: Maker) -> None:
     a, b = await tls.pair("tcp")
-    with a._connection.wire.turn:
-        assert not a._connection.send_close_notify_nowait()
-        assert a.report.outcome is ShutdownOutcome.OPEN
+    lock = a._connection.wire.lock
+    await lock.acquire()
+    assert not a._connection.send_close_notify_nowait()
+    assert a.report.outcome is ShutdownOutcome.OPEN
+    lock.release()
     await a.aclose()
     assert a.report.close_notify_sent
     assert await b.receive_some() == b""
@@ -508,7 +515,7 @@ async def test_a_stream_that_is_closed_while_a_reader_is_about_to_take_gives_not
         def before_task_step(self, task: trio.lowlevel.Task) -> None:
             self.steps += 1
             if self.steps == 2:
-                a._connection.closing()
+                a._connection.mark_closed()
 
     instrument = CloseAtSecondStep()
     trio.lowlevel.add_instrument(instrument)

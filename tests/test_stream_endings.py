@@ -39,7 +39,8 @@ both_roles = pytest.mark.parametrize("a_is_server", [False, True])
 async def parties(
     tls: Maker, transport: str, *, a_is_server: bool
 ) -> tuple[TLSStream[Any], TLSStream[Any]]:
-    client, server = await tls.pair(transport)
+    fin = {"policy": ShutdownPolicy(reset_on_abort=False)}  # as most others close
+    client, server = await tls.pair(transport, client=fin, server=fin)
     return (server, client) if a_is_server else (client, server)
 
 

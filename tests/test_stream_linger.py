@@ -60,11 +60,13 @@ class Lingering:
     now: list[trio.SocketStream] = attrs.field(factory=list)
     ever: list[trio.SocketStream] = attrs.field(factory=list)
 
-    async def linger(self, stream: trio.SocketStream, seconds: float) -> None:
+    async def linger(
+        self, stream: trio.SocketStream, seconds: float, *, until_fin: bool
+    ) -> None:
         self.ever.append(stream)
         self.now.append(stream)
         try:
-            await linger(stream, seconds)
+            await linger(stream, seconds, until_fin=until_fin)
         finally:
             self.now.remove(stream)
 
@@ -450,7 +452,7 @@ async def test_another_task_may_abort_it_at_any_time(
     await peer.aclose()
 
 
-async def test_nobody_lingers_behind_the_peers_close_notify(tls13: Maker) -> None:
+async def test_nobody_lingers_where_all_was_acknowledged_and_read(tls13: Maker) -> None:
     closer, peer = await tls13.pair("tcp")
     await peer.shutdown(wait=False)
     assert await closer.receive_some() == b""

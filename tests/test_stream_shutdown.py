@@ -346,15 +346,14 @@ async def test_a_slow_reader_has_the_time_that_the_policy_allows(
             await trio.sleep(0.1)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(read_slowly)
-        await b.send_all(b"x" * 1000)
-        await trio.testing.wait_all_tasks_blocked()  # it is busy with what it got
 
         async def shut_down() -> None:
             assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
 
+        nursery.start_soon(read_slowly)
+        await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(shut_down)
-        for _ in range(19):
+        for _ in range(20):
             await b.send_all(b"x" * 1000)
             await trio.sleep(0.05)
         await b.shutdown()
@@ -388,7 +387,7 @@ async def test_a_task_that_read_and_then_shuts_down_waits_for_no_reader(
     await trio.aclose_forcefully(b)
 
 
-async def test_a_reader_that_comes_back_is_noticed_at_once(
+async def test_what_a_shutdown_gave_up_on_is_there_for_a_reader_that_comes_back(
     tls: Maker, autojump_clock: MockClock
 ) -> None:
     a, b = await tls.pair(client={"policy": ShutdownPolicy(max_unread=10)})
@@ -396,21 +395,18 @@ async def test_a_reader_that_comes_back_is_noticed_at_once(
 
     async def read_twice() -> None:
         await a.receive_some()
-        await trio.sleep(0.03125)
+        await trio.sleep(1)
         assert await a.receive_some() == b"y" * 100
+        assert await a.receive_some() == b""
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read_twice)
         await trio.testing.wait_all_tasks_blocked()
         await b.send_all(b"y" * 100)
-
-        async def goodbye() -> None:
-            await trio.sleep(0.015625)  # so that it is behind the data, apart
-            await b.shutdown()
-
-        nursery.start_soon(goodbye)
-        assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
-        assert trio.current_time() == 0.03125
+        assert (await a.shutdown()).outcome is ShutdownOutcome.ABORTED
+        assert trio.current_time() == 0
+        nursery.start_soon(b.shutdown)
+    assert a.report.outcome is ShutdownOutcome.COMPLETE
     await a.aclose()
     await b.aclose()
 
@@ -683,47 +679,65 @@ async def test_unwrap_says_closed_when_another_task_closes_meanwhile(
     await b.aclose()
 
 
+async def busy_reader_and_a_crowded_shutdown(
+    tls: Maker, nursery: trio.Nursery, *, ends_after: float
+) -> tuple[TLSStream[Any], TLSStream[Any]]:
+    """A task that received when the shutdown began is busy, and more has come."""
+    policy = ShutdownPolicy(timeout=8, max_unread=10)
+    a, b = await tls.pair(client={"policy": policy})
+
+    async def read_and_be_busy() -> None:
+        await a.receive_some()
+        await trio.sleep(ends_after)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await a.receive_some()
+
+    nursery.start_soon(read_and_be_busy)
+    await trio.testing.wait_all_tasks_blocked()
+    nursery.start_soon(a.shutdown)
+    await trio.testing.wait_all_tasks_blocked()
+    for _ in range(2):
+        await b.send_all(b"y" * 100)
+        await trio.testing.wait_all_tasks_blocked()
+    assert a.report.outcome is ShutdownOutcome.SENT
+    return a, b
+
+
 async def test_aclose_ends_a_shutdown_that_waits_for_a_busy_reader(
     tls: Maker, autojump_clock: MockClock
 ) -> None:
-    policy = ShutdownPolicy(timeout=math.inf, max_unread=10)
-    a, b = await tls.pair(client={"policy": policy})
-    await b.send_all(b"x")
-
-    async def read_and_be_busy() -> None:
-        await a.receive_some()
-        await trio.sleep_forever()
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(read_and_be_busy)
-        await trio.testing.wait_all_tasks_blocked()
-        await b.send_all(b"y" * 100)
-        async with trio.open_nursery() as closing:
-            closing.start_soon(a.shutdown)
-            await trio.testing.wait_all_tasks_blocked()
-            await a.aclose()
+        a, b = await busy_reader_and_a_crowded_shutdown(
+            tls, nursery, ends_after=math.inf
+        )
+        await a.aclose()
         assert trio.current_time() == 0
+        assert a.report.outcome is ShutdownOutcome.SENT
         nursery.cancel_scope.cancel()
-    assert a.report.outcome is ShutdownOutcome.SENT
     await b.aclose()
 
 
-async def test_a_reader_that_ends_without_reading_on_does_not_hold_shutdown(
+async def test_a_reader_that_gives_up_does_not_hold_shutdown(
     tls: Maker, autojump_clock: MockClock
 ) -> None:
-    policy = ShutdownPolicy(timeout=math.inf, max_unread=10)
-    a, b = await tls.pair(client={"policy": policy})
-    await b.send_all(b"x")
-
-    async def read_and_be_busy() -> None:
-        await a.receive_some()
-        await trio.sleep(7)
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(read_and_be_busy)
-        await trio.testing.wait_all_tasks_blocked()
-        await b.send_all(b"y" * 100)
-        assert (await a.shutdown()).outcome is ShutdownOutcome.ABORTED
-    assert 7 <= trio.current_time() < 8
+        a, b = await busy_reader_and_a_crowded_shutdown(tls, nursery, ends_after=7)
+    assert trio.current_time() == 7
+    assert a.report.outcome is ShutdownOutcome.ABORTED
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_a_reader_that_is_gone_holds_shutdown_for_its_timeout_only(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        a, b = await busy_reader_and_a_crowded_shutdown(
+            tls, nursery, ends_after=math.inf
+        )
+        await trio.sleep(8.5)
+        assert a.report.outcome is ShutdownOutcome.ABORTED
+        nursery.cancel_scope.cancel()
     await trio.aclose_forcefully(a)
     await trio.aclose_forcefully(b)

@@ -13,12 +13,17 @@ import trio
 
 from ._engine import Engine
 from ._errors import TLSFailedError, TransportBrokenError, TruncatedError
-from ._linger import is_quiet, linger
+from ._linger import (
+    all_acknowledged_and_read,
+    linger,
+    over_tcp,
+    reset_when_closed,
+)
 from ._peer import PeerState
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from ._state import ConnectionState, Event, Receiving, Sending
 from ._trace import TraceEvent, TraceKind
-from ._turn import Turn
+from ._turn import InProgress
 from ._wire import Wire
 
 if TYPE_CHECKING:
@@ -31,6 +36,7 @@ Arguments = TypeVarTuple("Arguments")
 SLICE: Final = 2**18
 
 TRACED: Final[Mapping[Event, TraceKind]] = {
+    Event.HANDSHAKE_DONE: TraceKind.HANDSHAKE_DONE,
     Event.CLOSE_NOTIFY_SENT: TraceKind.CLOSE_NOTIFY_SENT,
     Event.CLOSE_NOTIFY_RECEIVED: TraceKind.CLOSE_NOTIFY_RECEIVED,
     Event.SENDING_RESET: TraceKind.RESET_RECEIVED,
@@ -50,8 +56,13 @@ BROKEN: Final = (
 # Nothing of ours can follow; what the peer said before can still be read.
 CUT: Final = (Sending.LOST, Sending.RESET, Sending.FAILED)
 
-# A peer that sends on and on what is no data must not keep us.
-MOST_LOOKS: Final = 8
+# Bounds a look that does not wait against a peer that sends endless records without
+# application data: each look takes in up to MAX_RECORDS.
+MAX_LOOKS: Final = 4
+
+# Most ciphertext that answers of the TLS layer may take up while another task is
+# sending, and does not get on. Above that, reading waits for it.
+MAX_ANSWERS: Final = 2**16
 
 # How an ending begins, if not by a call of ours.
 BEGINNINGS: Final = frozenset(
@@ -81,13 +92,14 @@ class Connection:
     __slots__ = (
         "_ending_began",
         "_ending_over",
-        "_filling",
         "_handshake",
         "_handshake_error",
         "_policy",
+        "_receiving",
         "_taken",
         "_trace_callback",
         "engine",
+        "keeps_unread",
         "state",
         "wire",
     )
@@ -109,8 +121,9 @@ class Connection:
         self._ending_over: float | None = None
         self._handshake: trio.Event | None = None
         self._handshake_error: Exception | None = None
-        self._filling = Turn()
+        self._receiving = InProgress()
         self._taken: trio.Event | None = None
+        self.keeps_unread = False
         self.state = ConnectionState(self._moved)
         self.engine = Engine(
             context,
@@ -151,17 +164,21 @@ class Connection:
             except BaseException as exc:
                 if isinstance(exc, Exception):
                     self._handshake_error = exc
-                self.state.note(Event.SENDING_LOST)
+                if not self.state.handshaken:
+                    # Else our last flight is due, and leaves with what comes next.
+                    self.state.note(Event.SENDING_LOST)
                 raise
             finally:
                 self._handshake.set()
         if not self.state.handshaken:
             self.check_open()
-            error = self.error()
-            if error is None:
-                error = trio.BrokenResourceError("the handshake was cut short")
-                error.__cause__ = self._handshake_error
-            raise error
+            # No variable for it: its traceback will refer to this frame.
+            raise self.error() or self._cut_short()
+
+    def _cut_short(self) -> trio.BrokenResourceError:
+        error = trio.BrokenResourceError("the handshake was cut short")
+        error.__cause__ = self._handshake_error
+        return error
 
     async def _shake_hands(self) -> None:
         self.engine.shake_hands()
@@ -173,9 +190,6 @@ class Connection:
             self.engine.feed(await self.wire.receive_some())
             if self.engine.output.pending:
                 await self.flush()
-        if self.state.handshaken:
-            # Not before its last flight has left.
-            self._trace(TraceKind.HANDSHAKE_DONE, 0)
 
     # Sending:
 
@@ -193,11 +207,11 @@ class Connection:
         """
         if len(data) > SLICE:
             return self._send_slices(memoryview(data))
-        if self.wire.turn.taken:
+        if self.wire.lock.locked:
             return self.wire.flush(self.engine.encrypt, data)
         # As flush() does, but for a coroutine: many send little at a time.
         self.engine.encrypt(data)
-        return self.wire.flush_rest()
+        return self.wire.flush_unlocked()
 
     def send_when_heard(self, data: bytes | memoryview) -> Awaitable[None]:
         """The same for what is no more than a slice, when the peer has been heard."""
@@ -234,7 +248,7 @@ class Connection:
                     return
                 while self.crowded and not self.state.closed:
                     await self.wait_taken()
-                await self.fill()
+                await self.receive_once()
             else:
                 return
 
@@ -277,31 +291,50 @@ class Connection:
 
     # Receiving:
 
-    async def fill(self) -> None:
-        """Receive once: one task does, the others wait for what it brings."""
-        if self._filling.taken:
-            await self._filling.wait_over()
-            self.check_open()
+    async def receive_once(self) -> None:
+        """Receive once: one task does, the others wait for what it brings.
+
+        Cancellation:
+          Nothing is lost.
+        """
+        if self._receiving.locked:
+            await self._receiving.wait_released()
             return
-        with self._filling:
+        with self._receiving:
             ciphertext = await self.wire.receive_some()
             self.check_open()
             self.engine.feed(ciphertext)
-        # An answer of the TLS layer, or an alert. A task that is sending takes it
-        # along: to wait for its turn, with data in hand, could be for ever.
-        if self.engine.output.pending and not self.wire.busy:
+        if self.engine.output.pending:
+            await self.flush_answers()
+
+    async def flush_answers(self) -> None:
+        """Send what the TLS layer has to say to what came, or its alert.
+
+        A reader with data in hand does not wait for that: a peer that first writes
+        all it has and then reads would wait for us for ever. What is due leaves with
+        what is sent next, by whichever task.
+        """
+        if self.engine.unread:
+            self.wire.flush_nowait()
+        elif not self.wire.busy or self.engine.output.pending > MAX_ANSWERS:
             await self.flush()
 
     def peer_state_nowait(self) -> PeerState:
         """What the peer has done; it takes in what has come."""
+        state = self._look()
+        if self.engine.output.pending:
+            self.wire.flush_nowait()
+        return state
+
+    def _look(self) -> PeerState:
         silent = PeerState.BROKEN if self.state.sending in CUT else PeerState.IDLE
-        for _ in range(MOST_LOOKS):
+        for _ in range(MAX_LOOKS):
             if self.engine.unread:
                 return PeerState.DATA_WAITING
             if not self.state.can_receive:
                 closed = self.state.receiving is Receiving.CLOSED
                 return PeerState.CLOSED if closed else PeerState.BROKEN
-            if self._filling.taken:
+            if self._receiving.locked:
                 return silent  # what comes is for the task that is receiving
             try:
                 ciphertext = self.wire.receive_nowait()
@@ -315,7 +348,7 @@ class Connection:
 
     def take(self, max_bytes: int) -> bytes:
         """Up to *max_bytes* of what was received; ``b""`` if there is nothing."""
-        self._wake_up()
+        self.wake_up()
         return self.engine.take(max_bytes)
 
     @property
@@ -324,12 +357,13 @@ class Connection:
         return self.engine.unread > self._policy.max_unread
 
     async def wait_taken(self) -> None:
-        """Wait until something is taken, or this side closes."""
+        """Wait until a reader takes something or gives up, or this side closes."""
         if self._taken is None:
             self._taken = trio.Event()
         await self._taken.wait()
 
-    def _wake_up(self) -> None:
+    def wake_up(self) -> None:
+        """Wake the tasks in `wait_taken`."""
         if self._taken is not None:
             self._taken.set()
             self._taken = None
@@ -346,35 +380,70 @@ class Connection:
         if self._ending_began is None:
             self._ending_began = trio.current_time()
 
-    def closing(self) -> None:
-        """The transport is about to be closed by us."""
-        if not self.state.closed:
-            if self._handshake is not None and not self._handshake.is_set():
-                self.state.note(Event.FAILED)
-            self.state.move(Event.CLOSED)
-            self._wake_up()
+    def mark_closed(self, *, keep_unread: bool = False) -> None:
+        """The transport is about to be closed by us.
+
+        Args:
+          keep_unread: If the peer's direction has ended, what came before its end
+            can be received afterwards. Default: nothing can.
+        """
+        if self.state.closed:
+            return
+        if self._handshake is not None and not self._handshake.is_set():
+            self.state.note(Event.FAILED)
+        if self.state.handshaken and not self.state.session_ended:
+            self.engine.end_session()
+        self.keeps_unread = (
+            keep_unread and self.engine.unread > 0 and not self.state.can_receive
+        )
+        self._handshake_error = None  # its frames refer to us
+        self.state.move(Event.CLOSED)
+        self.wake_up()
 
     def should_linger(self) -> bool:
-        """Whether closing the transport may destroy what was sent.
+        """Whether closing the transport now may destroy what was sent.
 
         To be asked before the last close_notify, which always needs a moment.
         """
         transport = self.wire.transport
-        return (
-            isinstance(transport, trio.SocketStream)
-            and self._policy.linger_timeout > 0
-            # Behind its close_notify the peer has nothing to send that could meet RST.
-            and not self.state.close_notify_received
-            and not is_quiet(transport)
-        )
+        return over_tcp(transport) and not all_acknowledged_and_read(transport)
 
     async def linger(self) -> None:
-        """Wait until the peer's kernel has what was sent; `closing` comes before."""
+        """Wait until the peer's kernel has what was sent; `mark_closed` comes before.
+
+        Behind a fatal alert the peer may be sending still: it is read to its end.
+        """
         transport = self.wire.transport
-        assert isinstance(transport, trio.SocketStream)
-        # Takes the transport back from a reader that is parked on it.
-        trio.lowlevel.notify_closing(transport.socket)
-        await linger(transport, self._policy.linger_timeout)
+        if self._policy.linger_timeout > 0 and over_tcp(transport):
+            # Takes the transport back from a reader that is parked on it.
+            trio.lowlevel.notify_closing(transport.socket)
+            await linger(
+                transport,
+                self._policy.linger_timeout,
+                until_fin=self.wire.alert_sent,
+            )
+
+    async def abort(self) -> None:
+        """Close the transport at once.
+
+        A FIN without close_notify looks like the end to a peer that does not check.
+        So TCP is reset, unless our last word has left.
+        """
+        self.mark_closed()
+        transport = self.wire.transport
+        if (
+            self._policy.reset_on_abort
+            and self.state.handshaken
+            and not self.last_word_sent
+            and over_tcp(transport)
+        ):
+            reset_when_closed(transport)
+        await trio.aclose_forcefully(transport)
+
+    @property
+    def last_word_sent(self) -> bool:
+        """Whether our close_notify has left, or the alert of a failed session."""
+        return self.state.close_notify_sent or self.wire.alert_sent
 
     def check_open(self) -> None:
         """Raise `trio.ClosedResourceError` if this side has closed."""

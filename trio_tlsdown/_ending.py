@@ -23,7 +23,8 @@ async def end_gracefully(stream: TLSStream[T_Stream]) -> None:
     try:
         if not stream.https_compatible:
             report = await stream.shutdown()
-            if not report.close_notify_sent:
+            failed = report.outcome is ShutdownOutcome.FAILED
+            if not report.close_notify_sent and not failed:
                 # It cannot be sent, or not in time: aclose() would try again.
                 await trio.aclose_forcefully(stream)
                 return

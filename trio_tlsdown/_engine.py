@@ -16,17 +16,19 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from ._state import ConnectionState, Event, Receiving, Sending
+from ._util import without_frames
 
 # The most plaintext that one record holds: RFC 9846 section 5.1. Reading in this
 # size leaves no decrypted bytes inside OpenSSL.
 MAX_RECORD: Final = 2**14
 
-# Bytes of ciphertext that OpenSSL gets at once: its buffer grows with them, is never
-# made smaller, and each idle connection has one.
-PIECE: Final = 2**16
+# Most ciphertext given to OpenSSL at once: its buffer grows to this size, never
+# shrinks, and each idle connection has one.
+MAX_BIO_WRITE: Final = 2**16
 
 # Smaller pieces of plaintext are put together while they wait.
 MIN_CHUNK: Final = 2**12
@@ -112,7 +114,9 @@ class Engine:
             # its last bytes. They wait for the next output of any kind:
             # https://github.com/python-trio/trio/issues/819
             self._tickets = self.output.read()
-        self._decrypt()  # data may have come along with the peer's last flight
+        # Data may have come along with the peer's last flight, and even inside the
+        # same record, which OpenSSL has taken out of the buffer already.
+        self._read_records(may_hold_more=True)
         self._release_tickets()
 
     @property
@@ -126,7 +130,7 @@ class Engine:
 
     # Receiving:
 
-    def feed(self, ciphertext: bytes | bytearray) -> None:
+    def feed(self, ciphertext: bytes | bytearray | memoryview) -> None:
         """Decrypt what was received; ``b""`` is the end of the transport.
 
         OpenSSL is never told of that end: it would put a fatal alert out and
@@ -135,12 +139,12 @@ class Engine:
         """
         if not ciphertext:
             self._state.note(Event.TRUNCATED)
-        elif len(ciphertext) <= PIECE:
+        elif len(ciphertext) <= MAX_BIO_WRITE:
             self._take_in(ciphertext)
         else:
             view = memoryview(ciphertext)
-            for start in range(0, len(view), PIECE):
-                self._take_in(view[start : start + PIECE])
+            for start in range(0, len(view), MAX_BIO_WRITE):
+                self._take_in(view[start : start + MAX_BIO_WRITE])
 
     def take(self, max_bytes: int) -> bytes:
         """Up to *max_bytes* of what was decrypted; ``b""`` if there is nothing."""
@@ -215,6 +219,19 @@ class Engine:
         self._state.move(Event.CLOSE_NOTIFY_ENCRYPTED)
         self._release_tickets()
 
+    # Ending:
+
+    def end_session(self) -> None:
+        """Let the session be resumed although no close_notify was exchanged.
+
+        OpenSSL forgets the session of a connection that is freed without
+        SSL_shutdown, at either end. But since TLS 1.1 a missing close_notify does
+        not forbid resumption: RFC 5246 section 7.2.1. Nothing is sent.
+        """
+        with suppress(ssl.SSLError):  # in a renegotiation, say: then it is forgotten
+            self.ssl_object.unwrap()
+        self.output.read()
+
     # Parts:
 
     def _take_in(self, ciphertext: bytes | bytearray | memoryview) -> None:
@@ -222,21 +239,22 @@ class Engine:
         if not self._state.handshaken:
             self.shake_hands()
         elif self._state.sending is Sending.OPEN:
-            self._decrypt()
+            self._read_records()
             self._release_tickets()  # an answer to a KeyUpdate is output, too
         else:
             # Nothing follows our close_notify, not even such an answer: to
             # the peer it could be clear text. RFC 9846 section 6.1.
             due = self.output.read()
-            self._decrypt()
+            self._read_records()
             self.output.read()
             self.output.write(due)
 
-    def _decrypt(self) -> None:
+    def _read_records(self, *, may_hold_more: bool = False) -> None:
         # What follows the peer's close_notify is not for us: RFC 9846
         # section 6.1.
         incoming, read = self._incoming, self.ssl_object.read
-        while incoming.pending and self._state.can_receive:
+        while (incoming.pending or may_hold_more) and self._state.can_receive:
+            may_hold_more = False  # what read() leaves is all in the buffer
             try:
                 chunk = read(MAX_RECORD)
             except ssl.SSLWantReadError:
@@ -255,12 +273,14 @@ class Engine:
                 self._state.move(Event.CLOSE_NOTIFY_RECEIVED)
 
     def _is_close_notify(self, error: ssl.SSLError) -> bool:
-        # ZeroReturn is how it shows once ours was sent; EOF since OpenSSL 3.2, if
-        # user_canceled came before it, as from Java:
+        # ZeroReturn is how it shows once ours was sent; since OpenSSL 3.2 an EOF
+        # without a reason, if user_canceled came before it, as from Java:
         # https://github.com/openssl/openssl/issues/25254. OpenSSL is never told
-        # that the transport ended, so nothing else can be an EOF to it.
+        # that the transport ended. An EOF with a reason is a failure.
         return isinstance(error, ssl.SSLZeroReturnError) or (
-            isinstance(error, ssl.SSLEOFError) and self.version() == "TLSv1.3"
+            isinstance(error, ssl.SSLEOFError)
+            and not error.reason
+            and self.version() == "TLSv1.3"
         )
 
     def _keep(self, chunk: bytes) -> None:
@@ -274,7 +294,7 @@ class Engine:
         # OpenSSL remembers only that something failed, and says EOF from then
         # on: a bad MAC would look like a truncation. The first error stays.
         # Each caller looks at the state first, so there is no second.
-        self.error = error
+        self.error = without_frames(error)
         self._state.move(Event.FAILED)
         self._release_tickets()
 

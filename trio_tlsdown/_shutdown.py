@@ -95,9 +95,15 @@ class ShutdownPolicy:
     0: do not wait."""
 
     max_unread: int = attrs.field(default=2**20, validator=_bytes)
-    """Bytes of application data that a shutdown without a reader takes in
-    while it waits for the peer's close_notify, and what one more read brings: up to
-    512 KiB. Default: 1 MiB."""
+    """How much unread application data, in bytes, a shutdown may keep while no task
+    receives. One read may overshoot it, by up to 512 KiB. Default: 1 MiB."""
+
+    reset_on_abort: bool = attrs.field(
+        default=True, validator=attrs.validators.instance_of(bool)
+    )
+    """Whether an abort resets a TCP connection, if our close_notify has not left. To
+    many peers, curl, Java, Go and Node.js among them, a FIN without close_notify is
+    the end, and a part looks whole; a reset does not. Default: True."""
 
 
 @attrs.frozen(kw_only=True)

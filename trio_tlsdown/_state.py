@@ -247,6 +247,21 @@ class ConnectionState:
         return True
 
     @property
+    def failed(self) -> bool:
+        """Whether TLS itself failed."""
+        return self.sending is Sending.FAILED or self.receiving is Receiving.FAILED
+
+    @property
+    def last_word_made(self) -> bool:
+        """Whether what is due ends with our close_notify, or with a fatal alert."""
+        return not self.can_send and (self.sending is Sending.ENCRYPTED or self.failed)
+
+    @property
+    def session_ended(self) -> bool:
+        """Whether OpenSSL knows of an end, and so has decided about resumption."""
+        return self.close_notify_sent or self.close_notify_received or self.failed
+
+    @property
     def close_notify_sent(self) -> bool:
         """Whether ours left."""
         return self.sending is Sending.CLOSED

@@ -1,8 +1,7 @@
-"""The stream."""
+"""TLSStream: trio.SSLStream's interface, plus half-close, shutdown and a report."""
 
 from __future__ import annotations
 
-import inspect
 import operator
 import ssl
 import sys
@@ -11,35 +10,27 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
 import trio
 
 from ._check import check_type
-from ._conflict import ConflictDetector
+from ._closing import Closer
+from ._conflict import ConflictDetector, SendConflictDetector
 from ._connection import Connection
 from ._errors import HalfCloseUnsupportedError, TruncatedError, UnreadDataError
 from ._facts import SessionFacts
-from ._peer import PeerState
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from ._state import Event, Receiving, Sending
-from ._turn import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from ._peer import PeerState
     from ._trace import TraceEvent
 
 T_Stream = TypeVar("T_Stream", bound=trio.abc.Stream)
 
-READER_CHECK: Final = 0.1  # seconds
-
-
-class _Exchange(Turn):
-    """One run of `TLSStream.shutdown`, for other tasks that call it meanwhile."""
-
-    __slots__ = ("report", "waits")
-
-    def __init__(self, *, waits: bool) -> None:
-        super().__init__()
-        self.waits = waits
-        self.report: ShutdownReport | None = None
+# Ctrl-C may come between any two steps, such as when ciphertext has left its buffer and
+# not yet reached the kernel. In here it waits for the next wait, and looks like a
+# cancellation.
+_without_interrupts: Final = trio.lowlevel.enable_ki_protection
 
 
 @final
@@ -115,12 +106,16 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         self._state = self._connection.state
         self._engine = self._connection.engine
 
-        self._send_guard = ConflictDetector("sending data on")
+        self._send_guard = SendConflictDetector()
         self._wait_guard = ConflictDetector("waiting to send data on")
         self._receive_guard = ConflictDetector("receiving data on")
-        self._reader: trio.lowlevel.Task | None = None
-        self._exchange: _Exchange | None = None
-        self._closing: Turn | None = None
+        self._closer = Closer(
+            self._connection,
+            sends=self._send_guard,
+            waits=self._wait_guard,
+            receives=self._receive_guard,
+            https_compatible=https_compatible,
+        )
 
     @property
     def transport_stream(self) -> T_Stream:
@@ -140,6 +135,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     # Opening:
 
+    @_without_interrupts
     async def do_handshake(self) -> None:
         """Make sure that the handshake has been done.
 
@@ -162,6 +158,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     # Sending:
 
+    @_without_interrupts
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt *data* and send it.
 
@@ -195,6 +192,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             if not self._state.can_send:
                 self._connection.check_can_send()
 
+    @_without_interrupts
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the transport might take data.
 
@@ -220,6 +218,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if self._state.sending is not Sending.HANDSHAKING:
             self._connection.check_can_send()
 
+    @_without_interrupts
     async def send_eof(self, *, allow_tls12: bool = False) -> None:
         """Half-close: send our close_notify, and nothing else.
 
@@ -248,7 +247,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             await trio.lowlevel.checkpoint()
             return
         self._wait_guard.check()
-        with self._send_guard:
+        with self._send_guard.ending():
             await self._connection.ensure_handshake()
             version = self.version()
             if not allow_tls12 and version != "TLSv1.3":
@@ -258,13 +257,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if not self._state.close_notify_sent:
             self._connection.check_can_send()
 
-    async def _send_close_notify(self) -> None:
-        with self._send_guard:
-            await self._connection.ensure_handshake()
-            await self._connection.send_close_notify()
-
     # Receiving:
 
+    @_without_interrupts
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive some data.
 
@@ -292,27 +287,41 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if most < 1:
             raise ValueError("max_bytes must be >= 1")
         with self._receive_guard:
-            self._connection.check_open()
-            self._reader = trio.lowlevel.current_task()
-            if not self._state.handshaken:
-                try:
-                    await self._connection.ensure_handshake()
-                except TruncatedError:
-                    if not self._https_compatible:
-                        raise
-                    await trio.lowlevel.checkpoint()
-                    return b""
-            if self._engine.unread or not self._state.can_receive:
-                await trio.lowlevel.checkpoint_if_cancelled()
-                await trio.lowlevel.cancel_shielded_checkpoint()
-                self._connection.check_open()
-            while not self._engine.unread:
-                if not self._state.can_receive:
-                    return self._end_of_input()
-                await self._connection.fill()
-            # From here on nothing awaits: what is taken is delivered.
-            return self._connection.take(most)
+            self._check_readable()
+            self._closer.reader_seen = True
+            try:
+                if not self._state.handshaken:
+                    try:
+                        await self._connection.ensure_handshake()
+                    except TruncatedError:
+                        if not self._https_compatible:
+                            raise
+                        await trio.lowlevel.checkpoint()
+                        return b""
+                if self._engine.output.pending:
+                    await self._connection.flush_answers()
+                if self._engine.unread or not self._state.can_receive:
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                    self._check_readable()
+                while not self._engine.unread:
+                    if not self._state.can_receive:
+                        return self._end_of_input()
+                    self._connection.check_open()
+                    await self._connection.receive_once()
+                # From here on nothing awaits: what is taken is delivered.
+                return self._connection.take(most)
+            except BaseException:
+                # A shutdown may be waiting for us to make room.
+                self._closer.reader_seen = False
+                self._connection.wake_up()
+                raise
 
+    def _check_readable(self) -> None:
+        if self._state.closed and not self._connection.keeps_unread:
+            self._connection.check_open()
+
+    @_without_interrupts
     def peer_state_nowait(self) -> PeerState:
         """What the peer has done, without waiting: for pools of connections.
 
@@ -336,12 +345,12 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                     return b""
                 raise TruncatedError(mid_record=self._connection.wire.mid_record)
             case _:
-                error = self._connection.error()
-                assert error is not None
-                raise error
+                # No variable for it: its traceback will refer to this frame.
+                raise self._connection.error() or trio.BrokenResourceError
 
     # Ending:
 
+    @_without_interrupts
     async def shutdown(self, *, wait: bool = True) -> ShutdownReport:
         """Exchange close_notify with the peer; the transport stays open.
 
@@ -370,97 +379,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           trio.ClosedResourceError: this side has closed.
           Exception: whatever a transport raises that is not of Trio's kind.
         """
-        self._connection.check_open()
-        while (running := self._exchange) is not None:
-            await running.wait_over()
-            if running.report is not None and (running.waits or not wait):
-                return running.report
-            self._connection.check_open()
-        if not self._state.close_notify_sent:
-            self._send_guard.check()
-            self._wait_guard.check()
-        exchange = self._exchange = _Exchange(waits=wait)
-        try:
-            with exchange:
-                exchange.report = await self._shutdown(wait=wait)
-                return exchange.report
-        finally:
-            self._exchange = None
+        return await self._closer.shutdown(wait=wait)
 
-    async def _shutdown(self, *, wait: bool) -> ShutdownReport:
-        self._state.note(Event.RESUMED)
-        self._connection.begin_ending()
-        try:
-            if not await self._shut_down_at_once(wait=wait):
-                with self._connection.deadline() as scope:
-                    if not self._state.close_notify_sent:
-                        await self._send_close_notify()
-                    if wait:
-                        await self._wait_for_close_notify()
-                if scope.cancelled_caught:
-                    self._give_up()
-        except trio.Cancelled:
-            self._give_up()
-            raise
-        except trio.BrokenResourceError:
-            pass  # the report has it
-        except trio.ClosedResourceError:
-            if not self._state.closed:
-                raise  # not by us: somebody closed the transport under us
-        return self.report
-
-    async def _shut_down_at_once(self, *, wait: bool) -> bool:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        # A deadline costs a quarter of a shutdown whose peer answers at once, and
-        # costs nothing while one has to wait.
-        if not self._state.close_notify_sent and not (
-            self._state.handshaken and self._connection.send_close_notify_nowait()
-        ):
-            return False
-        await trio.lowlevel.checkpoint()
-        if not wait or self._closing is not None:
-            return True
-        return self._connection.peer_state_nowait() is PeerState.CLOSED
-
-    async def _wait_for_close_notify(self) -> None:
-        # Also when our alert could not be sent: how the input ends tells whether
-        # the peer cut the connection, or had said goodbye before it went.
-        while (
-            self._state.can_receive
-            and self._state.sending is not Sending.LOST
-            and self._closing is None
-        ):
-            if not self._connection.crowded:
-                await self._connection.fill()
-            elif self._has_reader():
-                # It has the time that the policy allows.
-                await self._wait_for_reader()
-            else:
-                self._give_up()
-                return
-        while (
-            self._engine.unread and self._receive_guard.busy and self._closing is None
-        ):
-            await self._wait_for_reader()  # who is about to take it
-
-    async def _wait_for_reader(self) -> None:
-        # That it was cancelled, or has ended, is told by nobody: look again.
-        with trio.move_on_after(READER_CHECK):
-            await self._connection.wait_taken()
-
-    def _give_up(self) -> None:
-        if not self._state.outcome.final:
-            self._state.note(Event.GIVEN_UP)
-
-    def _has_reader(self) -> bool:
-        # Another task that has been receiving, and still runs, may just be busy
-        # with what it got.
-        return (
-            self._reader is not None
-            and self._reader is not trio.lowlevel.current_task()
-            and inspect.getcoroutinestate(self._reader.coro) != inspect.CORO_CLOSED
-        )
-
+    @_without_interrupts
     async def unwrap(self) -> tuple[T_Stream, bytes]:
         """Shut TLS down and hand the bare transport back.
 
@@ -494,6 +415,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         transport_stream, self._transport_stream = self.transport_stream, None
         return transport_stream, self._engine.trailing()
 
+    @_without_interrupts
     async def aclose(self) -> None:
         """Send our close_notify, and close the transport.
 
@@ -521,69 +443,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if self._transport_stream is None:
             await trio.lowlevel.checkpoint()  # it was handed back by unwrap()
             return
-        if self._closing is not None:
-            try:
-                await self._closing.wait()
-                await trio.lowlevel.checkpoint()
-            except trio.Cancelled:
-                self._connection.closing()
-                await trio.aclose_forcefully(self._connection.wire.transport)
-                raise
-            return
-        self._closing = Turn()
-        with self._closing:
-            await self._close()
-
-    async def _close(self) -> None:
-        self._connection.begin_ending()
-        failure: trio.BrokenResourceError | None = None
-        graceful = False
-        try:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            should_linger = self._connection.should_linger()
-            graceful = (
-                self._state.close_notify_sent
-                or await self._say_goodbye()
-                or self._https_compatible
-            )
-            self._connection.closing()
-            if graceful and should_linger:
-                await self._connection.linger()
-        except trio.BrokenResourceError as exc:
-            failure = exc  # of the handshake that this started
-        except trio.ClosedResourceError:
-            pass  # another task was faster
-        except BaseException:
-            self._connection.closing()
-            await trio.aclose_forcefully(self._connection.wire.transport)
-            raise
-        self._connection.closing()
-        if graceful:
-            await self._connection.wire.transport.aclose()
-        else:
-            await trio.aclose_forcefully(self._connection.wire.transport)
-        if failure is not None:
-            raise failure
-
-    async def _say_goodbye(self) -> bool:
-        if not self._can_say_goodbye():
-            return False
-        if self._state.handshaken and self._connection.send_close_notify_nowait():
-            return True
-        with self._connection.deadline() as scope:
-            await self._send_close_notify()
-        return not scope.cancelled_caught
-
-    def _can_say_goodbye(self) -> bool:
-        if self._https_compatible:
-            return False
-        if self._send_guard.busy:
-            # Its data would end in the middle.
-            return False
-        if not self._state.handshaken:
-            # A handshake of another task will be aborted; a failed one is over.
-            return not self._connection.handshake_has_begun
-        return True
+        await self._closer.aclose()
 
     async def __aexit__(
         self,
@@ -592,7 +452,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         traceback: TracebackType | None,
     ) -> None:
         """Close: gracefully if the block ended normally, else at once."""
-        if exc_type is None:
+        # Once TLS has failed there is no close_notify that could make a part look
+        # whole, but an alert that the peer has to hear.
+        if exc_type is None or self._state.failed:
             await self.aclose()
         else:
             await trio.aclose_forcefully(self)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, TypeVarTuple
+from typing import TYPE_CHECKING, TypeAlias, TypeVarTuple
 
 import trio
 
 from ._socket import socket_of
-from ._state import ConnectionState, Event, Sending
+from ._state import ConnectionState, Event
 from ._trace import TraceKind
-from ._turn import Turn
+from ._turn import SendLock
+from ._util import without_frames
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable
 
 Arguments = TypeVarTuple("Arguments")
+Octets: TypeAlias = bytes | bytearray | memoryview
 
-# At once from the transport. It bounds what a hostile peer makes us decrypt. The memory
-# for much is asked of the system each time, and costs more than a small read in all.
+# Most bytes per read. glibc maps buffers this big anew each time, so reads start small
+# and grow only while they come back full.
 RECEIVE_SIZE = 2**19
 SMALL_RECEIVE_SIZE = 2**16
+
+# Most records handed to the session at once. A peer can make each one cost 50 us
+# (KeyUpdate), and other tasks have to get their turn; 32 full ones are RECEIVE_SIZE.
+MAX_RECORDS = 64
 
 HEADER_SIZE = 5  # RFC 9846 section 5.1: type, version, length
 
@@ -40,16 +46,26 @@ class RecordBoundary:
         """Whether the bytes so far end inside a record."""
         return bool(self._header or self._skip)
 
-    def feed(self, data: bytes | bytearray) -> None:
-        """Go on by *data*."""
-        if self._header:
+    def feed(self, data: Octets) -> int:
+        """Go on by *data*, or by the first `MAX_RECORDS` that begin in it.
+
+        Returns:
+          How many bytes of it that was.
+        """
+        before = len(self._header)
+        if before:
             data = self._header + data
         position = self._skip
         end = len(data)
-        while position + HEADER_SIZE <= end:
+        room = MAX_RECORDS
+        while position + HEADER_SIZE <= end and room:
             position += HEADER_SIZE + (data[position + 3] << 8 | data[position + 4])
-        self._header = bytes(data[position:])
+            room -= 1
+        if not room:
+            end = min(position, end)
+        self._header = bytes(data[position:end])
         self._skip = max(position - end, 0)
+        return end - before
 
 
 class Wire:
@@ -64,22 +80,28 @@ class Wire:
       output: Ciphertext that is due.
       state: Learns what left, what broke, and in which direction.
       trace: Called with a kind and a number of bytes, if anybody wants to know.
+
+    Attributes:
+      transport: The caller's stream.
+      error: What the transport raised when it failed.
+      alert_sent: Whether the fatal alert of a failed session has left.
     """
 
     __slots__ = (
         "_boundary",
         "_broken",
-        "_initial",
         "_output",
+        "_received",
         "_room",
         "_socket",
         "_state",
         "_trace",
         "_waiting",
         "_was_reset",
+        "alert_sent",
         "error",
+        "lock",
         "transport",
-        "turn",
     )
 
     def __init__(
@@ -92,17 +114,18 @@ class Wire:
     ) -> None:
         self.transport = transport
         self._socket = socket_of(transport)
-        self._initial = initial
+        self._received: Octets = initial  # and not handed on yet
         self._output = output
         self._room = SMALL_RECEIVE_SIZE
         self.error: trio.BrokenResourceError | None = None
         self._state = state
         self._trace = trace
         self._boundary = RecordBoundary()
-        self.turn = Turn()
+        self.lock = SendLock()
         self._waiting: trio.CancelScope | None = None
         self._was_reset = False
         self._broken = False  # a record was cut, or the transport failed
+        self.alert_sent = False
 
     @property
     def mid_record(self) -> bool:
@@ -112,7 +135,7 @@ class Wire:
     @property
     def busy(self) -> bool:
         """Whether a task is sending."""
-        return self.turn.taken and self._waiting is None
+        return self.lock.locked and self._waiting is None
 
     async def flush(
         self,
@@ -132,27 +155,42 @@ class Wire:
         """
         if self._waiting is not None:
             self._waiting.cancel()
-        if self.turn.taken:
-            await self.turn.wait()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if encrypt is not None:
-            encrypt(*arguments)
-        await self.flush_rest()
+        if not self.lock.locked:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if encrypt is not None:
+                encrypt(*arguments)
+            await self.flush_unlocked()
+            return
+        await self.lock.acquire()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if encrypt is not None:
+                encrypt(*arguments)
+            if not self._flush_at_once():
+                await self._flush_locked()
+        finally:
+            self.lock.release()
 
-    def flush_rest(self) -> Awaitable[None]:
-        """Send what is due, for one who has the turn and checked for cancellation."""
-        # Nobody else was let in since the turn was free, so there is no need to take
+    def flush_unlocked(self) -> Awaitable[None]:
+        """Send what is due; nobody has the lock, and no cancellation is pending."""
+        # Nobody else was let in since the lock was free, so there is no need to take
         # it for what the kernel takes at once.
         if self._flush_at_once():
             return trio.lowlevel.cancel_shielded_checkpoint()  # noqa: ASYNC105
         return self._flush_in_parts()
 
     async def _flush_in_parts(self) -> None:
-        with self.turn:
-            while self._output.pending:
-                await self._send(self._output.read())
+        self.lock.locked = True
+        try:
+            await self._flush_locked()
+        finally:
+            self.lock.release()
 
-    def flush_nowait(self, encrypt: Callable[[], None]) -> bool:
+    async def _flush_locked(self) -> None:
+        while self._output.pending:
+            await self._send()
+
+    def flush_nowait(self, encrypt: Callable[[], None] | None = None) -> bool:
         """The same as `flush`, if that is possible without waiting.
 
         A deadline costs more than all else that closing does, and an alert that
@@ -161,9 +199,10 @@ class Wire:
         Returns:
           Whether nothing is left to send. What could not go stays due.
         """
-        if self.turn.taken or self._socket is None:
+        if self.lock.locked or self._socket is None:
             return False
-        encrypt()
+        if encrypt is not None:
+            encrypt()
         return self._flush_at_once()
 
     def _flush_at_once(self) -> bool:
@@ -171,29 +210,31 @@ class Wire:
             return True
         if self._socket is None or self._broken:
             return False
-        data = self._output.read()
         try:
+            data = self._output.read()
             size = self._socket.send(data)
         except trio.BrokenResourceError as exc:
             self._cannot_send(exc)
             return True
-        except trio.ClosedResourceError:
+        except BaseException:
             self._give_up()
             raise
         if size < len(data):
             self._output.write(memoryview(data)[size:])
-            self._has_sent(size, ending=False)
+            self._has_sent(size, last_word=False)
             return False
         if self._trace is not None or not self._state.can_send:  # else there is no news
-            self._has_sent(size, ending=self._ending)
+            self._has_sent(size, last_word=self._state.last_word_made)
         return True
 
-    async def _send(self, data: bytes) -> None:
+    async def _send(self) -> None:
         if self._broken:
+            self._output.read()
             await trio.lowlevel.checkpoint()
             return
-        ending = self._ending
+        last_word = self._state.last_word_made
         try:
+            data = self._output.read()
             await self.transport.send_all(data)
         except trio.BrokenResourceError as exc:
             self._cannot_send(exc)
@@ -201,11 +242,11 @@ class Wire:
             self._give_up()
             raise
         else:
-            self._has_sent(len(data), ending=ending)
+            self._has_sent(len(data), last_word=last_word)
 
     def _cannot_send(self, error: trio.BrokenResourceError) -> None:
         self._broken = True
-        self.error = error
+        self.error = without_frames(error)
         self._was_reset = _is_reset(error)
         self._state.note(Event.SENDING_RESET)
 
@@ -213,33 +254,28 @@ class Wire:
         self._broken = True
         self._state.note(Event.SENDING_LOST)
 
-    @property
-    def _ending(self) -> bool:
-        """Whether what is due ends with our close_notify."""
-        return not self._state.can_send and self._state.sending is Sending.ENCRYPTED
-
-    def _has_sent(self, size: int, *, ending: bool) -> None:
+    def _has_sent(self, size: int, *, last_word: bool) -> None:
         if self._trace is not None and size:
             self._trace(TraceKind.BYTES_SENT, size)
-        if ending:
-            self._state.move(Event.CLOSE_NOTIFY_SENT)
+        if last_word and not self._state.note(Event.CLOSE_NOTIFY_SENT):
+            self.alert_sent = self._state.failed
 
     async def wait_send_all_might_not_block(self) -> None:
         """As the transport does; early, if somebody wants to `flush`."""
-        if self.turn.taken:
-            await self.turn.wait()
-        with self.turn:
-            with trio.CancelScope() as self._waiting:
-                try:
+        await self.lock.acquire()
+        try:
+            if not self.lock.contended:
+                with trio.CancelScope() as self._waiting:
                     await self.transport.wait_send_all_might_not_block()
-                except trio.BrokenResourceError as exc:
-                    self._cannot_send(exc)
-                finally:
-                    self._waiting = None
+        except trio.BrokenResourceError as exc:
+            self._cannot_send(exc)
+        finally:
+            self._waiting = None
+            self.lock.release()
 
-    async def receive_some(self) -> bytes | bytearray:
+    async def receive_some(self) -> Octets:
         """Receive ciphertext; ``b""`` at the end and after a reset."""
-        if self._socket is None and not self._initial:
+        if self._socket is None and not self._received:
             try:
                 return self._has_received(await self.transport.receive_some(self._room))
             except trio.BrokenResourceError as exc:
@@ -258,43 +294,48 @@ class Wire:
             data = self.receive_nowait()
         return data
 
-    def receive_nowait(self) -> bytes | bytearray | None:
+    def receive_nowait(self) -> Octets | None:
         """The same without waiting; None if nothing has come.
 
         Raises:
           NotImplementedError: that cannot be had of this transport.
         """
-        if self._initial:
-            data: bytes | None = self._initial
-            self._initial = b""
-        elif self._socket is None:
+        if self._received:
+            data, self._received = self._received, b""
+            return self._hand_on(data)
+        if self._socket is None:
             raise NotImplementedError
-        else:
-            try:
-                data = self._socket.receive(self._room)
-            except trio.BrokenResourceError as exc:
-                return self._cannot_receive(exc)
-        return None if data is None else self._has_received(data)
+        try:
+            received = self._socket.receive(self._room)
+        except trio.BrokenResourceError as exc:
+            return self._cannot_receive(exc)
+        return None if received is None else self._has_received(received)
 
-    def _cannot_receive(self, error: trio.BrokenResourceError) -> bytes | bytearray:
-        self.error = error
+    def _cannot_receive(self, error: trio.BrokenResourceError) -> Octets:
+        self.error = without_frames(error)
         self._was_reset = True
         return self._has_received(b"")
 
-    def _has_received(self, data: bytes | bytearray) -> bytes | bytearray:
+    def _has_received(self, data: bytes | bytearray) -> Octets:
         if data:
-            self._boundary.feed(data)
             if len(data) == self._room:
                 self._room = RECEIVE_SIZE
             elif len(data) < SMALL_RECEIVE_SIZE:
                 self._room = SMALL_RECEIVE_SIZE
-        elif self._was_reset:
+            return self._hand_on(data)
+        if self._was_reset:
             self._state.note(Event.RECEIVING_RESET)
+        elif self._trace is not None:
+            self._trace(TraceKind.FIN_RECEIVED, 0)
+        return data
+
+    def _hand_on(self, data: Octets) -> Octets:
+        size = self._boundary.feed(data)
+        if size < len(data):
+            view = memoryview(data)
+            data, self._received = view[:size], view[size:]
         if self._trace is not None:
-            if data:
-                self._trace(TraceKind.BYTES_RECEIVED, len(data))
-            elif not self._was_reset:
-                self._trace(TraceKind.FIN_RECEIVED, 0)
+            self._trace(TraceKind.BYTES_RECEIVED, size)
         return data
 
 

@@ -1,0 +1,252 @@
+"""How a stream ends: every way to end it, and every wait with what bounds it.
+
+| way | our last word | waits for | within |
+|---|---|---|---|
+| `shutdown` | close_notify | the handshake, room to send | ``policy.timeout`` |
+| | | the peer's close_notify, or a reader | the same |
+| `aclose` | close_notify | the handshake, room to send | ``policy.timeout`` |
+| | | the peer's kernel to have it all | ``policy.linger_timeout``, 8 MiB |
+| `aclose`, *https_compatible* | none, by agreement | the peer's kernel | the same |
+| `aclose` after TLS failed | a fatal alert | room to send | ``policy.timeout`` |
+| | | the peer's FIN | ``policy.linger_timeout``, 8 MiB |
+| `aclose` beside a sender | none: abort | nothing | |
+| `abort` | none: TCP is reset | nothing | |
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ._peer import PeerState
+from ._state import Event, Sending
+from ._turn import InProgress
+
+if TYPE_CHECKING:
+    from ._conflict import ConflictDetector, SendConflictDetector
+    from ._connection import Connection
+    from ._shutdown import ShutdownReport
+
+
+class _SharedShutdown(InProgress):
+    """One run of `shutdown`, for other tasks that call it meanwhile."""
+
+    __slots__ = ("report", "waits")
+
+    def __init__(self, *, waits: bool) -> None:
+        super().__init__()
+        self.waits = waits
+        self.report: ShutdownReport | None = None
+
+
+class Closer:
+    """Ends one connection.
+
+    Args:
+      connection: The connection.
+      sends: Tells whether a task is sending, or waiting for room to send.
+      waits: Likewise.
+      receives: Tells whether a task is receiving.
+      https_compatible: Close without close_notify.
+
+    Attributes:
+      reader_seen: Set by `TLSStream.receive_some`: whether a task has received, or
+        begun to, since a shutdown began, and did not give up.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_connection",
+        "_https_compatible",
+        "_receives",
+        "_sends",
+        "_shutdown",
+        "_waits",
+        "reader_seen",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        sends: SendConflictDetector,
+        waits: ConflictDetector,
+        receives: ConflictDetector,
+        https_compatible: bool,
+    ) -> None:
+        self._connection = connection
+        self._sends = sends
+        self._waits = waits
+        self._receives = receives
+        self._https_compatible = https_compatible
+        self._shutdown: _SharedShutdown | None = None
+        self._closing: InProgress | None = None
+        self.reader_seen = False
+
+    # Shutdown:
+
+    async def shutdown(self, *, wait: bool) -> ShutdownReport:
+        """As `TLSStream.shutdown`."""
+        self._connection.check_open()
+        while (running := self._shutdown) is not None:
+            await running.wait_released()
+            if running.report is not None and (running.waits or not wait):
+                return running.report
+            self._connection.check_open()
+        if not self._connection.state.close_notify_sent:
+            self._sends.check_sending()
+            self._waits.check()
+        self._shutdown = shared = _SharedShutdown(waits=wait)
+        try:
+            with shared:
+                shared.report = await self._exchange(wait=wait)
+                return shared.report
+        finally:
+            self._shutdown = None
+
+    async def _exchange(self, *, wait: bool) -> ShutdownReport:
+        state = self._connection.state
+        state.note(Event.RESUMED)
+        self._connection.begin_ending()
+        self.reader_seen = self._receives.busy
+        try:
+            if not await self._exchange_at_once(wait=wait):
+                with self._connection.deadline() as scope:
+                    if not state.close_notify_sent:
+                        await self.send_close_notify()
+                    if wait:
+                        await self._wait_for_close_notify()
+                if scope.cancelled_caught:
+                    self._give_up()
+        except trio.Cancelled:
+            self._give_up()
+            raise
+        except trio.BrokenResourceError:
+            pass  # the report has it
+        except trio.ClosedResourceError:
+            if not state.closed:
+                raise  # not by us: somebody closed the transport under us
+        return self._connection.report()
+
+    async def _exchange_at_once(self, *, wait: bool) -> bool:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        # A deadline costs a quarter of a shutdown whose peer answers at once, and
+        # costs nothing while one has to wait.
+        state = self._connection.state
+        if not state.close_notify_sent and not (
+            state.handshaken and self._connection.send_close_notify_nowait()
+        ):
+            return False
+        await trio.lowlevel.checkpoint()
+        if not wait or self._closing is not None:
+            return True
+        return self._connection.peer_state_nowait() is PeerState.CLOSED
+
+    async def send_close_notify(self) -> None:
+        """Send our close_notify, after the handshake if there was none.
+
+        Raises:
+          trio.BusyResourceError: a task is sending data.
+          TLSFailedError: the handshake failed; likewise TruncatedError and
+            TransportBrokenError.
+        """
+        with self._sends.ending():
+            await self._connection.ensure_handshake()
+            await self._connection.send_close_notify()
+
+    async def _wait_for_close_notify(self) -> None:
+        connection = self._connection
+        # Also when our alert could not be sent: how the input ends tells whether
+        # the peer cut the connection, or had said goodbye before it went.
+        while (
+            connection.state.can_receive
+            and connection.state.sending is not Sending.LOST
+            and self._closing is None
+        ):
+            if not connection.crowded:
+                await connection.receive_once()
+            elif self.reader_seen:
+                await connection.wait_taken()
+            else:
+                self._give_up()
+                return
+        # A reader that is parked is about to take what has come for it.
+        while (
+            connection.engine.unread and self._receives.busy and self._closing is None
+        ):
+            await connection.wait_taken()
+
+    def _give_up(self) -> None:
+        if not self._connection.state.outcome.final:
+            self._connection.state.note(Event.GIVEN_UP)
+
+    # Closing:
+
+    async def aclose(self) -> None:
+        """As `TLSStream.aclose`."""
+        if self._closing is None:
+            self._closing = InProgress()
+            with self._closing:
+                await self._close()
+            return
+        try:
+            if self._closing.locked:
+                await self._closing.wait_released()
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled:
+            await self.abort()
+            raise
+
+    async def _close(self) -> None:
+        connection = self._connection
+        failure: trio.BrokenResourceError | None = None
+        connection.begin_ending()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            should_linger = connection.should_linger()
+            # A part of another task's data would end as if it were the whole.
+            cut = self._sends.sending or connection.state.sending is Sending.LOST
+            if not cut:
+                try:
+                    await self._send_last_word()
+                except trio.BrokenResourceError as exc:
+                    failure = exc  # of the handshake that this began
+            connection.mark_closed(keep_unread=not cut)
+            if connection.last_word_sent or (self._https_compatible and not cut):
+                if should_linger or connection.wire.alert_sent:
+                    await connection.linger()
+                await connection.wire.transport.aclose()
+            else:
+                await self.abort()
+        except trio.ClosedResourceError:
+            await self.abort()  # somebody has closed the transport under us
+        except BaseException:
+            await self.abort()
+            raise
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure  # its traceback refers to this frame
+
+    async def _send_last_word(self) -> None:
+        connection = self._connection
+        state = connection.state
+        if not state.failed:
+            if self._https_compatible or state.close_notify_sent:
+                return
+            if not state.handshaken and connection.handshake_has_begun:
+                return  # in another task: it is aborted; or it was cut short before
+        with self._sends.ending():
+            # What the kernel takes at once needs no deadline.
+            ready = state.handshaken or state.failed
+            if not (ready and connection.send_close_notify_nowait()):
+                with connection.deadline():
+                    if not state.failed:
+                        await connection.ensure_handshake()
+                    await connection.send_close_notify()
+
+    async def abort(self) -> None:
+        """Close at once, without close_notify."""
+        await self._connection.abort()
