@@ -1,0 +1,97 @@
+"""Ctrl-C, at any line of ours: what was reported is what the peer saw."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import pytest
+import trio
+
+import trio_tlsdown
+from trio_tlsdown import TLSStream
+
+from .support import VERSIONS, Maker
+
+OURS: Final = str(Path(trio_tlsdown.__file__).parent)
+CHUNKS: Final = [b"one, ", b"two, ", b"three"]
+
+
+@contextmanager
+def interrupted_at(line: int) -> Iterator[None]:
+    """Ctrl-C at the nth line of ours that runs."""
+    lines = itertools.count(1)
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if not frame.f_code.co_filename.startswith(OURS):
+            return None
+        if event == "line" and next(lines) == line:
+            signal.raise_signal(signal.SIGINT)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+async def talk(client: TLSStream[Any], heard: bytearray) -> None:
+    for chunk in CHUNKS:
+        await client.send_all(chunk)
+        heard += await client.receive_some()
+    await client.aclose()
+
+
+async def conversation(tls: Maker, line: int, transport: str) -> bool:
+    """Whether Ctrl-C came."""
+    client, server = await tls.pair(transport)
+    heard = bytearray()
+    received = bytearray()
+    ended = ""
+
+    async def echo() -> None:
+        nonlocal ended
+        try:
+            async for chunk in server:
+                received.extend(chunk)
+                await server.send_all(chunk)
+            ended = "close_notify"
+        except trio.BrokenResourceError:
+            ended = server.report.outcome.value
+        await trio.aclose_forcefully(server)
+
+    interrupted = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(echo)
+        try:
+            with interrupted_at(line):
+                await talk(client, heard)
+            await trio.lowlevel.checkpoint()  # it comes in here if not before
+        except KeyboardInterrupt:
+            interrupted = True
+            # As a program does that catches it: what it had to say ends here.
+            await client.aclose()
+    assert client.report.close_notify_sent is (ended == "close_notify")
+    assert ended in ("close_notify", "truncated", "reset")
+    assert b"".join(CHUNKS).startswith(received)
+    assert received.startswith(heard)
+    return interrupted
+
+
+@pytest.mark.parametrize("transport", ["memory", "tcp"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_reported_is_what_the_peer_saw(version: str, transport: str) -> None:
+    times = 0
+    for line in itertools.count(1, 7):
+        if not trio.run(conversation, Maker(version), line, transport):
+            break
+        times += 1
+    assert times > 20
