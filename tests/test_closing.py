@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -227,11 +228,9 @@ async def test_the_alert_for_a_bad_record_reaches_a_peer_that_sends_on(
     async with opposite_a_plain_socket(tls, server_side=server_side) as (stream, peer):
 
         async def receive() -> None:
+            block = stream if in_a_block else contextlib.nullcontext()
             with pytest.raises(TLSFailedError):
-                if in_a_block:
-                    async with stream:
-                        await stream.receive_some()
-                else:
+                async with block:
                     await stream.receive_some()
             await stream.aclose()
 
@@ -346,8 +345,7 @@ async def test_an_answer_arrives_whole_whatever_comes_behind_a_close_notify(
         async for _ in stream:
             pass
         await stream.send_all(bytes(size))
-        while extra and not ours.socket.is_readable():
-            await trio.sleep(0.001)
+        await until(lambda: not extra or ours.socket.is_readable())
         if shuts_down:
             await stream.shutdown()
         await stream.aclose()
@@ -361,9 +359,7 @@ async def test_an_answer_arrives_whole_whatever_comes_behind_a_close_notify(
         await peer.send(peer.encrypt(b"request") + peer.close_notify())
         await trio.testing.wait_all_tasks_blocked()
         if extra:
-            await theirs.send_all(
-                peer.close_notify() if extra == b"second" else extra
-            )
+            await theirs.send_all(peer.close_notify() if extra == b"second" else extra)
         with trio.move_on_after(0.05):  # a reader that is slow
             await closed.wait()
         await peer.hear_to_end()
@@ -387,11 +383,9 @@ async def test_who_sends_beside_an_ending_is_told_that_it_is_closed(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ENDINGS[ending], client)
             await trio.testing.wait_all_tasks_blocked()
+            call = client.wait_send_all_might_not_block
             with pytest.raises(trio.ClosedResourceError):
-                if waits:
-                    await client.wait_send_all_might_not_block()
-                else:
-                    await client.send_all(b"too late")
+                await (call() if waits else client.send_all(b"too late"))
             gate.set()
 
 
@@ -475,7 +469,7 @@ async def test_leaving_a_nursery_loses_nothing_that_a_busy_task_has_to_read(
     tls: Maker,
 ) -> None:
     busy = trio.Event()
-    chunks: list[bytes] = []
+    chunks: list[bytes | bytearray] = []
 
     async def answer(stream: Stream) -> None:
         await stream.send_all(b"first ")

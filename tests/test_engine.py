@@ -10,6 +10,7 @@ import contextlib
 import ssl
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import attrs
 import pytest
@@ -393,3 +394,31 @@ def test_the_users_context_is_not_changed(version: str) -> None:
         server_hostname=NAME,
     )
     assert (context.options, context.verify_mode, context.check_hostname) == before
+
+
+class EndsWithEOF(ssl.SSLObject):
+    """As OpenSSL 3.2 shows a close_notify behind user_canceled, or a failure."""
+
+    reason: str | None = None
+
+    def read(self, *_: Any) -> Any:
+        error = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred")
+        error.reason = self.reason  # type: ignore[assignment]
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (None, Receiving.CLOSED),
+        ("UNEXPECTED_EOF_WHILE_READING", Receiving.FAILED),
+    ],
+)
+def test_an_eof_is_a_close_notify_only_if_openssl_gives_no_reason(
+    reason: str | None, expected: Receiving
+) -> None:
+    made = session("TLSv1.3")
+    ended = made.engine.ssl_object
+    ended.__class__ = type("Ended", (EndsWithEOF,), {"reason": reason})
+    made.engine.feed(made.say(b"x"))
+    assert made.state.receiving is expected

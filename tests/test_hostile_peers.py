@@ -7,6 +7,7 @@ forged.
 from __future__ import annotations
 
 import itertools
+import socket
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ import trio
 import trio.testing
 
 from trio_tlsdown import (
+    PeerState,
     ShutdownOutcome,
     ShutdownPolicy,
     TLSFailedError,
@@ -23,11 +25,12 @@ from trio_tlsdown import (
     TraceEvent,
     TraceKind,
 )
+from trio_tlsdown._connection import MAX_ANSWERS, MAX_LOOKS
 from trio_tlsdown._engine import MIN_CHUNK
-from trio_tlsdown._wire import RECEIVE_SIZE
+from trio_tlsdown._wire import MAX_RECORDS, RECEIVE_SIZE
 from trio_tlsdown.testing import ScriptedPeer
 
-from .support import NAME, Maker, client_context
+from .support import NAME, Maker, client_context, server_context, tcp_transports
 from .test_engine import session
 
 MockClock = trio.testing.MockClock
@@ -273,3 +276,124 @@ async def test_a_reader_gets_its_data_although_an_answer_of_tls_cannot_leave(
                 assert await client.receive_some() == b"all I have to say"
             nursery.cancel_scope.cancel()
         assert not scope.cancelled_caught
+
+
+# Records that are no data:
+
+# A renegotiation that OpenSSL refuses, with an alert each time.
+CLIENT_HELLO = b"\x03\x03" + bytes(32) + b"\0" + b"\0\2\xc0\x2f" + b"\1\0"
+
+
+def storm(peer: ScriptedPeer, records: int) -> bytes:
+    """Records that ask for an answer each."""
+    if peer.tls.version() == "TLSv1.3":
+        return b"".join(peer.key_update(asks_for_ours=True) for _ in range(records))
+    return b"".join(peer.handshake_message(1, CLIENT_HELLO) for _ in range(records))
+
+
+async def test_answers_are_bounded_while_a_send_is_stuck(tls: Maker) -> None:
+    """As trio.SSLStream is: reading stops until they can leave."""
+    async with tls.server_and_bare_client() as (server, client):
+        pump = server.transport_stream.send_stream.send_all_hook
+        gate = trio.Event()
+
+        async def wait_and_pump() -> None:
+            await gate.wait()
+            await pump()
+
+        server.transport_stream.send_stream.send_all_hook = wait_and_pump
+        output = server._engine.output
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.send_all, b"stuck")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(server.receive_some)
+            for _ in range(10):
+                await client.send(storm(client, 1000))
+                await trio.testing.wait_all_tasks_blocked()
+            assert MAX_ANSWERS < output.pending < MAX_ANSWERS + 10_000
+            await client.send(client.encrypt(b"and on"))
+            gate.set()  # and everything moves again
+        assert server._engine.unread == 0
+        assert output.pending < 1000
+
+
+async def test_tiny_records_do_not_keep_other_tasks_waiting(tls: Maker) -> None:
+    """However many come at once: a checkpoint after so many of them."""
+    async with tls.server_and_bare_client() as (server, client):
+        await client.send(storm(client, 10 * MAX_RECORDS))
+        await client.send(client.encrypt(b"at last"))
+        steps = 0
+
+        async def count() -> None:
+            nonlocal steps
+            while True:
+                await trio.lowlevel.checkpoint()
+                steps += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            assert await server.receive_some() == b"at last"
+            nursery.cancel_scope.cancel()
+        assert steps >= 10
+
+
+async def test_a_look_takes_in_only_so_many_records(tls: Maker) -> None:
+    ours, theirs = await tcp_transports()
+    stream = TLSStream(ours, server_context(tls.version), server_side=True)
+    client = tls.peer(theirs, server_side=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.handshake)
+        await stream.do_handshake()
+    await client.send(storm(client, MAX_LOOKS * MAX_RECORDS) + client.encrypt(b"data"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert stream.peer_state_nowait() is PeerState.UNKNOWN
+    assert stream.peer_state_nowait() is PeerState.DATA_WAITING
+    await trio.aclose_forcefully(stream)
+    await trio.aclose_forcefully(theirs)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_peer_that_reads_only_when_it_has_sent_all_is_served(
+    tls13: Maker, *, waits: bool
+) -> None:
+    """It asks for new keys amid that, and a task of ours sends all the time.
+
+    Whoever reads has data in hand, and must not wait for the turn to answer.
+    """
+    size = 5_000_000
+    ours, theirs = await tcp_transports()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 50_000)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 50_000)
+    stream = TLSStream(ours, server_context(tls13.version), server_side=True)
+    peer = tls13.peer(theirs, server_side=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.handshake)
+        await stream.do_handshake()
+    received = 0
+    reading = False
+
+    async def send() -> None:
+        while True:
+            if waits:
+                await stream.wait_send_all_might_not_block()
+            await stream.send_all(bytes(3_000_000 if reading else 1000))
+
+    async def receive() -> None:
+        nonlocal received
+        while received < size:
+            received += len(await stream.receive_some())
+        nursery.cancel_scope.cancel()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            await trio.sleep(0.1)  # until there is no more room to send
+            nursery.start_soon(receive)
+            reading = True
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            await peer.send(peer.key_update() + peer.key_update())
+            for _ in range(size // 10_000):
+                await peer.send(peer.encrypt(bytes(10_000)))
+    assert received == size
+    await trio.aclose_forcefully(stream)
+    await trio.aclose_forcefully(theirs)

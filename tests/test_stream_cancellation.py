@@ -583,3 +583,26 @@ async def test_a_second_aclose_that_is_cancelled_ends_the_first(tls: Maker) -> N
         pair.stream.transport_stream.unstick.set()
     assert pair.stream.report.outcome is ShutdownOutcome.ABORTED
     assert not pair.stream.report.close_notify_sent
+
+
+async def test_a_handshake_that_is_cancelled_before_its_last_flight_breaks_nothing(
+    tls13: Maker,
+) -> None:
+    """While another task has the turn to send; the flight leaves with what comes."""
+    client, server = tls13.wrap(trio.testing.memory_stream_pair())
+    lock = client._connection.wire.lock
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as opening:
+                opening.start_soon(client.do_handshake)
+                await trio.testing.wait_all_tasks_blocked()
+                await lock.acquire()  # as wait_send_all_might_not_block() does
+                nursery.start_soon(server.do_handshake)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(client.aclose)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        lock.release()
+        assert await server.receive_some() == b""
+    assert client.report.outcome is ShutdownOutcome.SENT
+    await server.aclose()

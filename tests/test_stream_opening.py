@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
 import subprocess
 import sys
+import weakref
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import trio
@@ -31,6 +34,7 @@ from .support import (
     Maker,
     client_context,
     memory_transports,
+    reset,
     server_context,
     tcp_transports,
 )
@@ -331,6 +335,62 @@ async def test_a_session_can_be_resumed(tls: Maker) -> None:
         await b.aclose()
 
 
+HttpsClose: TypeAlias = Callable[[TLSStream[Any]], Awaitable[None]]
+
+
+@pytest.mark.parametrize("close", [TLSStream.aclose, trio.aclose_forcefully])
+@pytest.mark.parametrize("tickets", [True, False])
+async def test_a_session_that_ended_without_close_notify_can_be_resumed(
+    tls: Maker, close: HttpsClose, *, tickets: bool
+) -> None:
+    """RFC 5246 section 7.2.1 allows that since TLS 1.1; OpenSSL has to be told."""
+    context, server = client_context(tls.version), server_context(tls.version)
+    if not tickets:
+        server.options |= ssl.OP_NO_TICKET  # session ids instead
+    session: ssl.SSLSession | None = None
+    for resumed in (False, True, True):
+        ours, theirs = await memory_transports()
+        a = TLSStream(ours, context, server_hostname=NAME, https_compatible=True)
+        b = TLSStream(theirs, server, server_side=True, https_compatible=True)
+        if session is not None:
+            a.session = session
+        await shake_hands(a, b)
+        assert a.session_reused is resumed
+        await b.send_all(b"x")
+        assert await a.receive_some() == b"x"
+        session = a.session
+        await close(a)
+        await close(b)
+        del a, b  # OpenSSL forgets a session when its connection is freed
+
+
+async def test_a_session_that_failed_is_not_resumed(tls12: Maker) -> None:
+    """RFC 5246 section 7.2.2."""
+    server = server_context(tls12.version)
+    server.options |= ssl.OP_NO_TICKET
+    context = client_context(tls12.version)
+    ours, theirs = await memory_transports()
+    a = TLSStream(ours, context, server_hostname=NAME)
+    b = TLSStream(theirs, server, server_side=True)
+    await shake_hands(a, b)
+    session = a.session
+    await ours.send_all(b"\x17\x03\x03\0\x20" + bytes(32))
+    with pytest.raises(TLSFailedError):
+        await b.receive_some()
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+    del b
+    ours, theirs = await memory_transports()
+    a = TLSStream(ours, context, server_hostname=NAME)
+    b = TLSStream(theirs, server, server_side=True)
+    assert session is not None
+    a.session = session
+    await shake_hands(a, b)
+    assert not a.session_reused
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
 async def test_an_sni_callback_gets_an_sslobject_and_may_change_the_context(
     tls: Maker,
 ) -> None:
@@ -520,6 +580,79 @@ async def test_the_trace_tells_what_happened_in_order(
     assert {event.time for event in events} == {started}
     assert events[0].size > 0
     assert events[1].size == 0
+
+
+async def test_an_end_that_comes_with_the_handshake_is_told_behind_it(
+    tls: Maker,
+) -> None:
+    """Both may come in one piece."""
+    events: list[TraceEvent] = []
+    ours, theirs = await memory_transports()
+    server_side = tls.version == "TLSv1.3"  # it gets the last flight
+    context = server_context if server_side else client_context
+    stream = TLSStream(
+        ours,
+        context(tls.version),
+        server_side=server_side,
+        server_hostname=None if server_side else NAME,
+        trace=events.append,
+    )
+    peer = tls.peer(theirs, server_side=not server_side)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stream.do_handshake)
+        while not peer.step_of_handshake():
+            await peer.send(peer.flight())
+            await peer.receive_ciphertext()
+        await peer.send(peer.flight() + peer.close_notify())
+        assert await stream.receive_some() == b""
+        peer.forget_key_log()
+    kinds = [event.kind for event in events]
+    done = kinds.index(TraceKind.HANDSHAKE_DONE)
+    assert done < kinds.index(TraceKind.CLOSE_NOTIFY_RECEIVED)
+    await trio.aclose_forcefully(stream)
+
+
+async def failed_handshake(tls: Maker) -> TLSStream[Any]:
+    ours, theirs = await memory_transports()
+    stream = TLSStream(ours, server_context(tls.version), server_side=True)
+    await theirs.send_all(b"GET / HTTP/1.0\r\n\r\n")
+    with pytest.raises(TLSFailedError):
+        await stream.do_handshake()
+    return stream
+
+
+async def bad_record(tls: Maker) -> TLSStream[Any]:
+    async with tls.client_and_bare_server() as (stream, peer):
+        await peer.send(peer.tampered())
+        with pytest.raises(TLSFailedError):
+            await stream.receive_some()
+    return stream
+
+
+async def reset_transport(tls: Maker) -> TLSStream[Any]:
+    a, b = await tls.pair("tcp")
+    reset(b)
+    await b.transport_stream.aclose()
+    with pytest.raises(TransportBrokenError):
+        await a.receive_some()
+    return a
+
+
+@pytest.mark.parametrize("fail", [failed_handshake, bad_record, reset_transport])
+async def test_a_stream_that_failed_does_not_wait_for_the_garbage_collector(
+    tls: Maker, fail: Callable[[Maker], Awaitable[TLSStream[Any]]]
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        stream = await fail(tls)
+        await trio.aclose_forcefully(stream)
+        session = weakref.ref(stream._engine.ssl_object)
+        del stream
+        await trio.lowlevel.checkpoint()
+        assert session() is None
+    finally:
+        gc.enable()
 
 
 async def test_the_trace_tells_of_resets_failures_and_giving_up(

@@ -16,16 +16,27 @@ import trio
 import trio.testing
 from OpenSSL import SSL
 
-from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
+from trio_tlsdown import (
+    PeerState,
+    ShutdownOutcome,
+    ShutdownPolicy,
+    TLSFailedError,
+    TLSStream,
+)
+from trio_tlsdown.testing import ScriptedPeer
+from trio_tlsdown.testing._record_keys import HEADER, TAG_SIZE, TLS12, RecordKeys
 
 from .support import (
     BAD_RECORD,
+    CA,
     CERT,
     NAME,
     TRANSPORTS,
     cancelled_at,
     client_context,
     each_step,
+    memory_transports,
+    tcp_transports,
 )
 
 
@@ -237,3 +248,64 @@ async def test_a_peer_that_breaks_tls_in_the_middle_of_it_fails_the_sender() -> 
         assert client.report.outcome is ShutdownOutcome.FAILED
         assert isinstance(client.report.error, TLSFailedError)
         assert client.report.error.reason in BAD_RECORD
+
+
+# HelloRequest, forged:
+
+HELLO_REQUEST = bytes(4)  # RFC 5246 section 7.4.1.1
+
+
+def with_hello_request(flight: bytes, keys: RecordKeys) -> bytes:
+    """A server's last flight whose last record, Finished, holds one more message."""
+    finished = len(flight) - (HEADER.size + 8 + 16 + TAG_SIZE)
+    header = HEADER.pack(22, TLS12, 16)
+    nonce, sealed = flight[finished + 5 :][:8], flight[finished + 13 :]
+    message = keys.aead.decrypt(keys.iv + nonce, sealed, bytes(8) + header)
+    return flight[:finished] + keys.seal(0, 22, message + HELLO_REQUEST)
+
+
+async def test_a_hello_request_in_the_last_record_of_the_handshake_is_answered() -> (
+    None
+):
+    """OpenSSL has taken the whole record out of its buffer by then."""
+    ours, theirs = await memory_transports()
+    client = TLSStream(ours, client_context("TLSv1.2"), server_hostname=NAME)
+    server = ScriptedPeer(theirs, server_side=True, version="TLSv1.2", ca=CA)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.do_handshake)
+        while not server.step_of_handshake():
+            await server.send(server.flight())
+            await server.receive_ciphertext()
+        flight = server.flight()
+        keys = server._forge.take_over()
+        server.forget_key_log()
+        await server.send(with_hello_request(flight, keys))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.receive_some)
+        assert (await theirs.receive_some()).startswith(b"\x16\x03\x03")
+        nursery.cancel_scope.cancel()
+    await trio.aclose_forcefully(client)
+
+
+@pytest.mark.parametrize("then", ["receive", "send", "shutdown"])
+async def test_a_hello_request_that_a_look_has_found_is_answered(then: str) -> None:
+    ours, theirs = await tcp_transports()
+    client = TLSStream(ours, client_context("TLSv1.2"), server_hostname=NAME)
+    server = ScriptedPeer(theirs, server_side=True, version="TLSv1.2", ca=CA)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.do_handshake)
+        await server.handshake()
+    await server.send(server.handshake_message(0, b""))
+    await trio.testing.wait_all_tasks_blocked()
+    assert client.peer_state_nowait() is PeerState.IDLE
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "receive": client.receive_some,
+        "send": partial(client.send_all, b"x"),
+        "shutdown": client.shutdown,
+    }
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(calls[then])
+        assert (await theirs.receive_some()).startswith(b"\x16\x03\x03")
+        nursery.cancel_scope.cancel()
+    await trio.aclose_forcefully(client)
+    await trio.aclose_forcefully(theirs)
