@@ -21,6 +21,7 @@ from trio_tlsdown import (
     TruncatedError,
     open_tls_nursery,
 )
+from trio_tlsdown._linger import unacknowledged
 from trio_tlsdown.testing import ScriptedPeer
 
 from .serving import HOST, Stream, port_of, serving, until
@@ -237,6 +238,23 @@ async def test_the_alert_for_a_bad_record_reaches_a_peer_that_sends_on(
         async with trio.open_nursery() as nursery:
             await peer.send(peer.tampered())
             nursery.start_soon(receive)
+            await trio.testing.wait_all_tasks_blocked()
+            await send_on(peer)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await how_tcp_ended(peer) == "FIN"
+            await peer.cut()
+        assert peer.error is not None
+
+
+async def test_the_alert_is_lingered_for_although_all_was_quiet(tls: Maker) -> None:
+    """The peer may be about to send."""
+    async with opposite_a_plain_socket(tls, server_side=True) as (stream, peer):
+        await peer.send(peer.tampered())
+        with pytest.raises(TLSFailedError):
+            await stream.receive_some()
+        await until(lambda: unacknowledged(stream.transport_stream.socket) == 0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.aclose)
             await trio.testing.wait_all_tasks_blocked()
             await send_on(peer)
             await trio.testing.wait_all_tasks_blocked()

@@ -352,6 +352,16 @@ async def test_a_look_takes_in_only_so_many_records(tls: Maker) -> None:
     await trio.aclose_forcefully(theirs)
 
 
+async def test_a_reader_gets_its_data_before_it_answers(tls13: Maker) -> None:
+    """Nobody is sending, but there is no room to send."""
+    async with tls13.client_and_bare_server() as (client, server):
+        client.transport_stream.send_stream.send_all_hook = trio.sleep_forever
+        await server.send(storm(server, 2) + server.encrypt(b"data"))
+        with trio.fail_after(1):
+            assert await client.receive_some() == b"data"
+        assert client._engine.output.pending
+
+
 @pytest.mark.parametrize("waits", [False, True])
 async def test_a_peer_that_reads_only_when_it_has_sent_all_is_served(
     tls13: Maker, *, waits: bool

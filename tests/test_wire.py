@@ -67,3 +67,24 @@ async def test_aclose_of_a_reset_connection_is_quiet(tls: Maker) -> None:
     await a.aclose()
     assert a.report.outcome is ShutdownOutcome.RESET
     assert not a.report.close_notify_sent
+
+
+async def test_who_waits_for_room_gives_way_to_who_has_something_to_send(
+    tls: Maker,
+) -> None:
+    """Also if that one came later, while both waited for a third task."""
+    a, b = await tls.pair()
+    wire = a._connection.wire
+    a.transport_stream.send_stream.wait_send_all_might_not_block_hook = (
+        trio.sleep_forever
+    )
+    await wire.lock.acquire()
+    with trio.fail_after(1):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.wait_send_all_might_not_block)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(a._connection.flush)
+            await trio.testing.wait_all_tasks_blocked()
+            wire.lock.release()
+    await a.aclose()
+    await b.aclose()
