@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Final, TypeVarTuple
 import trio
 
 from ._engine import Engine
-from ._errors import TLSFailedError, TransportBrokenError, TruncatedError
+from ._errors import (
+    TLSFailedError,
+    TransportBrokenError,
+    TruncatedError,
+    at_address,
+)
 from ._linger import is_quiet, linger
 from ._peer import PeerState
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
@@ -76,6 +81,9 @@ class Connection:
       policy: What an ending may cost.
       trace: Called with each `TraceEvent`.
       initial_bytes: As for `TLSStream`.
+
+    Attributes:
+      address: Host and port, for errors to say; None if they are not known.
     """
 
     __slots__ = (
@@ -87,6 +95,7 @@ class Connection:
         "_policy",
         "_taken",
         "_trace_callback",
+        "address",
         "engine",
         "state",
         "wire",
@@ -111,6 +120,7 @@ class Connection:
         self._handshake_error: Exception | None = None
         self._filling = Turn()
         self._taken: trio.Event | None = None
+        self.address: tuple[str | bytes, int] | None = None
         self.state = ConnectionState(self._moved)
         self.engine = Engine(
             context,
@@ -403,6 +413,10 @@ class Connection:
 
     def error(self) -> trio.BrokenResourceError | None:
         """What broke the connection, made anew for each who is told."""
+        error = self._error()
+        return None if error is None else at_address(error, self.address)
+
+    def _error(self) -> TruncatedError | TransportBrokenError | TLSFailedError | None:
         match self.state.outcome:
             case ShutdownOutcome.TRUNCATED:
                 return TruncatedError(mid_record=self.wire.mid_record)
@@ -411,7 +425,9 @@ class Connection:
                 return TransportBrokenError(self.wire.error)
             case ShutdownOutcome.FAILED:
                 return TLSFailedError(
-                    self.engine.error, during_handshake=not self.state.handshaken
+                    self.engine.error,
+                    during_handshake=not self.state.handshaken,
+                    server_side=self.engine.server_side,
                 )
             case _:
                 return None

@@ -6,14 +6,20 @@ import inspect
 import operator
 import ssl
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
 
 import trio
 
-from ._check import check_type
+from ._check import as_octets, check_type
 from ._conflict import ConflictDetector
 from ._connection import Connection
-from ._errors import HalfCloseUnsupportedError, TruncatedError, UnreadDataError
+from ._errors import (
+    HalfCloseUnsupportedError,
+    TruncatedError,
+    UnreadDataError,
+    at_address,
+)
 from ._facts import SessionFacts
 from ._peer import PeerState
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
@@ -179,7 +185,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             can still be received.
           TLSFailedError: the session failed.
         """
-        octets = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        octets = data if isinstance(data, bytes) else as_octets("data", data)
         self._wait_guard.check()
         with self._send_guard:
             if not self._state.can_send:
@@ -252,7 +258,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             await self._connection.ensure_handshake()
             version = self.version()
             if not allow_tls12 and version != "TLSv1.3":
-                raise HalfCloseUnsupportedError(version)
+                error = HalfCloseUnsupportedError(version)
+                raise at_address(error, self._connection.address)
             self._connection.begin_ending()
             await self._connection.send_close_notify()
         if not self._state.close_notify_sent:
@@ -321,7 +328,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
         Raises:
           trio.ClosedResourceError: this side has closed.
-          trio.NeedHandshakeError: there was no handshake yet.
+          trio.NeedHandshakeError: there was no handshake.
         """
         self._connection.check_open()
         self._after_handshake("peer_state_nowait()")
@@ -334,7 +341,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             case Receiving.TRUNCATED:
                 if self._https_compatible and not self._connection.wire.mid_record:
                     return b""
-                raise TruncatedError(mid_record=self._connection.wire.mid_record)
+                cut = TruncatedError(mid_record=self._connection.wire.mid_record)
+                raise at_address(cut, self._connection.address)
             case _:
                 error = self._connection.error()
                 assert error is not None
@@ -601,4 +609,34 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     def _check_nothing_unread(self) -> None:
         if self._engine.unread:
-            raise UnreadDataError(self._engine.unread)
+            error = UnreadDataError(self._engine.unread)
+            raise at_address(error, self._connection.address)
+
+    def __repr__(self) -> str:
+        side = "server" if self.server_side else "client"
+        version = self._engine.version() or "no handshake,"
+        state = self._state.outcome.value
+        if self._transport_stream is None:
+            state = "unwrapped"
+        elif self._state.closed:
+            state = f"closed: {state}"
+        return f"<TLSStream {side} {self._whereabouts()} {version} {state}>"
+
+    def _whereabouts(self) -> str:
+        transport = self._connection.wire.transport
+        address: object = self._connection.address
+        if address is None and isinstance(transport, trio.SocketStream):
+            with suppress(Exception):  # it has gone, or is no socket of the kernel's
+                address = transport.socket.getpeername()
+        return f"of {address!r}" if address else f"over {type(transport).__name__}"
+
+
+def connected_to(stream: TLSStream[T_Stream], host: str | bytes, port: int) -> None:
+    """Have *stream* say in its errors with whom it was connected."""
+    # Of this module: no user needs it.
+    connection = stream._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    connection.address = host, port
+
+
+# It has the whole interface, and programs ask by isinstance().
+trio.SSLStream.register(TLSStream)
