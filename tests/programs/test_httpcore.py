@@ -11,6 +11,7 @@ from pathlib import Path
 from subprocess import PIPE, STDOUT
 
 import pytest
+import trio
 
 from tests.interop.programs import PATIENCE, require_module, unavailable
 from tests.serving import HOST, Stream, port_of, serving, until
@@ -108,9 +109,13 @@ async def test_a_server_that_lets_an_idle_connection_go_is_asked_again(
 ) -> None:
     """The pool looks whether a connection is readable, before it uses it again."""
 
+    # With the answer in one segment, the end would not be left for the pool to see.
+    answered = trio.Semaphore(0)
+
     async def answer_once(stream: Stream) -> None:
         await stream.receive_some()
         await stream.send_all(OK % b"2" + b"ok")
+        await answered.acquire()
 
     async with serving(tls.version, answer_once) as (_, server):
         url = f"https://{HOST}:{port_of(server)}"
@@ -118,5 +123,6 @@ async def test_a_server_that_lets_an_idle_connection_go_is_asked_again(
         async with httpcore.AsyncConnectionPool(ssl_context=context) as pool:
             for _ in range(2):
                 assert (await pool.request("GET", url)).content == b"ok"
+                answered.release()
                 await until(lambda: all(c.has_expired() for c in pool.connections))
     assert sum(server.tally.values()) == 2
