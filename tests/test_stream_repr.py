@@ -90,11 +90,8 @@ async def test_nothing_that_a_transport_does_makes_it_raise(
         patch.setattr(client.transport_stream, "socket", None)
         assert repr(client).startswith("<TLSStream client over SocketStream ")
 
-    def unable(_: object) -> str:
-        raise ValueError("a bug")
-
     with monkeypatch.context() as patch:
-        patch.setattr(trio.SocketStream, "__repr__", unable)
+        patch.setattr(trio.SocketStream, "__repr__", None)
         assert repr(server).startswith("<TLSStream server of (")
     await trio.aclose_forcefully(client)
     await trio.aclose_forcefully(server)

@@ -20,14 +20,8 @@ SIZE = 250  # the most that one string of a TXT record holds
 
 async def answer(stream: Stream) -> None:
     """As a name server: length and query in, length and response out."""
-    received = b""
-    async for chunk in stream:
-        received += chunk
-        size = 2 + int.from_bytes(received[:2], "big")
-        if len(received) < size:
-            continue
-        query = dns.message.from_wire(received[2:size])
-        received = received[size:]
+    async for received in stream:
+        query = dns.message.from_wire(bytes(received[2:]))
         response = dns.message.make_response(query)
         response.answer = [
             dns.rrset.from_text(

@@ -13,7 +13,7 @@ from subprocess import PIPE, STDOUT
 import pytest
 import trio
 
-from tests.interop.programs import PATIENCE, require_module, unavailable
+from tests.interop.programs import PATIENCE, require, require_module
 from tests.serving import HOST, Stream, port_of, serving, until
 from tests.support import Maker, client_context
 from trio_tlsdown import TLSStream
@@ -28,17 +28,10 @@ PLUGIN = Path(__file__).parent / "plugin"
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """The source of the httpcore that is installed: only that has its tests."""
+    """The source of the httpcore that is installed, for only that has its tests."""
     name = f"httpcore-{importlib.metadata.version('httpcore')}"
-    archive = Path(sys.prefix, "sources", f"{name}.tar.gz")  # kept, it comes from PyPI
-    if not archive.exists():
-        pip = run(
-            *("pip", "download", "--quiet", "--no-binary=:all:", "--no-deps"),
-            *(f"--dest={archive.parent}", name.replace("-", "==")),
-        )
-        if pip.returncode:
-            unavailable(f"the source of {name} cannot be had: {pip.stdout}")
-    assert run("tarfile", "--extract", str(archive), str(tmp_path)).returncode == 0
+    archive = require(f"{sys.prefix}/sources/{name}.tar.gz", os.F_OK)  # by `make peers`
+    assert run("tarfile", "--extract", archive, str(tmp_path)).returncode == 0
     return tmp_path / name
 
 
