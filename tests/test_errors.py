@@ -195,7 +195,7 @@ class Unspeakable:
 
 class Odd(ssl.SSLCertVerificationError):
     reason: Any = b"no name"
-    verify_code: Any = "no number"
+    verify_code: Any = bytearray()  # cannot be looked up
     verify_message: Any = b"no text"
 
 
