@@ -52,9 +52,9 @@ class _Exchange(Turn):
 class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     """TLS over any Trio stream, that can half-close and tells how it ended.
 
-    It takes the place of `trio.SSLStream`: what that has is here and behaves
-    the same. It adds `send_eof`, `shutdown` and `report`, and never takes a cut
-    connection for a whole one.
+    It takes the place of `trio.SSLStream`, and is one to `isinstance`: what that has
+    is here and behaves the same. It adds `send_eof`, `shutdown` and `report`, and
+    never takes a cut connection for a whole one.
 
     Leaving an ``async with`` block normally is `aclose`; leaving it by an
     exception or a cancellation closes at once, without close_notify, so that
@@ -258,8 +258,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             await self._connection.ensure_handshake()
             version = self.version()
             if not allow_tls12 and version != "TLSv1.3":
-                error = HalfCloseUnsupportedError(version)
-                raise at_address(error, self._connection.address)
+                raise at_address(
+                    HalfCloseUnsupportedError(version), self._connection.address
+                )
             self._connection.begin_ending()
             await self._connection.send_close_notify()
         if not self._state.close_notify_sent:
@@ -328,7 +329,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
         Raises:
           trio.ClosedResourceError: this side has closed.
-          trio.NeedHandshakeError: there was no handshake.
+          trio.NeedHandshakeError: there was no handshake yet.
         """
         self._connection.check_open()
         self._after_handshake("peer_state_nowait()")
@@ -341,8 +342,10 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             case Receiving.TRUNCATED:
                 if self._https_compatible and not self._connection.wire.mid_record:
                     return b""
-                cut = TruncatedError(mid_record=self._connection.wire.mid_record)
-                raise at_address(cut, self._connection.address)
+                raise at_address(
+                    TruncatedError(mid_record=self._connection.wire.mid_record),
+                    self._connection.address,
+                )
             case _:
                 error = self._connection.error()
                 assert error is not None
@@ -609,8 +612,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     def _check_nothing_unread(self) -> None:
         if self._engine.unread:
-            error = UnreadDataError(self._engine.unread)
-            raise at_address(error, self._connection.address)
+            raise at_address(
+                UnreadDataError(self._engine.unread), self._connection.address
+            )
 
     def __repr__(self) -> str:
         side = "server" if self.server_side else "client"
