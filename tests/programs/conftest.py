@@ -1,24 +1,7 @@
-from collections.abc import Callable
-
 import pytest
 import trio
 
-from trio_tlsdown import (
-    TLSListener,
-    TLSStream,
-    open_tls_over_tcp_listeners,
-    open_tls_over_tcp_stream,
-    serve_tls_over_tcp,
-)
-
-# What a program finds where it looks for Trio's.
-IN_PLACE: dict[str, Callable[..., object]] = {
-    "SSLListener": TLSListener,
-    "SSLStream": TLSStream,
-    "open_ssl_over_tcp_listeners": open_tls_over_tcp_listeners,
-    "open_ssl_over_tcp_stream": open_tls_over_tcp_stream,
-    "serve_ssl_over_tcp": serve_tls_over_tcp,
-}
+from .plugin.replacements import IN_PLACE
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from replacements import IN_PLACE  # type: ignore[import-not-found]
 
 import trio_tlsdown
 from trio_tlsdown import testing
@@ -28,13 +29,7 @@ def _count(self: Any, *args: Any, **options: Any) -> None:
     _init(self, *args, **options)
 
 
-vars(trio).update(
-    SSLListener=trio_tlsdown.TLSListener,
-    SSLStream=trio_tlsdown.TLSStream,
-    open_ssl_over_tcp_listeners=trio_tlsdown.open_tls_over_tcp_listeners,
-    open_ssl_over_tcp_stream=trio_tlsdown.open_tls_over_tcp_stream,
-    serve_ssl_over_tcp=trio_tlsdown.serve_tls_over_tcp,
-)
+vars(trio).update(IN_PLACE)
 setattr(trio_tlsdown.TLSStream, "__init__", _count)  # noqa: B010
 
 
