@@ -37,7 +37,7 @@ from trio_tlsdown import (
     testing,
 )
 
-from .serving import HOST
+from .serving import HOST, until
 from .support import (
     CA,
     NAME,
@@ -331,8 +331,7 @@ async def test_a_connection_that_is_cut_says_to_whom_it_was(
 async def test_misuse_says_of_which_connection(tls: Maker) -> None:
     async with connected(tls.version, testing.echo) as client:
         await client.send_all(b"unread")
-        while client.peer_state_nowait() is not PeerState.DATA_WAITING:
-            await trio.lowlevel.checkpoint()
+        await until(lambda: client.peer_state_nowait() is PeerState.DATA_WAITING)
         with pytest.raises(UnreadDataError) as caught:
             await client.unwrap()
         assert is_at(caught.value, client)
