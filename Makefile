@@ -142,6 +142,8 @@ $(TEST): $(EMPTY) $(SOURCES)
 
 $(PEERS): $(TEST)
 	@$(PIP) install --group peers
+	@$(PIP) download --no-binary=:all: --no-deps --dest $(VENV)/sources \
+		"$$($(BIN)/python -m pip freeze | grep ^httpcore==)"
 	@touch $@
 
 $(CHECK): $(TEST)

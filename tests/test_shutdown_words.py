@@ -1,6 +1,7 @@
 """ShutdownPolicy, ShutdownOutcome, ShutdownReport."""
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -38,8 +39,21 @@ def test_negative_and_nan_seconds_are_refused(name: str, value: float) -> None:
         ShutdownPolicy(**{name: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["timeout", "linger_timeout"])
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), 10**5000], ids=["10^400", "-10^400", "10^5000"]
+)
+def test_seconds_that_no_float_can_hold_are_refused(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be >= 0 seconds and fit"):
+        ShutdownPolicy(**{name: value})
+
+
+def test_seconds_may_be_of_any_size_that_a_float_has() -> None:
+    assert ShutdownPolicy(timeout=10**300).timeout == 10**300
+
+
 @pytest.mark.parametrize("name", ["timeout", "linger_timeout", "max_unread"])
-@pytest.mark.parametrize("value", ["5", None, True, b"", [1]])
+@pytest.mark.parametrize("value", ["5", None, True, b"", [1], 1j, Decimal(5)])
 def test_what_is_no_number_is_refused(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"{name} must be a number"):
         ShutdownPolicy(**{name: value})

@@ -62,7 +62,8 @@ async def test_a_client_that_checks_names_needs_one() -> None:
 @pytest.mark.parametrize("data", ["text", 5, None, [1]])
 async def test_what_is_not_bytes_is_not_sent(tls: Maker, data: Any) -> None:
     a, b = await tls.pair()
-    with pytest.raises(TypeError):
+    words = f"data must be bytes, not {type(data).__name__}"
+    with pytest.raises(TypeError, match=words):
         await a.send_all(data)
     await a.send_all(b"still fine")
     assert await b.receive_some() == b"still fine"
@@ -77,6 +78,26 @@ async def test_bytes_are_counted_as_bytes_whatever_they_are_an_array_of(
     numbers = array("Q", range(10))
     await a.send_all(memoryview(numbers))
     assert await b.receive_some() == numbers.tobytes()
+    await a.aclose()
+    await b.aclose()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytearray(b"abcdef"),
+        memoryview(b"abcdef")[::2],
+        memoryview(b"abcdef")[::-1],
+        memoryview(b"abcdef").cast("B", (2, 3)),
+    ],
+)
+async def test_bytes_are_sent_wherever_they_lie(
+    tls: Maker, data: bytearray | memoryview
+) -> None:
+    a, b = await tls.pair()
+    await a.send_all(memoryview(b"")[::2])  # nothing
+    await a.send_all(data)
+    assert await b.receive_some() == bytes(data)
     await a.aclose()
     await b.aclose()
 

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Final, TypeVarTuple
 import trio
 
 from ._engine import Engine
-from ._errors import TLSFailedError, TransportBrokenError, TruncatedError
+from ._errors import (
+    TLSFailedError,
+    TransportBrokenError,
+    TruncatedError,
+    at_address,
+)
 from ._linger import (
     all_acknowledged_and_read,
     linger,
@@ -87,6 +92,9 @@ class Connection:
       policy: What an ending may cost.
       trace: Called with each `TraceEvent`.
       initial_bytes: As for `TLSStream`.
+
+    Attributes:
+      address: Host and port, for errors to say; None if they are not known.
     """
 
     __slots__ = (
@@ -98,6 +106,7 @@ class Connection:
         "_receiving",
         "_taken",
         "_trace_callback",
+        "address",
         "engine",
         "keeps_unread",
         "state",
@@ -124,6 +133,7 @@ class Connection:
         self._receiving = InProgress()
         self._taken: trio.Event | None = None
         self.keeps_unread = False
+        self.address: tuple[str | bytes, int] | None = None
         self.state = ConnectionState(self._moved)
         self.engine = Engine(
             context,
@@ -472,6 +482,10 @@ class Connection:
 
     def error(self) -> trio.BrokenResourceError | None:
         """What broke the connection, made anew for each who is told."""
+        error = self._error()
+        return None if error is None else at_address(error, self.address)
+
+    def _error(self) -> TruncatedError | TransportBrokenError | TLSFailedError | None:
         match self.state.outcome:
             case ShutdownOutcome.TRUNCATED:
                 return TruncatedError(mid_record=self.wire.mid_record)
@@ -480,7 +494,9 @@ class Connection:
                 return TransportBrokenError(self.wire.error)
             case ShutdownOutcome.FAILED:
                 return TLSFailedError(
-                    self.engine.error, during_handshake=not self.state.handshaken
+                    self.engine.error,
+                    during_handshake=not self.state.handshaken,
+                    server_side=self.engine.server_side,
                 )
             case _:
                 return None

@@ -7,31 +7,25 @@ carry the data. Misuse raises `trio.ClosedResourceError`,
 
 from __future__ import annotations
 
+import copyreg
 import os
 import ssl
-from typing import Final
+from typing import Any, TypeVar
 
 import trio
 
-# What OpenSSL says when the first bytes are not a TLS record.
-NOT_TLS: Final = frozenset(
-    {
-        "HTTP_REQUEST",
-        "HTTPS_PROXY_REQUEST",
-        "PACKET_LENGTH_TOO_LONG",
-        "RECORD_LAYER_FAILURE",
-        "UNKNOWN_PROTOCOL",
-        "WRONG_VERSION_NUMBER",
-    }
-)
+from ._reasons import explain, reason_of
 
 
 class TLSDownError(Exception):
     """The root of this package's own errors.
 
+    They can be copied and pickled, with their attributes and notes, and with a cause
+    that is an `OSError`, as an `ssl.SSLError` is.
+
     Attributes:
-      host: To which host `TLSNursery.connect` was to connect, or at which
-        `TLSNursery.start_server` was to listen; None in errors of others.
+      host: To which host `TLSNursery.connect` was to connect, or has connected, or at
+        which `TLSNursery.start_server` was to listen; None in errors of others.
       port: Likewise. If it is there, the message begins with both.
     """
 
@@ -45,11 +39,30 @@ class TLSDownError(Exception):
             return text
         return f"{host_and_port(self.host, self.port)}: {text}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception would be made anew from its message, which none of ours is.
+        state = {**vars(self), "args": self.args}
+        if isinstance(self, OSError):
+            state["errno"] = self.errno
+        if isinstance(self.__cause__, OSError):
+            state["__cause__"] = self.__cause__
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined]
+
 
 def host_and_port(host: str | bytes | None, port: int) -> str:
     """Where, as people write it; None is any address of this machine."""
     name = os.fsdecode(host or "*")
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+E_TLSDown = TypeVar("E_TLSDown", bound=TLSDownError)
+
+
+def at_address(error: E_TLSDown, address: tuple[str | bytes, int] | None) -> E_TLSDown:
+    """Have *error* say with whom we were connected, if that is known."""
+    if address is not None:
+        error.host, error.port = address
+    return error
 
 
 class ConnectFailedError(TLSDownError, OSError):
@@ -142,18 +155,22 @@ class TLSFailedError(TLSDownError, trio.BrokenResourceError):
       during_handshake: Whether it kept the connection from being established.
     """
 
-    def __init__(self, error: ssl.SSLError | None, *, during_handshake: bool) -> None:
-        self.reason: str | None = getattr(error, "reason", None)
+    def __init__(
+        self,
+        error: ssl.SSLError | None,
+        *,
+        during_handshake: bool,
+        server_side: bool | None = None,
+    ) -> None:
+        self.reason: str | None = None if error is None else reason_of(error)
         self.during_handshake = during_handshake
         what = "the TLS handshake" if during_handshake else "TLS"
         if error is None:
             detail = "it was closed by another task"
-        elif isinstance(error, ssl.SSLCertVerificationError):
-            detail = f"certificate verification: {error.verify_message}"
-        elif during_handshake and self.reason in NOT_TLS:
-            detail = f"the peer does not seem to speak TLS ({self.reason})"
         else:
-            detail = str(error.strerror or error)
+            detail = explain(
+                error, during_handshake=during_handshake, server_side=server_side
+            )
         super().__init__(f"{what} failed: {detail}")
         _chain(self, error)
 
@@ -175,8 +192,11 @@ class UnreadDataError(TLSDownError, trio.BrokenResourceError):
         )
 
 
-class HalfCloseUnsupportedError(TLSDownError, RuntimeError):
+class HalfCloseUnsupportedError(TLSDownError, RuntimeError, AttributeError):
     """Half-close was asked for on TLS 1.2 or older.
+
+    It is an `AttributeError`, too: `trio.SSLStream` has no ``send_eof``, and code that
+    takes any stream is prepared for that.
 
     A conforming TLS 1.2 peer discards what it still had to say when it gets a
     close_notify (`RFC 5246 section 7.2.1

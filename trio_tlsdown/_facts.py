@@ -28,6 +28,12 @@ class SessionFacts:
         return self._connection.engine.ssl_object
 
     @property
+    def _ssl_object(self) -> ssl.SSLObject:
+        # httpcore reads this attribute of trio.SSLStream, to learn from it what ALPN
+        # agreed on; so it has to be here for programs that use a TLSStream instead.
+        return self._connection.engine.ssl_object
+
+    @property
     def context(self) -> ssl.SSLContext:
         """The context in use. An SNI callback may set another one."""
         return self._connection.engine.ssl_object.context

@@ -59,3 +59,7 @@ class TLSListener(trio.abc.Listener[TLSStream[T_Stream]]):
     async def aclose(self) -> None:
         """Close the transport listener; accepted streams stay open."""
         await self.transport_listener.aclose()
+
+
+# It has the whole interface, and programs ask by isinstance().
+trio.SSLListener.register(TLSListener)

@@ -21,7 +21,7 @@ from ._handshake import shake_hands
 from ._listener import TLSListener
 from ._server import OnError, ServerOptions, TLSServer
 from ._shutdown import ShutdownOutcome, ShutdownPolicy
-from ._stream import TLSStream
+from ._stream import TLSStream, connected_to
 from ._tasks import Tasks
 from ._tcp import Handler, default_client_context
 
@@ -138,6 +138,7 @@ class TLSNursery:
         except BaseException:
             await trio.aclose_forcefully(transport)
             raise
+        connected_to(stream, host, port)
         self._clients.add(stream)
         try:
             await shake_hands(stream, handshake_timeout, since=began)

@@ -47,7 +47,11 @@ class ShutdownOutcome(enum.Enum):
     """
 
     RESET = "reset"
-    """The transport failed (ECONNRESET, EPIPE, ...). Final."""
+    """The transport failed (ECONNRESET, EPIPE, ...). Final.
+
+    With `ShutdownReport.peer_data_complete` all of the peer's data was there before:
+    what may be missing is only at the peer, of ours.
+    """
 
     FAILED = "failed"
     """TLS itself failed: fatal alert, bad record, handshake refused. Final."""

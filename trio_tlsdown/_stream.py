@@ -5,15 +5,21 @@ from __future__ import annotations
 import operator
 import ssl
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
 
 import trio
 
-from ._check import check_type
+from ._check import as_octets, check_type
 from ._closing import Closer
 from ._conflict import ConflictDetector, SendConflictDetector
 from ._connection import Connection
-from ._errors import HalfCloseUnsupportedError, TruncatedError, UnreadDataError
+from ._errors import (
+    HalfCloseUnsupportedError,
+    TruncatedError,
+    UnreadDataError,
+    at_address,
+)
 from ._facts import SessionFacts
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from ._state import Event, Receiving, Sending
@@ -37,9 +43,9 @@ _without_interrupts: Final = trio.lowlevel.enable_ki_protection
 class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     """TLS over any Trio stream, that can half-close and tells how it ended.
 
-    It takes the place of `trio.SSLStream`: what that has is here and behaves
-    the same. It adds `send_eof`, `shutdown` and `report`, and never takes a cut
-    connection for a whole one.
+    It takes the place of `trio.SSLStream`, and is one to `isinstance`: what that has
+    is here and behaves the same. It adds `send_eof`, `shutdown` and `report`, and
+    never takes a cut connection for a whole one.
 
     Leaving an ``async with`` block normally is `aclose`; leaving it by an
     exception or a cancellation closes at once, without close_notify, so that
@@ -176,7 +182,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             can still be received.
           TLSFailedError: the session failed.
         """
-        octets = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        octets = data if isinstance(data, bytes) else as_octets("data", data)
         self._wait_guard.check()
         with self._send_guard:
             if not self._state.can_send:
@@ -251,7 +257,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             await self._connection.ensure_handshake()
             version = self.version()
             if not allow_tls12 and version != "TLSv1.3":
-                raise HalfCloseUnsupportedError(version)
+                raise at_address(
+                    HalfCloseUnsupportedError(version), self._connection.address
+                )
             self._connection.begin_ending()
             await self._connection.send_close_notify()
         if not self._state.close_notify_sent:
@@ -343,7 +351,10 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             case Receiving.TRUNCATED:
                 if self._https_compatible and not self._connection.wire.mid_record:
                     return b""
-                raise TruncatedError(mid_record=self._connection.wire.mid_record)
+                raise at_address(
+                    TruncatedError(mid_record=self._connection.wire.mid_record),
+                    self._connection.address,
+                )
             case _:
                 # No variable for it: its traceback will refer to this frame.
                 raise self._connection.error() or trio.BrokenResourceError
@@ -463,4 +474,35 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     def _check_nothing_unread(self) -> None:
         if self._engine.unread:
-            raise UnreadDataError(self._engine.unread)
+            raise at_address(
+                UnreadDataError(self._engine.unread), self._connection.address
+            )
+
+    def __repr__(self) -> str:
+        side = "server" if self.server_side else "client"
+        version = self._engine.version() or "no handshake,"
+        state = self._state.outcome.value
+        if self._transport_stream is None:
+            state = "unwrapped"
+        elif self._state.closed:
+            state = f"closed: {state}"
+        return f"<TLSStream {side} {self._whereabouts()} {version} {state}>"
+
+    def _whereabouts(self) -> str:
+        transport = self._connection.wire.transport
+        address: object = self._connection.address
+        if address is None and isinstance(transport, trio.SocketStream):
+            with suppress(Exception):  # it has gone, or is no socket of the kernel's
+                address = transport.socket.getpeername()
+        return f"of {address!r}" if address else f"over {type(transport).__name__}"
+
+
+def connected_to(stream: TLSStream[T_Stream], host: str | bytes, port: int) -> None:
+    """Have *stream* say in its errors with whom it was connected."""
+    # Of this module: no user needs it.
+    connection = stream._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    connection.address = host, port
+
+
+# It has the whole interface, and programs ask by isinstance().
+trio.SSLStream.register(TLSStream)

@@ -15,7 +15,7 @@ from ._handshake import log_failed_handshake, shake_hands
 from ._listener import TLSListener
 from ._log import peer_of
 from ._shutdown import ShutdownPolicy
-from ._stream import TLSStream
+from ._stream import TLSStream, connected_to
 
 Handler: TypeAlias = Callable[[SocketTLSStream], Awaitable[object]]
 
@@ -89,6 +89,7 @@ async def open_tls_over_tcp_stream(
     except BaseException:  # such as a name that cannot be one
         await trio.aclose_forcefully(transport)
         raise
+    connected_to(stream, host, port)
     if handshake_timeout is not None:
         await shake_hands(stream, handshake_timeout)
     return stream

@@ -26,10 +26,10 @@ PATIENCE = 60  # seconds
 
 
 def unavailable(reason: str) -> NoReturn:
-    """Skip the test; where all peers are promised to be there, fail it."""
+    """Skip the test, or module; where all peers are promised to be there, fail it."""
     if os.environ.get("TLSDOWN_REQUIRE_PEERS") == "1":
         pytest.fail(reason)
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=True)
 
 
 def require(program: str, mode: int = os.F_OK | os.X_OK) -> str:

@@ -1,0 +1,97 @@
+"""`repr(stream)`: side, peer, version and state, whatever that is."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from trio_tlsdown import TLSStream, open_tls_nursery, testing
+
+from .serving import HOST
+from .support import (
+    NAME,
+    Maker,
+    client_context,
+    memory_transports,
+    server_context,
+)
+
+MEMORY = "StapledStream"
+
+
+async def test_before_the_handshake() -> None:
+    ours, theirs = await memory_transports()
+    client = TLSStream(ours, client_context(), server_hostname=NAME)
+    server = TLSStream(theirs, server_context(), server_side=True)
+    assert repr(client) == f"<TLSStream client over {MEMORY} no handshake, open>"
+    assert repr(server) == f"<TLSStream server over {MEMORY} no handshake, open>"
+    await trio.aclose_forcefully(client)
+    assert "no handshake, closed: aborted" in repr(client)
+    await trio.aclose_forcefully(server)
+
+
+async def test_as_it_ends(tls: Maker) -> None:
+    client, server = await tls.pair()
+    assert repr(client) == f"<TLSStream client over {MEMORY} {tls.version} open>"
+    await client.shutdown(wait=False)
+    assert repr(client) == f"<TLSStream client over {MEMORY} {tls.version} sent>"
+    await server.shutdown()
+    await server.aclose()
+    ended = f"over {MEMORY} {tls.version} closed: complete>"
+    assert repr(server) == f"<TLSStream server {ended}"
+    await client.shutdown()
+    await client.aclose()
+    assert repr(client) == f"<TLSStream client {ended}"
+
+
+async def test_after_unwrap(tls: Maker) -> None:
+    client, server = await tls.pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.unwrap)
+        await client.unwrap()
+    assert repr(client) == f"<TLSStream client over {MEMORY} {tls.version} unwrapped>"
+
+
+async def test_over_tcp_it_tells_the_peers_address_while_it_is_connected(
+    tls: Maker,
+) -> None:
+    client, server = await tls.pair("tcp")
+    peer = client.transport_stream.socket.getpeername()
+    assert repr(client) == f"<TLSStream client of {peer} {tls.version} open>"
+    await trio.aclose_forcefully(client)
+    assert (
+        repr(client)
+        == f"<TLSStream client over SocketStream {tls.version} closed: aborted>"
+    )
+    await trio.aclose_forcefully(server)
+
+
+async def test_it_tells_the_address_that_connect_was_given(tls: Maker) -> None:
+    async with open_tls_nursery() as nursery:
+        server = await nursery.start_server(
+            testing.echo, 0, server_context(tls.version), host=HOST
+        )
+        port = server.addresses[0][1]
+        context = client_context(tls.version)
+        client = await nursery.connect(HOST, port, ssl_context=context)
+        assert (
+            repr(client)
+            == f"<TLSStream client of ('{HOST}', {port}) {tls.version} open>"
+        )
+    assert "closed: complete" in repr(client)
+
+
+async def test_nothing_that_a_transport_does_makes_it_raise(
+    monkeypatch: pytest.MonkeyPatch, tls: Maker
+) -> None:
+    client, server = await tls.pair("tcp")
+    with monkeypatch.context() as patch:
+        patch.setattr(client.transport_stream, "socket", None)
+        assert repr(client).startswith("<TLSStream client over SocketStream ")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trio.SocketStream, "__repr__", None)
+        assert repr(server).startswith("<TLSStream server of (")
+    await trio.aclose_forcefully(client)
+    await trio.aclose_forcefully(server)
