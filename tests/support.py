@@ -93,6 +93,12 @@ def reset(stream: TLSStream[Any]) -> None:
     reset_when_closed(transport)
 
 
+async def cut(stream: TLSStream[Any]) -> None:
+    """Close the transport and nothing else, as most other stacks cut a connection."""
+    await stream.transport_stream.aclose()
+    await trio.aclose_forcefully(stream)
+
+
 @attrs.frozen
 class Maker:
     """Makes pairs of connected TLSStreams of one TLS version."""

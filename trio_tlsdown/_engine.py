@@ -102,7 +102,7 @@ class Engine:
             # A close_notify instead of a handshake: nothing was authenticated.
             self._state.move(Event.TRUNCATED)
             return
-        except ssl.SSLError as exc:
+        except Exception as exc:  # noqa: BLE001 - see there
             self._fail(exc)
             return
         self._state.move(Event.HANDSHAKE_DONE)
@@ -188,7 +188,7 @@ class Engine:
             self.ssl_object.write(data)
         except ssl.SSLWantReadError:
             raise
-        except ssl.SSLError as exc:
+        except Exception as exc:  # noqa: BLE001 - see there
             self._fail(exc)
         if self._tickets:
             self._release_tickets()
@@ -259,7 +259,7 @@ class Engine:
                 chunk = read(MAX_RECORD)
             except ssl.SSLWantReadError:
                 return
-            except ssl.SSLError as exc:
+            except Exception as exc:  # noqa: BLE001 - see there
                 if not self._is_close_notify(exc):
                     self._fail(exc)
                     return
@@ -272,7 +272,7 @@ class Engine:
             else:
                 self._state.move(Event.CLOSE_NOTIFY_RECEIVED)
 
-    def _is_close_notify(self, error: ssl.SSLError) -> bool:
+    def _is_close_notify(self, error: Exception) -> bool:
         # ZeroReturn is how it shows once ours was sent; since OpenSSL 3.2 an EOF
         # without a reason, if user_canceled came before it, as from Java:
         # https://github.com/openssl/openssl/issues/25254. OpenSSL is never told
@@ -290,13 +290,22 @@ class Engine:
             chunk = bytes(self._plaintext.pop()) + chunk
         self._plaintext.append(chunk)
 
-    def _fail(self, error: ssl.SSLError) -> None:
+    def _fail(self, error: Exception) -> None:
         # OpenSSL remembers only that something failed, and says EOF from then
         # on: a bad MAC would look like a truncation. The first error stays.
         # Each caller looks at the state first, so there is no second.
-        self.error = without_frames(error)
+        in_tls = isinstance(error, ssl.SSLError)
+        self.error = (
+            without_frames(error)
+            if in_tls
+            else ssl.SSLError(f"ssl_context.sslobject_class raised {error!r}")
+        )
         self._state.move(Event.FAILED)
         self._release_tickets()
+        if not in_tls:
+            # A mistake in the user's class, and the user's to see. What the call has
+            # done before is lost: this must not end as if it were whole.
+            raise error
 
     def _release_tickets(self) -> None:
         if self._tickets and self.output.pending:

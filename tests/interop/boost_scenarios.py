@@ -23,6 +23,7 @@ from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 import attrs
 import trio
 
+from tests import support
 from tests.support import VERSIONS
 from trio_tlsdown import ShutdownReport, TransportBrokenError
 
@@ -177,7 +178,7 @@ class We:
         await self.ours.stream.aclose()
 
     async def closes_the_transport(self) -> None:
-        await trio.aclose_forcefully(self.ours.stream)
+        await support.cut(self.ours.stream)
 
 
 async def b_closes_then_a_shuts_down(a: Party, b: Party) -> None:

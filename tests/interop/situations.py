@@ -14,6 +14,7 @@ import attrs
 import pytest
 import trio
 
+from tests import support
 from tests.support import reset
 from trio_tlsdown import (
     ShutdownOutcome as Outcome,
@@ -97,7 +98,7 @@ async def scenario_1a(ours: Ours, it: Lab) -> Seen:
 
 async def scenario_1b(ours: Ours, it: Lab) -> Seen:
     """We close the transport, then it shuts down."""
-    await trio.aclose_forcefully(ours.stream)
+    await support.cut(ours.stream)
     end = await it.ends()
     return Seen(end.saw, closes=await it.closes())
 
@@ -116,7 +117,7 @@ async def scenario_2b(ours: Ours, it: Lab) -> Seen:
 
     async def close_the_transport() -> None:
         await ours.reads_no_more_than_the_end()
-        await trio.aclose_forcefully(ours.stream)
+        await support.cut(ours.stream)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(close_the_transport)
@@ -201,7 +202,7 @@ async def half_close_b(ours: Ours, it: Lab) -> Seen:
 async def cut_a(ours: Ours, it: Lab) -> Seen:
     """We send some data and close the transport."""
     await ours.sends(SOME)
-    await trio.aclose_forcefully(ours.stream)
+    await support.cut(ours.stream)
     return await it_sees(it, SOME)
 
 
@@ -216,7 +217,7 @@ async def cut_inside_a(ours: Ours, it: Lab) -> Seen:
     """We send some data, then part of a record, and close the transport."""
     await ours.sends(SOME)
     await ours.stream.transport_stream.send_all(PART_OF_A_RECORD)
-    await trio.aclose_forcefully(ours.stream)
+    await support.cut(ours.stream)
     return await it_sees(it, SOME)
 
 
@@ -284,7 +285,7 @@ async def we_see_a_cut(ours: Ours, *, mid_record: bool) -> None:
     with pytest.raises(TruncatedError) as caught:
         await ours.reads_to_the_end()
     assert caught.value.mid_record is mid_record
-    await trio.aclose_forcefully(ours.stream)
+    await support.cut(ours.stream)
 
 
 HELLO: Final = stretch(0, 5)

@@ -17,7 +17,7 @@ import attrs
 import pytest
 import trio
 
-from tests.support import Maker, server_context
+from tests.support import Maker, cut, server_context
 from trio_tlsdown import (
     ShutdownOutcome as Outcome,
     ShutdownReport,
@@ -54,7 +54,7 @@ class Cuts(Session):  # type: ignore[misc]
     async def retr(self, name: str) -> None:
         data = await self.open_data()
         await data.send_all(self.files[name][: len(MUCH) // 2])
-        await trio.aclose_forcefully(data)
+        await cut(data)
         await self.reply("426 cut")
 
 

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from tests.serving import HOST, port_of
+from tests import support
 from tests.support import Maker, reset, server_context
 from trio_tlsdown import ShutdownReport, open_tls_nursery
 
@@ -147,18 +148,18 @@ async def close(ours: we.Stream) -> None:
 
 async def cut(ours: we.Stream) -> None:
     await answer(ours, CLOSE, HALF)
-    await trio.aclose_forcefully(ours)
+    await support.cut(ours)
 
 
 async def cut_a_record(ours: we.Stream) -> None:
     await answer(ours, CLOSE, HALF)
     await ours.transport_stream.send_all(HALF_A_RECORD)
-    await trio.aclose_forcefully(ours)
+    await support.cut(ours)
 
 
 async def cut_a_known_length(ours: we.Stream) -> None:
     await answer(ours, LENGTH, HALF)
-    await trio.aclose_forcefully(ours)
+    await support.cut(ours)
 
 
 async def reset_it(ours: we.Stream) -> None:

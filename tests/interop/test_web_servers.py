@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests import support
 from tests.support import Maker
 from trio_tlsdown import ShutdownReport, TruncatedError
 from trio_tlsdown.testing._transports import reset_when_closed
@@ -225,7 +226,7 @@ async def test_an_answer_that_is_cut_behind_does_not_look_whole(
     ends = body.endswith(b"\r\n0\r\n\r\n") if framed else True
     looks_whole = ends and web.ours.report.close_notify_received
     assert looks_whole is kind.a_cut_looks_whole
-    await trio.aclose_forcefully(web.ours)
+    await support.cut(web.ours)
     kind.ended(tls, "the server behind resets", web.ours.report)
 
 

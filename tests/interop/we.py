@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias
 import pytest
 import trio
 
+from tests import support
 from tests.support import reset, unread
 from trio_tlsdown import TLSStream, TransportBrokenError, TruncatedError
 
@@ -55,22 +56,22 @@ async def shut_down_too_when_it_is_gone(ours: Stream, peer: Peer) -> None:
 
 
 async def close_the_transport(ours: Stream, peer: Peer) -> None:
-    await trio.aclose_forcefully(ours)
+    await support.cut(ours)
 
 
 async def read_and_close_the_transport(ours: Stream, peer: Peer) -> None:
     assert await ours.receive_some() == b""
-    await trio.aclose_forcefully(ours)
+    await support.cut(ours)
 
 
 async def close_the_transport_unread(ours: Stream, peer: Peer) -> None:
     await trio.lowlevel.wait_readable(ours.transport_stream.socket)
-    await trio.aclose_forcefully(ours)
+    await support.cut(ours)
 
 
 async def cut_a_record(ours: Stream, peer: Peer) -> None:
     await ours.transport_stream.send_all(PART_OF_A_RECORD)
-    await trio.aclose_forcefully(ours)
+    await support.cut(ours)
 
 
 async def reset_it(ours: Stream, peer: Peer) -> None:
