@@ -48,8 +48,9 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     never takes a cut connection for a whole one.
 
     Leaving an ``async with`` block normally is `aclose`; leaving it by an
-    exception or a cancellation closes at once, without close_notify, so that
-    half an answer never ends as if it were whole.
+    exception or a cancellation aborts, as `trio.aclose_forcefully` does: it closes
+    at once, without close_notify, and TCP is reset (unless the policy says
+    otherwise), so that half an answer never ends as if it were whole.
 
     Args:
       transport_stream: The stream that carries the ciphertext.
@@ -177,7 +178,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
         Raises:
           trio.BusyResourceError: another task is sending.
-          trio.ClosedResourceError: this side has closed, or half-closed.
+          trio.ClosedResourceError: this side has closed, or half-closed, or is
+            about to, in another task.
           TransportBrokenError: the transport failed. What the peer sent before
             can still be received.
           TLSFailedError: the session failed.
@@ -289,7 +291,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           TransportBrokenError: the transport failed.
           TLSFailedError: a bad record, or the peer's fatal alert.
           trio.BusyResourceError: another task is receiving.
-          trio.ClosedResourceError: this side has closed.
+          trio.ClosedResourceError: this side has closed. (What came before the
+            peer's end can be received nevertheless; see `aclose`.)
         """
         most = sys.maxsize if max_bytes is None else operator.index(max_bytes)
         if most < 1:
@@ -368,8 +371,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         Sends ours, then waits for the peer's, all within ``policy.timeout``.
         What the peer still sends can be received by any task meanwhile or
         afterwards. Up to ``policy.max_unread`` bytes are kept for that; then
-        shutdown gives up, unless another task that has been receiving still
-        runs: then it waits for that.
+        shutdown gives up, unless a task was receiving when it began, or has
+        received since: for that it waits.
 
         Any number of tasks may call it together: they share the result. So
         ``wait=False`` beside a call that waits is as long as that one.
@@ -432,15 +435,18 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
         It does not wait for the peer's application. The handshake that this
         needs, if there was none, and the sending are bounded by
-        ``policy.timeout``. There is no close_notify with *https_compatible*,
-        nor while another task is sending. A task that is receiving gets
-        `trio.ClosedResourceError`.
+        ``policy.timeout``. There is no close_notify with *https_compatible*.
+        While another task is sending this is an abort, and that task gets
+        `trio.ClosedResourceError`. So does a task that is receiving, unless the
+        peer's direction has ended already. What came before that end can still be
+        received.
 
         A TCP socket is kept for up to ``policy.linger_timeout`` until the peer's
         kernel has acknowledged what was sent, unless it has already and nothing
         is unread: else an RST could destroy it. If the peer sends something
-        meanwhile, until the peer ends. That the peer's *application* has all of
-        it is proven by its answer only.
+        meanwhile, or TLS has failed and our alert has left, until the peer ends;
+        up to 8 MiB are thrown away. That the peer's *application* has all of it is
+        proven by its answer only.
 
         Cancellation:
           The transport is closed at once: `trio.aclose_forcefully` is the way
