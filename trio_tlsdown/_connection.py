@@ -320,13 +320,17 @@ class Connection:
     async def flush_answers(self) -> None:
         """Send what the TLS layer has to say to what came, or its alert.
 
-        A reader with data in hand does not wait for that: a peer that first writes
-        all it has and then reads would wait for us for ever. What is due leaves with
-        what is sent next, by whichever task.
+        A reader does not wait for that with data in hand, nor while more may come: a
+        peer that first writes all it has and then reads would wait for us for ever.
+        What is due leaves with what is sent next, by whichever task, or while the
+        next call waits for input.
         """
-        if self.engine.unread:
-            self.wire.flush_nowait()
-        elif not self.wire.busy or self.engine.output.pending > MAX_ANSWERS:
+        wire = self.wire
+        if wire.flush_nowait() or self.engine.unread:
+            return
+        if self.engine.output.pending > MAX_ANSWERS or not (
+            wire.busy or (wire.answers_while_waiting and self.state.can_receive)
+        ):
             await self.flush()
 
     def peer_state_nowait(self) -> PeerState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias, TypeVarTuple
 
 import trio
@@ -136,6 +137,11 @@ class Wire:
     def busy(self) -> bool:
         """Whether a task is sending."""
         return self.lock.locked and self._waiting is None
+
+    @property
+    def answers_while_waiting(self) -> bool:
+        """Whether `receive_some` sends what is due when there is room for it."""
+        return self._socket is not None
 
     async def flush(
         self,
@@ -285,14 +291,32 @@ class Wire:
         if data is not None:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return data
-        assert self._socket is not None
         while data is None:
-            await self._socket.wait_readable()
+            await self._wait_for_input()
             if self._state.closed:
                 # What has come is for the task that closes, and lingers.
                 raise trio.ClosedResourceError("this TLSStream was closed")
             data = self.receive_nowait()
         return data
+
+    async def _wait_for_input(self) -> None:
+        assert self._socket is not None
+        if not self._output.pending or self.busy:
+            await self._socket.wait_readable()
+            return
+        # To wait until an answer has left would be for ever, if the peer reads only
+        # when it has sent all; not to send it, if the peer waits for that.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._flush_when_there_is_room)
+            with suppress(trio.ClosedResourceError):  # receive_nowait() says it again
+                await self._socket.wait_readable()
+            nursery.cancel_scope.cancel()
+
+    async def _flush_when_there_is_room(self) -> None:
+        with suppress(trio.ClosedResourceError):
+            while self._output.pending and not self.busy:
+                await self.wait_send_all_might_not_block()
+                self.flush_nowait()
 
     def receive_nowait(self) -> Octets | None:
         """The same without waiting; None if nothing has come.

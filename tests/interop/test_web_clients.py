@@ -12,8 +12,8 @@ import attrs
 import pytest
 import trio
 
-from tests.serving import HOST, port_of
 from tests import support
+from tests.serving import HOST, port_of
 from tests.support import Maker, reset, server_context
 from trio_tlsdown import ShutdownReport, open_tls_nursery
 
