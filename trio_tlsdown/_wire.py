@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
 
-from ._socket import socket_of
+from ._socket import receive_some_nowait_of, socket_of
 from ._state import ConnectionState, Event, Sending
 from ._trace import TraceKind
 from ._turn import Turn
@@ -71,6 +71,7 @@ class Wire:
         "_broken",
         "_initial",
         "_output",
+        "_receive_some_nowait",
         "_room",
         "_socket",
         "_state",
@@ -92,6 +93,7 @@ class Wire:
     ) -> None:
         self.transport = transport
         self._socket = socket_of(transport)
+        self._receive_some_nowait = receive_some_nowait_of(transport)
         self._initial = initial
         self._output = output
         self._room = SMALL_RECEIVE_SIZE
@@ -265,13 +267,16 @@ class Wire:
           NotImplementedError: that cannot be had of this transport.
         """
         if self._initial:
-            data: bytes | None = self._initial
+            data: bytes | bytearray | None = self._initial
             self._initial = b""
-        elif self._socket is None:
-            raise NotImplementedError
         else:
             try:
-                data = self._socket.receive(self._room)
+                if self._socket is not None:
+                    data = self._socket.receive(self._room)
+                else:
+                    data = self._receive_some_nowait(self._room)
+            except trio.WouldBlock:
+                return None
             except trio.BrokenResourceError as exc:
                 return self._cannot_receive(exc)
         return None if data is None else self._has_received(data)
