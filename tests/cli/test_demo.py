@@ -239,6 +239,12 @@ def test_at_40_columns_words_are_shorter_or_below_each_other() -> None:
         "          COMPLETE              COMPLETE",
         "          end confirmed    end confirmed",
     ]
+    result = demo("--scenario", "2", "--tls", "1.3", charset="ascii", COLUMNS="40")
+    assert (
+        "          TRUNCATED              ABORTED\n"
+        "          end not                end not\n"
+        "          confirmed            confirmed\n"
+    ) in result.stdout
 
 
 def test_the_help_tells_the_exit_codes() -> None:

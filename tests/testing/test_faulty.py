@@ -598,11 +598,12 @@ async def test_without_faults_it_is_the_transports_receive() -> None:
 async def test_faults_strike_a_receive_that_does_not_wait(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    for fault, strikes in (
+    cases: list[tuple[Fault, Callable[[FaultyStream], object]]] = [
         (Cut("receive", at=2), lambda stream: now(stream) == b""),
         (Reset("receive", at=2), breaks_now),
         (Stall("receive", at=2), nothing_comes),
-    ):
+    ]
+    for fault, strikes in cases:
         ours, theirs = testing.memory_transports()
         stream = FaultyStream(ours, [fault])
         await theirs.send_all(b"abcd")
@@ -658,7 +659,7 @@ async def test_over_a_transport_that_cannot_tell_it_says_so(
     [(Cut, PeerState.BROKEN), (Reset, PeerState.BROKEN), (Stall, PeerState.IDLE)],
 )
 async def test_the_stream_above_sees_the_fault_without_waiting(
-    tls: Maker, fault: type[Fault], state: PeerState
+    tls: Maker, fault: type[Cut | Reset | Stall], state: PeerState
 ) -> None:
     ours, theirs = testing.memory_transports()
     faulty = FaultyStream(ours, [fault("receive", at=50_000)])  # in the data

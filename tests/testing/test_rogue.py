@@ -98,7 +98,8 @@ async def test_a_wrong_argument_is_told_and_leaves_nothing_open(
     error: str,
 ) -> None:
     before = descriptors()
-    arguments = {"nursery": nursery, "name": "flood", "transport": "tcp"} | options
+    arguments: dict[str, Any] = {"nursery": nursery, "name": "flood"}
+    arguments |= {"transport": "tcp"} | options
     with pytest.raises(kind, match=error):
         await connect_rogue(**arguments)
     assert not nursery.child_tasks

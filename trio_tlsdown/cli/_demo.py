@@ -21,7 +21,6 @@ from ._stage import SIDES, VERSIONS, CannotPlayError, Version
 from ._swimlane import draw
 from ._table import NOTE, ending_words, results
 
-CANNOT_PLAY: Final = 3  # as an exit code
 HEADS: Final[dict[Side, str]] = {
     side: f"{party} ({side})" for party, side in SIDES.items()
 }
@@ -57,6 +56,10 @@ The exit code:
 3  it cannot be played here (no TCP on 127.0.0.1, no such TLS version), or
    the output cannot be written
 """
+
+
+class _CannotPlay(click.ClickException):
+    exit_code = 3
 
 
 @click.command(help=HELP)
@@ -97,9 +100,7 @@ def _play(numbers: tuple[str, ...], version: Version | None) -> Iterator[Scenari
         try:
             yield trio.run(run, name, each)
         except (OSError, CannotPlayError) as exc:
-            error = click.ClickException(f"cannot play here: {exc}")
-            error.exit_code = CANNOT_PLAY
-            raise error from exc
+            raise _CannotPlay(f"cannot play here: {exc}") from exc
         except trio.TooSlowError as exc:
             raise click.ClickException(
                 f"scenario {name}, TLS {each}, did not end in {PATIENCE:.0f} s"

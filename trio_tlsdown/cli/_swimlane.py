@@ -11,7 +11,9 @@ crossed the wire is an arrow::
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Final
 
 from rich.text import Text
@@ -74,9 +76,14 @@ def _feet(feet: Mapping[Side, Sequence[str]], paper: Paper) -> list[Text]:
     line = {side: ", ".join(words) for side, words in feet.items()}
     if sum(map(len, line.values())) + 2 <= paper.width - MARGIN:
         return [_outer("", line, paper)]
-    pairs = zip(feet["client"], feet["server"], strict=True)
+    half = (paper.width - MARGIN) // 2 - 1
+    left, right = (
+        [part for words in feet[side] for part in textwrap.wrap(words, half)]
+        for side in ("client", "server")
+    )
     return [
-        _outer("", {"client": left, "server": right}, paper) for left, right in pairs
+        _outer("", {"client": one, "server": other}, paper)
+        for one, other in zip_longest(left, right, fillvalue="")
     ]
 
 
