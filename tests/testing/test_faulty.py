@@ -613,7 +613,7 @@ async def test_faults_strike_a_receive_that_does_not_wait(
         await close_both(stream, theirs)
 
     ours, theirs = testing.memory_transports()
-    faults = [
+    faults: list[Fault] = [
         Rechunk("receive", size=3),
         Delay("receive", at=3, seconds=5),
         Cut("receive", at=5),

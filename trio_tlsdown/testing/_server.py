@@ -192,7 +192,7 @@ async def start_server(
     )
 
 
-async def _open_tls_nursery(
+async def _open_tls_nursery(  # noqa: ASYNC114  (nobody else starts it)
     policy: ShutdownPolicy,
     reports: _Reports,
     *,
