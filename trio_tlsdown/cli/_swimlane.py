@@ -73,18 +73,19 @@ def draw(
 
 
 def _feet(feet: Mapping[Side, Sequence[str]], paper: Paper) -> list[Text]:
-    line = {side: ", ".join(words) for side, words in feet.items()}
+    line: dict[Side, str] = {side: ", ".join(words) for side, words in feet.items()}
     if sum(map(len, line.values())) + 2 <= paper.width - MARGIN:
         return [_outer("", line, paper)]
     half = (paper.width - MARGIN) // 2 - 1
     left, right = (
         [part for words in feet[side] for part in textwrap.wrap(words, half)]
-        for side in ("client", "server")
+        for side in OTHER
     )
-    return [
-        _outer("", {"client": one, "server": other}, paper)
+    below: list[Mapping[Side, str]] = [
+        {"client": one, "server": other}
         for one, other in zip_longest(left, right, fillvalue="")
     ]
+    return [_outer("", texts, paper) for texts in below]
 
 
 def _outer(left: str, texts: Mapping[Side, str], paper: Paper) -> Text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Final, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
 import trustme
 
@@ -71,7 +71,7 @@ def check_context_options(
         check_type("ca", ca, trustme.CA)
 
 
-def _are_names(value: object) -> bool:
+def _are_names(value: Any) -> bool:
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str)
