@@ -72,11 +72,10 @@ def check_context_options(
 
 
 def _are_names(value: Any) -> bool:
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str)
-        and all(isinstance(name, str) for name in value)
-    )
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return False
+    names: list[object] = list(value)  # pyright: ignore[reportUnknownArgumentType]
+    return all(isinstance(name, str) for name in names)
 
 
 def server_context(**options: Unpack[ContextOptions]) -> ssl.SSLContext:
