@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from trio_tlsdown import PeerState, TLSStream
-from trio_tlsdown.testing import tcp_transports
+from trio_tlsdown.testing import BEHAVIOURS, connect_rogue, tcp_transports
 from trio_tlsdown.testing._transports import reset
 
 from .support import NAME, Maker, client_context
@@ -114,6 +114,56 @@ async def test_beside_a_parked_reader_it_tells_what_is_known(tls: Maker) -> None
             os.write(peer.transport.socket.fileno(), peer.encrypt(b"for the reader"))
             assert a.peer_state_nowait() is PeerState.IDLE
         assert a.peer_state_nowait() is PeerState.IDLE
+
+
+IN_HANDSHAKE = [name for name, each in BEHAVIOURS.items() if each.in_handshake]
+# What is told while our side has said nothing, and then behind our close_notify.
+STATES = {
+    "cut_before_close_notify": (PeerState.BROKEN, PeerState.BROKEN),
+    "cut_after_close_notify": (PeerState.IDLE, PeerState.BROKEN),
+    "cut_inside_record": (PeerState.BROKEN, PeerState.BROKEN),
+    "reset_before_close_notify": (PeerState.BROKEN, PeerState.BROKEN),
+    "reset_after_close_notify": (PeerState.IDLE, PeerState.BROKEN),
+    "never_answer": (PeerState.IDLE, PeerState.IDLE),
+    "answer_late": (PeerState.IDLE, PeerState.IDLE),
+    "slow_drip": (PeerState.IDLE, PeerState.IDLE),  # the first byte of a record
+    "keep_sending_after_close_notify": (PeerState.IDLE, PeerState.DATA_WAITING),
+    "flood": (PeerState.DATA_WAITING, PeerState.DATA_WAITING),
+    "close_without_waiting": (PeerState.CLOSED, PeerState.CLOSED),
+    "second_close_notify": (PeerState.CLOSED, PeerState.CLOSED),
+    "data_after_close_notify": (PeerState.CLOSED, PeerState.CLOSED),
+    "cleartext_after_close_notify": (PeerState.CLOSED, PeerState.CLOSED),
+    "garbage_after_close_notify": (PeerState.CLOSED, PeerState.CLOSED),
+    "fatal_alert": (PeerState.BROKEN, PeerState.BROKEN),
+    "bad_record": (PeerState.BROKEN, PeerState.BROKEN),
+    "fatal_close_notify": (PeerState.CLOSED, PeerState.CLOSED),
+    "user_canceled_first": (PeerState.CLOSED, PeerState.CLOSED),
+}
+# In TLS 1.2 a fatal level makes an error of it: RFC 5246 section 7.2.
+STATES_TLS12 = STATES | {"fatal_close_notify": (PeerState.BROKEN, PeerState.BROKEN)}
+
+
+@pytest.mark.parametrize("server_side", [True, False], ids=["server", "client"])
+@pytest.mark.parametrize("name", STATES)
+async def test_every_rogue_in_memory_can_be_told(
+    tls: Maker, nursery: trio.Nursery, name: str, server_side: bool
+) -> None:
+    connection = await connect_rogue(
+        nursery, name, server_side=server_side, version=tls.version
+    )
+    stream = connection.stream
+    await stream.do_handshake()
+    await trio.testing.wait_all_tasks_blocked()
+    idle, ended = (STATES_TLS12 if tls.version == "TLSv1.2" else STATES)[name]
+    assert stream.peer_state_nowait() is idle
+    await stream.shutdown(wait=False)
+    await trio.testing.wait_all_tasks_blocked()
+    assert stream.peer_state_nowait() is ended
+    await trio.aclose_forcefully(stream)
+
+
+def test_the_other_rogues_never_shake_hands() -> None:
+    assert sorted([*STATES, *IN_HANDSHAKE]) == sorted(BEHAVIOURS)
 
 
 async def test_of_a_transport_that_is_no_socket_it_knows_what_was_received(

@@ -23,5 +23,5 @@ class PeerState(enum.Enum):
     and a send of ours was cut: nothing can follow that."""
 
     UNKNOWN = "unknown"
-    """It cannot be told without waiting: the transport is no socket, or the peer sends
-    on and on what is no data."""
+    """It cannot be told without waiting: the transport is no socket and has no
+    ``receive_some_nowait``, or the peer sends on and on what is no data."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -72,6 +73,22 @@ def socket_of(transport: trio.abc.Stream) -> NonBlockingSocket | None:
     if SOCKETS_ARE_FILES and isinstance(transport, trio.SocketStream):
         return NonBlockingSocket(transport)
     return None
+
+
+def receive_some_nowait_of(
+    transport: trio.abc.Stream,
+) -> Callable[[int], bytes | bytearray]:
+    """The method that a transport may have, or one that raises NotImplementedError.
+
+    See `TLSStream.peer_state_nowait`.
+    """
+    method: Callable[[int], bytes | bytearray]
+    method = getattr(transport, "receive_some_nowait", _not_implemented)
+    return method
+
+
+def _not_implemented(max_bytes: int) -> bytes:
+    raise NotImplementedError
 
 
 def _stream_error(

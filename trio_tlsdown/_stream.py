@@ -339,6 +339,12 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         What has come is taken in, so session tickets do not look like data. It is
         safe while another task is receiving: then it tells what is known.
 
+        It needs a `trio.SocketStream`, or a transport with a method
+        ``receive_some_nowait(max_bytes)``. That is ``receive_some`` without waiting:
+        it raises `trio.WouldBlock` if nothing has come, and NotImplementedError if it
+        cannot tell. Over other transports, the state of a peer of which nothing is
+        known to be unread is `PeerState.UNKNOWN`.
+
         Raises:
           trio.ClosedResourceError: this side has closed.
           trio.NeedHandshakeError: there was no handshake yet.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVarTuple
 
 import trio
 
-from ._socket import socket_of
+from ._socket import receive_some_nowait_of, socket_of
 from ._state import ConnectionState, Event
 from ._trace import TraceKind
 from ._turn import SendLock
@@ -92,6 +92,7 @@ class Wire:
         "_boundary",
         "_broken",
         "_output",
+        "_receive_some_nowait",
         "_received",
         "_room",
         "_socket",
@@ -115,6 +116,7 @@ class Wire:
     ) -> None:
         self.transport = transport
         self._socket = socket_of(transport)
+        self._receive_some_nowait = receive_some_nowait_of(transport)
         self._received: Octets = initial  # and not handed on yet
         self._output = output
         self._room = SMALL_RECEIVE_SIZE
@@ -327,10 +329,14 @@ class Wire:
         if self._received:
             data, self._received = self._received, b""
             return self._hand_on(data)
-        if self._socket is None:
-            raise NotImplementedError
         try:
-            received = self._socket.receive(self._room)
+            received: bytes | bytearray | None
+            if self._socket is not None:
+                received = self._socket.receive(self._room)
+            else:
+                received = self._receive_some_nowait(self._room)
+        except trio.WouldBlock:
+            return None
         except trio.BrokenResourceError as exc:
             return self._cannot_receive(exc)
         return None if received is None else self._has_received(received)

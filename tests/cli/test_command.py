@@ -52,6 +52,38 @@ def test_the_module_runs_the_command() -> None:
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("arguments", [["demo"], ["demo", "--json"], ["--help"]])
+def test_a_full_disk_is_no_traceback(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        result = python("-m", "trio_tlsdown", *arguments, stdout=full)
+    assert result.returncode == 3
+    assert result.stderr == (
+        "trio-tlsdown: cannot write to standard output: No space left on device\n"
+    )
+
+
+def test_a_closed_output_is_told() -> None:
+    code = "import os; os.close(1); os.execvp(sys.executable, [sys.executable, *ARGS])"
+    arguments = ["-m", "trio_tlsdown", "demo"]
+    result = python("-c", f"import sys; ARGS = {arguments}; {code}")
+    assert result.returncode == 3
+    assert (
+        result.stderr == "trio-tlsdown: cannot write to standard output: it is closed\n"
+    )
+
+
+def test_ctrl_c_while_it_loads_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "trio_tlsdown.cli._app":
+                raise KeyboardInterrupt
+
+    forget_the_app(monkeypatch)
+    monkeypatch.setattr("sys.meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit, match="Aborted!"):
+        main()
+
+
 @pytest.mark.parametrize("option", ["--tls=1.3", "--json"])
 def test_a_reader_that_has_gone_is_no_traceback(option: str) -> None:
     reading, writing = os.pipe()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from pathlib import Path
 
 import attrs
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from trio_tlsdown import ShutdownOutcome
 from trio_tlsdown.cli._app import app
 from trio_tlsdown.cli._expected import EXPECTED
+from trio_tlsdown.testing import client_context, server_context
 
 COLUMNS = 80
 README = Path(__file__).parents[2] / "README.md"
@@ -71,7 +73,7 @@ def test_scenario_3_draws_both_alerts_and_the_clear_text_behind_them() -> None:
         "          |<----------------------- clear text, 6 B -----------------------|",
         "          |-------------------- transport closed: FIN -------------------->|",
         "          :                                               transport closed |",
-        "          COMPLETE, secure                                  COMPLETE, secure",
+        "          COMPLETE, end confirmed                    COMPLETE, end confirmed",
     ]
 
 
@@ -89,7 +91,7 @@ def test_scenario_4_draws_the_cancellation_and_the_alert_that_nobody_received() 
         "          | transport closed                                               |",
         "          :                    x<-------------- close_notify --------------|",
         "          :                                               transport closed |",
-        "          ABORTED, secure                                   COMPLETE, secure",
+        "          ABORTED, end confirmed                     COMPLETE, end confirmed",
     ]
 
 
@@ -191,9 +193,63 @@ def test_without_tcp_on_loopback_the_command_says_so(
     # Nobody has this address: RFC 5737.
     monkeypatch.setattr("trio_tlsdown.cli._stage.LOOPBACK", "192.0.2.1")
     result = demo("--scenario", "3")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.startswith("Error: cannot play here: ")
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("fails", ["context", "handshake"])
+def test_without_the_tls_version_the_command_says_so(
+    monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def contexts(version: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        if fails == "context":
+            raise ValueError("Unsupported protocol version 0x304")
+        return client_context(version="TLSv1.2"), server_context(version="TLSv1.3")
+
+    monkeypatch.setattr("trio_tlsdown.cli._stage._contexts", contexts)
+    result = demo("--scenario", "3", "--tls", "1.3")
+    assert result.exit_code == 3
+    assert result.stderr.startswith("Error: cannot play here: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("columns", [120, 79, 75, 60, 40])
+def test_nothing_is_wider_than_the_terminal(columns: int) -> None:
+    for charset in "utf-8", "ascii":
+        result = demo(charset=charset, COLUMNS=str(columns))
+        assert max(map(len, result.stdout.splitlines())) <= columns
+        assert result.stdout.endswith("All ended as they should.\n")
+        assert ("Boost.Asio now: stream_truncated" in result.stdout) is (columns < 75)
+
+
+def test_at_40_columns_words_are_shorter_or_below_each_other() -> None:
+    result = demo("--scenario", "3", "--tls", "1.3", charset="ascii", COLUMNS="40")
+    lines = without_times(result.stdout)
+    start = lines.index("      ms  A (client)          B (server)")
+    assert lines[start + 1 : start + 11] == [
+        "          |<------- handshake -------->|",
+        "          |------- close_notify ------>|",
+        "          |<------- close_notify ------|",
+        "          | --------- unwrap --------- |",
+        "          |----- clear text, 5 B ----->|",
+        "          |<----- clear text, 6 B -----|",
+        "          |-- transport closed: FIN -->|",
+        "          :           transport closed |",
+        "          COMPLETE              COMPLETE",
+        "          end confirmed    end confirmed",
+    ]
+    result = demo("--scenario", "2", "--tls", "1.3", charset="ascii", COLUMNS="40")
+    assert (
+        "          TRUNCATED              ABORTED\n"
+        "          end not                end not\n"
+        "          confirmed            confirmed\n"
+    ) in result.stdout
+
+
+def test_the_help_tells_the_exit_codes() -> None:
+    for line in ("0  all ended as they", "1  something", "3  it cannot be played"):
+        assert line in demo("--help").stdout
 
 
 def test_a_scenario_that_does_not_end_is_told_and_exits_1(

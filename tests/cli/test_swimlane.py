@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trio_tlsdown import TraceEvent, TraceKind
+from trio_tlsdown.cli._paper import ASCII, UNICODE, WIDEST, Paper
 from trio_tlsdown.cli._record import Side
-from trio_tlsdown.cli._swimlane import ASCII, UNICODE, WIDTH, draw
+from trio_tlsdown.cli._swimlane import draw
 
 HEADS: dict[Side, str] = {"client": "A", "server": "B"}
-FEET: dict[Side, str] = {"client": "COMPLETE", "server": "SENT"}
+FEET: dict[Side, list[str]] = {"client": ["COMPLETE"], "server": ["SENT"]}
 BEGAN = 100.0
 
 
@@ -19,7 +20,7 @@ def saw(milliseconds: float, side: Side, kind: TraceKind, size: int = 0) -> Trac
 
 def drawing(*events: TraceEvent) -> list[str]:
     """The lines between head and foot, in ASCII."""
-    lines = draw(events, began=BEGAN, heads=HEADS, feet=FEET, glyphs=ASCII)
+    lines = draw(events, began=BEGAN, heads=HEADS, feet=FEET, paper=Paper(glyphs=ASCII))
     return [line.plain for line in lines[1:-1]]
 
 
@@ -192,8 +193,12 @@ def every_shape() -> Iterable[TraceEvent]:
 
 def test_every_line_is_as_wide_as_the_others() -> None:
     for glyphs in (ASCII, UNICODE):
-        lines = draw(every_shape(), began=BEGAN, heads=HEADS, feet=FEET, glyphs=glyphs)
-        assert {line.cell_len for line in lines} == {WIDTH}
+        for columns in (40, 60, 80):
+            paper = Paper(columns, glyphs)
+            lines = draw(
+                every_shape(), began=BEGAN, heads=HEADS, feet=FEET, paper=paper
+            )
+            assert {line.cell_len for line in lines} == {min(columns, WIDEST)}
 
 
 def test_the_parties_stand_above_and_below_their_lifelines() -> None:

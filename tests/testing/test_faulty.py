@@ -21,7 +21,7 @@ from tests.support import (
     memory_transports,
     tcp_transports,
 )
-from trio_tlsdown import TLSStream, TruncatedError
+from trio_tlsdown import PeerState, TLSStream, TruncatedError, testing
 from trio_tlsdown.testing import (
     Cut,
     Delay,
@@ -560,3 +560,116 @@ async def test_a_stream_is_told_its_bad_arguments() -> None:
         FaultyStream(transport, ["cut"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="seed must be an int"):
         FaultyStream(transport, seed="x")  # type: ignore[arg-type]
+
+
+# Receiving without waiting:
+
+
+def now(stream: FaultyStream, max_bytes: int | None = None) -> bytes:
+    return bytes(stream.receive_some_nowait(max_bytes))
+
+
+def nothing_comes(stream: FaultyStream) -> None:
+    with pytest.raises(trio.WouldBlock):
+        stream.receive_some_nowait()
+
+
+def breaks_now(stream: FaultyStream) -> None:
+    with pytest.raises(trio.BrokenResourceError) as caught:
+        stream.receive_some_nowait()
+    assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+
+async def test_without_faults_it_is_the_transports_receive() -> None:
+    ours, theirs = testing.memory_transports()
+    stream = FaultyStream(ours)
+    nothing_comes(stream)
+    await theirs.send_all(b"abc")
+    assert now(stream, 2) == b"ab"
+    assert now(stream) == b"c"
+    nothing_comes(stream)
+    await theirs.aclose()
+    assert now(stream) == b""
+    await stream.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        now(stream)
+
+
+async def test_faults_strike_a_receive_that_does_not_wait(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    cases: list[tuple[Fault, Callable[[FaultyStream], object]]] = [
+        (Cut("receive", at=2), lambda stream: now(stream) == b""),
+        (Reset("receive", at=2), breaks_now),
+        (Stall("receive", at=2), nothing_comes),
+    ]
+    for fault, strikes in cases:
+        ours, theirs = testing.memory_transports()
+        stream = FaultyStream(ours, [fault])
+        await theirs.send_all(b"abcd")
+        assert now(stream) == b"ab"
+        for _ in range(2):
+            assert strikes(stream) in (True, None)
+        await close_both(stream, theirs)
+
+    ours, theirs = testing.memory_transports()
+    faults: list[Fault] = [
+        Rechunk("receive", size=3),
+        Delay("receive", at=3, seconds=5),
+        Cut("receive", at=5),
+    ]
+    stream = FaultyStream(ours, faults)
+    await theirs.send_all(b"abcdefg")
+    assert now(stream) == b"abc"
+    nothing_comes(stream)
+    await trio.sleep(4.9)
+    nothing_comes(stream)
+    await trio.sleep(0.1)
+    assert now(stream) == b"de"
+    assert now(stream) == b""
+    await close_both(stream, theirs)
+
+
+async def test_a_reset_without_waiting_closes_the_transport_with_the_stream() -> None:
+    ours, theirs = testing.memory_transports()
+    stream = FaultyStream(ours, [Reset("receive")])
+    breaks_now(stream)
+    await fails_with(errno.ECONNRESET, partial(stream.send_all, b"x"))
+    await stream.aclose()
+    assert await theirs.receive_some() == b""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_over_a_transport_that_cannot_tell_it_says_so(
+    tls: Maker, kind: str
+) -> None:
+    stream, theirs = await pair(kind=kind)
+    with pytest.raises(NotImplementedError, match="has no receive_some_nowait"):
+        stream.receive_some_nowait()
+    a, b = tls.wrap((stream, theirs))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.do_handshake)
+        nursery.start_soon(b.do_handshake)
+    assert a.peer_state_nowait() is PeerState.UNKNOWN
+    await close_both(a, b)
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [(Cut, PeerState.BROKEN), (Reset, PeerState.BROKEN), (Stall, PeerState.IDLE)],
+)
+async def test_the_stream_above_sees_the_fault_without_waiting(
+    tls: Maker, fault: type[Cut | Reset | Stall], state: PeerState
+) -> None:
+    ours, theirs = testing.memory_transports()
+    faulty = FaultyStream(ours, [fault("receive", at=50_000)])  # in the data
+    a, b = tls.wrap((faulty, theirs))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.do_handshake)
+        nursery.start_soon(b.do_handshake)
+    assert a.peer_state_nowait() is PeerState.IDLE
+    await b.send_all(bytes(60_000))
+    while a.peer_state_nowait() is PeerState.DATA_WAITING:
+        await a.receive_some()
+    assert a.peer_state_nowait() is state
+    await close_both(a, b)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -16,11 +18,16 @@ from tests.support import VERSIONS, cancelled_at, descriptors, each_step
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
 from trio_tlsdown.testing import (
     NAME,
+    ContextOptions,
     MemoryTransport,
+    RoguePeer,
+    ScriptedPeer,
     TLSPair,
     client_context,
+    connect_rogue,
     memory_tls_pair,
     memory_transports,
+    serve_rogue,
     server_context,
     tcp_tls_pair,
     tcp_transports,
@@ -67,11 +74,23 @@ def test_a_version_that_there_is_not_is_told_with_those_there_are(
 
 
 @pytest.mark.parametrize("context", [client_context, server_context])
-def test_one_alpn_name_instead_of_several_is_told(
-    context: Callable[..., ssl.SSLContext],
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"version": 1.3}, r"version must be one of TLSv1\.2, TLSv1\.3, not 1\.3"),
+        ({"version": ["TLSv1.3"]}, "version must be one of"),
+        ({"alpn": "h2"}, "alpn must be several names, not 'h2'"),
+        ({"alpn": [b"h2"]}, "alpn must be several names, not"),
+        ({"alpn": None}, "alpn must be several names, not None"),
+        ({"client_certificate": "yes"}, "client_certificate must be bool, not 'yes'"),
+        ({"ca": "a file"}, "ca must be CA, not 'a file'"),
+    ],
+)
+def test_an_option_of_the_wrong_type_is_told(
+    context: Callable[..., ssl.SSLContext], options: dict[str, Any], error: str
 ) -> None:
-    with pytest.raises(TypeError, match="alpn must be several names, not 'h2'"):
-        context(alpn="h2")
+    with pytest.raises(TypeError, match=error):
+        context(**options)
 
 
 def test_contexts_check_what_they_should() -> None:
@@ -104,6 +123,63 @@ async def test_who_trusts_another_ca_is_refused() -> None:
         if isinstance(error, TLSFailedError)
     ]
     assert "CERTIFICATE_VERIFY_FAILED" in reasons
+
+
+OPTIONS = ["version", "alpn", "client_certificate", "ca"]
+WITH_OPTIONS: list[Any] = [
+    client_context,
+    server_context,
+    memory_tls_pair,
+    tcp_tls_pair,
+    connect_rogue,
+    serve_rogue,
+    RoguePeer,
+    ScriptedPeer,
+]
+
+
+@pytest.mark.parametrize("function", WITH_OPTIONS, ids=lambda each: each.__name__)
+async def test_an_option_that_there_is_not_is_told_with_those_there_are(
+    function: Callable[..., Any],
+) -> None:
+    """In the name of the function that was called, and with its own keywords."""
+    arguments = {
+        name: object()
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    }
+    if "server_side" in inspect.signature(function).parameters:
+        arguments["server_side"] = True
+    if "name" in arguments:
+        arguments["name"] = "flood"
+    before = descriptors()
+
+    async def call() -> None:
+        await function(**arguments, vrsion="TLSv1.3")
+
+    with pytest.raises(TypeError) as caught:
+        await call()
+    message = str(caught.value)
+    assert message.startswith(
+        f"{function.__name__}() has no option 'vrsion'; there are: "
+    )
+    assert message.endswith(", ".join(OPTIONS))
+    for name, parameter in inspect.signature(function).parameters.items():
+        assert (name in message) is (parameter.kind is parameter.KEYWORD_ONLY)
+    assert descriptors() <= before
+
+
+@pytest.mark.parametrize("function", WITH_OPTIONS, ids=lambda each: each.__name__)
+def test_the_docstring_names_the_options(function: Callable[..., Any]) -> None:
+    names = ", ".join(f"*{name}*" for name in OPTIONS).replace(", *ca*", " and *ca*")
+    documented = inspect.getdoc(function) or ""
+    assert f"**options: {names}: see `ContextOptions`." in " ".join(documented.split())
+
+
+def test_contextoptions_documents_each_option() -> None:
+    documented = inspect.getdoc(ContextOptions) or ""
+    assert list(ContextOptions.__annotations__) == OPTIONS
+    assert re.findall(r"^  (\w+): ", documented, re.MULTILINE) == OPTIONS
 
 
 # What a pair is:

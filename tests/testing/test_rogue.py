@@ -76,6 +76,49 @@ async def test_a_version_that_there_is_not_is_told_before_anything_is_open(
     assert descriptors() <= before
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "error"),
+    [
+        (ValueError, {"transport": "udp"}, "transport must be one of memory, tcp, not"),
+        (TypeError, {"transport": None}, "transport must be one of memory, tcp, not"),
+        (TypeError, {"name": BEHAVIOURS["flood"]}, "name of a behaviour must be str"),
+        (TypeError, {"name": ["flood"]}, "the name of a behaviour must be str"),
+        (TypeError, {"nursery": None}, "nursery must be Nursery, not None"),
+        (TypeError, {"server_side": "client"}, "server_side must be bool, not 'cl"),
+        (TypeError, {"hears": "help"}, "hears must be int, not 'help'"),
+        (TypeError, {"hears": True}, "hears must be int, not True"),
+        (ValueError, {"hears": -1}, "hears must be >= 0 bytes, not -1"),
+        (TypeError, {"says": "answer"}, "says must be bytes, not 'answer'"),
+    ],
+)
+async def test_a_wrong_argument_is_told_and_leaves_nothing_open(
+    nursery: trio.Nursery,
+    kind: type[Exception],
+    options: dict[str, Any],
+    error: str,
+) -> None:
+    before = descriptors()
+    arguments: dict[str, Any] = {"nursery": nursery, "name": "flood"}
+    arguments |= {"transport": "tcp"} | options
+    with pytest.raises(kind, match=error):
+        await connect_rogue(**arguments)
+    assert not nursery.child_tasks
+    assert descriptors() <= before
+
+
+async def test_a_rogue_server_tells_at_once_what_is_wrong() -> None:
+    """And not its first client, by taking the test down."""
+    wrong: Any = "answer"
+    with pytest.raises(TypeError, match="says must be bytes, not 'answer'"):
+        await serve_rogue("flood", says=wrong)
+
+
+def test_a_peer_without_a_transport_is_told() -> None:
+    wrong: Any = ("localhost", 443)
+    with pytest.raises(TypeError, match="transport must be Stream, not"):
+        RoguePeer("flood", wrong)
+
+
 def test_its_repr_names_the_habit() -> None:
     peer = RoguePeer("flood", memory_transports()[0], server_side=False)
     assert repr(peer) == "<RoguePeer, the client, who does flood>"

@@ -331,6 +331,23 @@ async def test_it_tells_a_fin_from_a_reset(connect: Connect) -> None:
         assert peer.transport_end == "reset"
 
 
+async def test_a_send_that_fails_tells_the_end_of_the_transport(
+    connect: Connect,
+) -> None:
+    async with connect() as (stream, peer):
+        await reset(stream.transport_stream)
+        with pytest.raises(trio.BrokenResourceError):
+            await peer.send(b"x")
+        assert peer.transport_end == "reset"
+    async with connect(server_side=False) as (stream, peer):
+        await stream.aclose()
+        await peer.hear_to_end()
+        with pytest.raises(trio.BrokenResourceError):  # noqa: PT012 - or the next
+            await peer.send(b"x")
+            await peer.send(b"x")
+        assert peer.transport_end == "FIN"
+
+
 # The transport:
 
 

@@ -9,11 +9,17 @@ import trio
 import trio.testing
 import trustme
 
-from tests.support import VERSIONS, cancelled_at, each_step
-from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
+from tests.support import VERSIONS, cancelled_at, descriptors, each_step
+from trio_tlsdown import (
+    ConnectFailedError,
+    ShutdownOutcome,
+    ShutdownPolicy,
+    TLSFailedError,
+    TLSStream,
+    cancel_on_drain,
+)
 from trio_tlsdown.testing import (
     NAME,
-    LoopbackServer,
     client_context,
     echo,
     memory_tls_pair,
@@ -71,7 +77,7 @@ async def test_the_server_has_the_policy(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
     async def handler(stream: TLSStream[Any]) -> None:
-        await stream.shutdown()
+        pass
 
     policy = ShutdownPolicy(timeout=77, linger_timeout=0)
     server = await start_server(nursery, handler, policy=policy)
@@ -95,24 +101,122 @@ async def test_a_handler_that_returns_closes_with_close_notify(
         assert await stream.receive_some() == b""
 
 
-async def test_what_a_handler_raises_is_raised_in_the_nursery() -> None:
-    """And the connection is closed without close_notify."""
-    servers: list[LoopbackServer] = []
+async def test_a_handler_that_raises_aborts_its_connection_and_no_other(
+    nursery: trio.Nursery, version: str
+) -> None:
+    failed: list[tuple[Exception, TLSStream[Any]]] = []
 
     async def handler(stream: TLSStream[Any]) -> None:
-        await stream.receive_some()
-        raise ArithmeticError
+        if await stream.receive_some() == b"fail":
+            raise ArithmeticError
 
-    with pytest.RaisesGroup(ArithmeticError, flatten_subgroups=True):
-        async with trio.open_nursery() as nursery:
-            servers.append(await start_server(nursery, handler))
-            stream = await servers[0].connect()
-            await stream.send_all(b"x")
-            await trio.sleep_forever()
-    await trio.aclose_forcefully(stream)
-    [report] = servers[0].reports
-    assert report.outcome is ShutdownOutcome.ABORTED
-    assert not report.close_notify_sent
+    server = await start_server(
+        nursery,
+        handler,
+        client=client_context(version=version),
+        on_error=lambda *arguments: failed.append(arguments),
+    )
+    async with await server.connect() as other, await server.connect() as stream:
+        await stream.send_all(b"fail")
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+        [report] = await server.wait_reports()
+        assert report.outcome is ShutdownOutcome.ABORTED
+        assert not report.close_notify_sent
+        await other.send_all(b"x")
+        assert await other.receive_some() == b""
+    await server.wait_reports(2)
+    [error] = server.errors
+    assert isinstance(error, ArithmeticError)
+    [(told, served)] = failed
+    assert told is error
+    assert served.report.outcome is ShutdownOutcome.ABORTED
+
+
+async def test_a_handler_that_returns_shuts_down(
+    nursery: trio.Nursery, version: str
+) -> None:
+    """Both alerts cross: COMPLETE, and not SENT."""
+
+    async def handler(stream: TLSStream[Any]) -> None:
+        await stream.send_all(b"bye")
+
+    server = await start_server(
+        nursery, handler, client=client_context(version=version)
+    )
+    async with await server.connect() as stream:
+        assert await stream.receive_some() == b"bye"
+        assert await stream.receive_some() == b""
+    [report] = await server.wait_reports()
+    assert (report.outcome, report.first) == (ShutdownOutcome.COMPLETE, "local")
+
+
+async def test_a_drain_cuts_short_a_wait_in_cancel_on_drain(
+    nursery: trio.Nursery, version: str
+) -> None:
+    async def handler(stream: TLSStream[Any]) -> None:
+        with cancel_on_drain():
+            await stream.receive_some()
+
+    server = await start_server(
+        nursery, handler, client=client_context(version=version)
+    )
+    async with await server.connect() as stream:
+        nursery.start_soon(server.server.drain)
+        assert await stream.receive_some() == b""
+        await stream.shutdown()
+    [report] = await server.wait_reports()
+    assert report.outcome is ShutdownOutcome.COMPLETE
+    assert server.server.tally == {ShutdownOutcome.COMPLETE: 1}
+    with pytest.raises(ConnectFailedError):
+        await server.connect()
+
+
+async def test_the_server_is_on_the_address_asked_for(nursery: trio.Nursery) -> None:
+    for host in "127.0.0.1", "::1":
+        server = await start_server(nursery, host=host)
+        assert server.server.addresses[0][:2] == (host, server.port)
+        async with await server.connect() as stream:
+            assert stream.transport_stream.socket.getpeername()[0] == host
+
+
+async def test_an_option_of_tlsservers_is_passed_on(nursery: trio.Nursery) -> None:
+    server = await start_server(nursery, max_connections=1)
+    async with await server.connect():
+        with trio.move_on_after(0.05) as scope:
+            await server.connect()
+        assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (
+            {"polcy": 1},
+            r"start_server\(\) has no option 'polcy'; there are: server, cl",
+        ),
+        ({"polcy": 1}, "max_connections, handshake_timeout"),
+        ({"policy": 5}, "policy must be a ShutdownPolicy, not 5"),
+        ({"client": "x"}, "client must be SSLContext, not 'x'"),
+        ({"server": "x"}, "ssl_context must be a SSLContext, not 'x'"),
+        ({"handler": "x"}, "handler must be an async function, not 'x'"),
+        ({"max_connections": "x"}, "max_connections must be an int, not 'x'"),
+    ],
+)
+async def test_a_mistake_is_told_at_once_and_leaves_nothing_running(
+    options: dict[str, Any], error: str
+) -> None:
+    before = descriptors()
+    async with trio.open_nursery() as nursery:  # and not wrapped in a group
+        with pytest.raises(TypeError, match=error):
+            await start_server(nursery, **options)
+    assert descriptors() <= before
+
+
+async def test_a_handler_in_place_of_the_nursery_is_told() -> None:
+    wrong: Any = echo
+    with pytest.raises(TypeError, match="nursery must be Nursery, not <function"):
+        await start_server(wrong)
 
 
 async def test_a_client_that_refuses_the_server_is_only_a_report(
@@ -132,10 +236,11 @@ async def test_a_client_that_refuses_the_server_is_only_a_report(
     [report] = await server.wait_reports()
     assert report.outcome is ShutdownOutcome.FAILED
     assert handled == []
+    assert len(server.errors) == 1
     transport = await trio.open_tcp_stream(server.host, server.port)
     async with TLSStream(transport, client_context(), server_hostname=NAME) as stream:
         await stream.do_handshake()
-        assert len(await server.wait_reports(2)) == 2
+    assert len(await server.wait_reports(2)) == 2
     assert len(handled) == 1
 
 
@@ -143,7 +248,7 @@ async def test_connecting_to_a_server_that_has_gone_fails() -> None:
     async with trio.open_nursery() as nursery:
         server = await start_server(nursery)
         nursery.cancel_scope.cancel()
-    with pytest.raises(OSError, match=r"all attempts to connect|refused"):
+    with pytest.raises(RuntimeError, match="TLSNursery is over"):
         await server.connect()
 
 

@@ -156,6 +156,60 @@ async def test_waiting_to_send_does_not_wait(connect: Connect) -> None:
             await one.wait_send_all_might_not_block()
 
 
+async def test_in_memory_what_has_come_is_received_without_waiting() -> None:
+    one, other = memory_transports()
+    with pytest.raises(trio.WouldBlock):
+        one.receive_some_nowait()
+    await other.send_all(b"data")
+    assert one.receive_some_nowait(3) == b"dat"
+    assert one.receive_some_nowait() == b"a"
+    with pytest.raises(trio.WouldBlock):
+        one.receive_some_nowait()
+    with pytest.raises(ValueError, match="max_bytes must be >= 1, not 0"):
+        one.receive_some_nowait(0)
+    await other.send_all(b"last words")
+    await other.send_eof()
+    assert one.receive_some_nowait() == b"last words"
+    for _ in range(2):
+        assert one.receive_some_nowait() == b""
+    await one.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        one.receive_some_nowait()
+
+
+async def test_in_memory_a_reset_is_seen_without_waiting() -> None:
+    one, other = memory_transports()
+    await other.send_all(b"last words")
+    await reset(other)
+    assert one.receive_some_nowait() == b"last words"
+    with pytest.raises(trio.BrokenResourceError) as caught:
+        one.receive_some_nowait()
+    assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+
+async def test_a_parked_reader_gets_what_comes_and_nobody_else() -> None:
+    one, other = memory_transports()
+    async with trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            assert await one.receive_some() == b"data"
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        await other.send_all(b"")  # wakes nobody who would have nothing
+        await other.wait_send_all_might_not_block()
+        with pytest.raises(trio.BusyResourceError):
+            one.receive_some_nowait()
+        await other.send_all(b"data")
+
+
+async def test_a_reset_after_closing_changes_nothing() -> None:
+    one, other = memory_transports()
+    await one.aclose()
+    one.reset()
+    assert await other.receive_some() == b""
+
+
 async def test_a_memory_transport_keeps_the_contract_of_a_half_closeable_stream() -> (
     None
 ):

@@ -12,23 +12,24 @@ import trio
 from rich.console import Console
 from rich.text import Text
 
-from trio_tlsdown import ShutdownReport
-
 from ._expected import differences
 from ._json import as_json
+from ._paper import Paper
 from ._record import Side
 from ._scenarios import PATIENCE, SCENARIOS, ScenarioRun, run
-from ._stage import SIDES, VERSIONS, Version
-from ._swimlane import ASCII, UNICODE, Glyphs, draw
-from ._table import NOTE, results_table
+from ._stage import SIDES, VERSIONS, CannotPlayError, Version
+from ._swimlane import draw
+from ._table import NOTE, ending_words, results
 
 HEADS: Final[dict[Side, str]] = {
     side: f"{party} ({side})" for party, side in SIDES.items()
 }
-LEGEND: Final = """\
-Two TLS streams over TCP on 127.0.0.1, and what they saw. An arrow that ends in
-{0.lost} never arrived; one that ends in {0.dots} arrives on a later line.
-"""
+LEGEND: Final = (
+    "Two TLS streams over TCP on 127.0.0.1, and what they saw. An arrow that ends in "
+    "{0.lost} never arrived; one that ends in {0.dots} arrives on a later line. A "
+    "party's end is confirmed if its close_notify was sent and nothing cut the "
+    "connection short."
+)
 # \b keeps click from filling the paragraph.
 HELP: Final = """\
 Play the four ways to end a TLS connection.
@@ -47,8 +48,18 @@ traced is drawn, then compared with how it should have ended.
 With SSLKEYLOGFILE set in the environment, the secrets of the sessions are
 added to that file, for Wireshark.
 
-The exit code is 1 if anything went otherwise than it should.
+\b
+The exit code:
+0  all ended as they should
+1  something ended otherwise, or the demo was interrupted
+2  there is no such option
+3  it cannot be played here (no TCP on 127.0.0.1, no such TLS version), or
+   the output cannot be written
 """
+
+
+class _CannotPlay(click.ClickException):
+    exit_code = 3
 
 
 @click.command(help=HELP)
@@ -88,8 +99,8 @@ def _play(numbers: tuple[str, ...], version: Version | None) -> Iterator[Scenari
     for name, each in itertools.product(names, versions):
         try:
             yield trio.run(run, name, each)
-        except OSError as exc:
-            raise click.ClickException(f"cannot play here: {exc}") from exc
+        except (OSError, CannotPlayError) as exc:
+            raise _CannotPlay(f"cannot play here: {exc}") from exc
         except trio.TooSlowError as exc:
             raise click.ClickException(
                 f"scenario {name}, TLS {each}, did not end in {PATIENCE:.0f} s"
@@ -105,35 +116,39 @@ def _print_json(playing: Iterator[ScenarioRun]) -> list[ScenarioRun]:
 def _print_drawings(playing: Iterator[ScenarioRun]) -> list[ScenarioRun]:
     # Every line is as long as it has to be.
     console = Console(highlight=False, soft_wrap=True)
-    glyphs = UNICODE if console.encoding.startswith("utf") else ASCII
-    console.print(LEGEND.format(glyphs), style="dim")
+    paper = Paper.of(console)
+
+    def explain(paragraph: str) -> None:
+        for line in paper.wrap(paragraph):
+            console.print(line, style="dim")
+        console.print()
+
+    explain(LEGEND.format(paper.glyphs))
     runs: list[ScenarioRun] = []
     for played in playing:
         runs.append(played)
-        for line in _drawing(played, glyphs):
+        for line in _drawing(played, paper):
             console.print(line)
         console.print()
-    for line in results_table(runs, glyphs=glyphs):
+    for line in results(runs, paper):
         console.print(line)
-    console.print(NOTE, style="dim")
+    console.print()
+    explain(NOTE)
     return runs
 
 
-def _drawing(played: ScenarioRun, glyphs: Glyphs) -> list[Text]:
-    heading = f"{_name(played)}: {played.scenario.title}"
+def _drawing(played: ScenarioRun, paper: Paper) -> list[Text]:
+    reports = played.reports
+    heading = paper.wrap(f"{_name(played)}: {played.scenario.title}")
     lines = draw(
         played.events,
         began=played.began,
         heads=HEADS,
-        feet={SIDES[party]: _foot(each) for party, each in played.reports.items()},
-        glyphs=glyphs,
+        feet={SIDES[party]: ending_words(each) for party, each in reports.items()},
+        paper=paper,
     )
-    return [Text(heading, style="bold"), Text(), *lines]
+    return [*(Text(line, style="bold") for line in heading), Text(), *lines]
 
 
 def _name(played: ScenarioRun) -> str:
     return f"Scenario {played.scenario.name}, TLS {played.version}"
-
-
-def _foot(report: ShutdownReport) -> str:
-    return f"{report.outcome.name}, {'secure' if report.secure else 'not secure'}"

@@ -82,7 +82,7 @@ async def run(scenario: str, version: Version) -> ScenarioRun:
 
     Raises:
       KeyError: there is no such scenario.
-      OSError: there is no TCP on the loopback interface.
+      CannotPlayError: there is no stage for it on this machine.
       trio.TooSlowError: it did not end within `PATIENCE`.
     """
     chosen = SCENARIOS[scenario]

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
 import trio
-import trustme
 
 from trio_tlsdown import TLSStream, TraceKind
+from trio_tlsdown.testing import NAME, client_context, server_context
 
 from ._record import Record, Side
 
 Version: TypeAlias = Literal["1.2", "1.3"]
 Party: TypeAlias = Literal["A", "B"]
 
-VERSIONS: Final[dict[Version, ssl.TLSVersion]] = {
-    "1.2": ssl.TLSVersion.TLSv1_2,
-    "1.3": ssl.TLSVersion.TLSv1_3,
-}
+VERSIONS: Final[tuple[Version, ...]] = get_args(Version)
 SIDES: Final[dict[Party, Side]] = {"A": "client", "B": "server"}
 
 LOOPBACK: Final = "127.0.0.1"
-NAME: Final = "b.example"  # in B's certificate
+
+
+class CannotPlayError(Exception):
+    """There is no stage on this machine: no TCP, or no such TLS version."""
 
 
 @attrs.define(eq=False)
@@ -119,20 +120,24 @@ async def open_stage(version: Version) -> AsyncGenerator[Stage, None]:
       version: The TLS version that both parties insist on.
 
     Raises:
-      OSError: there is no TCP on the loopback interface.
+      CannotPlayError: there is no TCP on the loopback interface, or no such TLS
+        version in this OpenSSL.
     """
-    client_context, server_context = _contexts(version)
-    ours, theirs = await _connect()
+    try:
+        client, server = _contexts(version)
+        ours, theirs = await _connect()
+    except (OSError, ValueError) as exc:
+        raise CannotPlayError(exc) from exc
     record = Record()
     async with ours, theirs:
         stage = Stage(
             a=TLSStream(
                 ours,
-                client_context,
+                client,
                 server_hostname=NAME,
                 trace=record.add,
             ),
-            b=TLSStream(theirs, server_context, server_side=True, trace=record.add),
+            b=TLSStream(theirs, server, server_side=True, trace=record.add),
             record=record,
             began=trio.current_time(),
             ports={
@@ -140,22 +145,22 @@ async def open_stage(version: Version) -> AsyncGenerator[Stage, None]:
                 "B": theirs.socket.getsockname()[1],
             },
         )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(stage.a.do_handshake)
-            nursery.start_soon(stage.b.do_handshake)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stage.a.do_handshake)
+                nursery.start_soon(stage.b.do_handshake)
+        except ExceptionGroup as exc:
+            raise CannotPlayError(f"TLS {version}: {exc.exceptions[0]}") from exc
         stage.check("the TLS version", stage.a.version(), f"TLSv{version}")
         yield stage
 
 
 def _contexts(version: Version) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    ca = trustme.CA()
-    # create_default_context() is what honours SSLKEYLOGFILE.
-    client = ssl.create_default_context(cadata=ca.cert_pem.bytes().decode())
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    ca.issue_cert(NAME).configure_cert(server)
-    for context in (client, server):
-        context.minimum_version = context.maximum_version = VERSIONS[version]
-    return client, server
+    only = f"TLSv{version}"
+    client = client_context(version=only)
+    if log := os.environ.get("SSLKEYLOGFILE"):  # as ssl.create_default_context() does
+        client.keylog_filename = log
+    return client, server_context(version=only)
 
 
 async def _connect() -> tuple[trio.SocketStream, trio.SocketStream]:

@@ -10,43 +10,22 @@ crossed the wire is an arrow::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Final
 
-import attrs
 from rich.text import Text
 
 from trio_tlsdown import TraceEvent, TraceKind
 
 from ._marks import BYTES, OTHER, Mark
+from ._paper import Glyphs, Paper
 from ._record import Side
 from ._rows import Row, Shape, rows_of
 
-WIDTH: Final = 76  # of every line: fits 80 columns, and a page of documentation
-MARGIN: Final = 10  # for the time
-LANE: Final = WIDTH - MARGIN - 2  # between the two lifelines
-PART: Final = LANE * 2 // 3  # the shaft of an arrow that does not reach across
-
-
-@attrs.frozen
-class Glyphs:
-    """What lines are made of."""
-
-    line: str
-    right: str
-    left: str
-    life: str
-    gone: str
-    from_left: str
-    from_right: str
-    lost: str
-    dots: str
-
-
-UNICODE: Final = Glyphs(
-    "─", "►", "◄", "│", "┊", "├", "┤", "\N{MULTIPLICATION SIGN}", "· · ·"
-)
-ASCII: Final = Glyphs("-", ">", "<", "|", ":", "|", "|", "x", ". . .")
+MARGIN: Final = 10  # columns for the time
 
 LOST: Final = "red"
 CLEAR: Final = ("clear text", "bright_blue")
@@ -71,8 +50,8 @@ def draw(
     *,
     began: float,
     heads: Mapping[Side, str],
-    feet: Mapping[Side, str],
-    glyphs: Glyphs = UNICODE,
+    feet: Mapping[Side, Sequence[str]],
+    paper: Paper = Paper(),
 ) -> list[Text]:
     """Draw a connection, a `rich.text.Text` for each line.
 
@@ -80,25 +59,43 @@ def draw(
       events: What was seen, by both parties or by one.
       began: Seconds on Trio's clock; times are shown relative to it.
       heads: What stands above each party's lifeline.
-      feet: What stands below.
-      glyphs: What to draw with. Default: box-drawing characters.
+      feet: What stands below: words, in one line or, if there is no room, below
+        each other.
+      paper: What to draw on and with. Default: 80 columns, box-drawing characters.
     """
-    lines = [_outer("ms", heads)]
+    lines = [_outer("ms", heads, paper)]
     gone: set[Side] = set()
     for row in rows_of(events):
-        lines.append(_line(row, began, gone, glyphs))
+        lines.append(_line(row, began, gone, paper))
         if row.mark.kind is TraceKind.TRANSPORT_CLOSED:
             gone.add(row.mark.side)
-    return [*lines, _outer("", feet)]
+    return [*lines, *_feet(feet, paper)]
 
 
-def _outer(left: str, texts: Mapping[Side, str]) -> Text:
+def _feet(feet: Mapping[Side, Sequence[str]], paper: Paper) -> list[Text]:
+    line: dict[Side, str] = {side: ", ".join(words) for side, words in feet.items()}
+    if sum(map(len, line.values())) + 2 <= paper.width - MARGIN:
+        return [_outer("", line, paper)]
+    half = (paper.width - MARGIN) // 2 - 1
+    left, right = (
+        [part for words in feet[side] for part in textwrap.wrap(words, half)]
+        for side in OTHER
+    )
+    below: list[Mapping[Side, str]] = [
+        {"client": one, "server": other}
+        for one, other in zip_longest(left, right, fillvalue="")
+    ]
+    return [_outer("", texts, paper) for texts in below]
+
+
+def _outer(left: str, texts: Mapping[Side, str], paper: Paper) -> Text:
     text = Text(left.rjust(MARGIN - 2) + "  ", style="bold")
-    between = LANE + 2 - len(texts["client"])
+    between = paper.width - MARGIN - len(texts["client"])
     return text.append(texts["client"] + texts["server"].rjust(between))
 
 
-def _line(row: Row, began: float, gone: set[Side], glyphs: Glyphs) -> Text:
+def _line(row: Row, began: float, gone: set[Side], paper: Paper) -> Text:
+    glyphs = paper.glyphs
     time = f"{(row.time - began) * 1000:.2f}".rjust(MARGIN - 2) + "  "
     style = LOST if row.shape is Shape.LOST else _look(row.mark)[1]
     lives = dict.fromkeys(OTHER, glyphs.life) | dict.fromkeys(gone, glyphs.gone)
@@ -107,38 +104,45 @@ def _line(row: Row, began: float, gone: set[Side], glyphs: Glyphs) -> Text:
         at_client = row.mark.side == "client"
         lives[row.mark.side] = glyphs.from_left if at_client else glyphs.from_right
     return Text.assemble(
-        (time, "dim"), lives["client"], (_lane(row, glyphs), style), lives["server"]
+        (time, "dim"), lives["client"], (_lane(row, paper), style), lives["server"]
     )
 
 
-def _lane(row: Row, glyphs: Glyphs) -> str:
+def _lane(row: Row, paper: Paper) -> str:
     """What is between the two lifelines."""
+    glyphs = paper.glyphs
+    room = paper.width - MARGIN - 2
+    part = room * 2 // 3  # the shaft of an arrow that does not reach across
     label = _label(row)
     if row.shape is Shape.SHARED:
         crossed = row.mark.kind is TraceKind.HANDSHAKE_DONE
         left, right = (glyphs.left, glyphs.right) if crossed else (" ", " ")
-        return left + _shaft(label, LANE - 2, glyphs) + right
+        return left + _shaft(label, room - 2, glyphs) + right
     at_client = row.mark.side == "client"
     rightward = at_client is not (row.shape is Shape.ARRIVES)
     head = glyphs.right if rightward else glyphs.left
     # As it goes: from the sender to the receiver.
     match row.shape:
         case Shape.LOCAL:
-            parts = [" ", label]
+            parts = [" ", _fitting(label, room - 1)]
         case Shape.ARROW:
-            parts = [_shaft(label, LANE - len(head), glyphs), head]
+            parts = [_shaft(label, room - len(head), glyphs), head]
         case Shape.LOST:
-            parts = [_shaft(label, PART, glyphs), head, glyphs.lost]
+            parts = [_shaft(label, part, glyphs), head, glyphs.lost]
         case Shape.DEPARTS:
-            parts = [_shaft(label, PART, glyphs), head, " ", glyphs.dots]
+            parts = [_shaft(label, part, glyphs), head, " ", glyphs.dots]
         case _:  # ARRIVES
-            parts = [glyphs.dots, " ", _shaft(label, PART, glyphs), head]
+            parts = [glyphs.dots, " ", _shaft(label, part, glyphs), head]
     lane = "".join(parts if rightward else reversed(parts))
-    return lane.ljust(LANE) if at_client else lane.rjust(LANE)
+    return lane.ljust(room) if at_client else lane.rjust(room)
 
 
 def _shaft(label: str, size: int, glyphs: Glyphs) -> str:
-    return f" {label} ".center(size, glyphs.line)
+    return f" {_fitting(label, size - 2)} ".center(size, glyphs.line)
+
+
+def _fitting(label: str, size: int) -> str:
+    return label if len(label) <= size else re.split("[:,]", label)[0]
 
 
 def _label(row: Row) -> str:

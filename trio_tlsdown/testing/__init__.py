@@ -39,7 +39,6 @@ from ._faulty import (
 )
 from ._forge import RecordForge as RecordForge
 from ._pairs import (
-    PairOptions as PairOptions,
     TLSPair as TLSPair,
     memory_tls_pair as memory_tls_pair,
     tcp_tls_pair as tcp_tls_pair,

@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
+from ._options import check_type
 from ._scripted import ScriptedPeer
 
 Script: TypeAlias = Callable[[ScriptedPeer], Awaitable[None]]
@@ -58,8 +59,10 @@ def behaviour(name: str) -> Behaviour:
     """The behaviour of that name.
 
     Raises:
+      TypeError: it is no name.
       ValueError: there is none; the message has those that there are.
     """
+    check_type("the name of a behaviour", name, str)
     if name not in BEHAVIOURS:
         raise ValueError(
             f"there is no behaviour {name!r}; there are: {', '.join(BEHAVIOURS)}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import ssl
-from collections.abc import Sequence
-from typing import Final, TypedDict, Unpack
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypedDict, Unpack
 
 import trustme
+
+from ._options import check_choice, check_options, check_type
 
 NAME: Final = "localhost"
 ADDRESSES: Final = ("127.0.0.1", "::1")
@@ -31,31 +33,63 @@ def _certificate(ca: trustme.CA, name: str) -> trustme.LeafCert:
 
 
 class ContextOptions(TypedDict, total=False):
-    """What `server_context` and `client_context` can be asked for."""
+    """The options of everything here that makes a context.
+
+    Attributes:
+      version: The only TLS version, as `TLSStream.version` names it: ``"TLSv1.2"``
+        or ``"TLSv1.3"``. Default: both.
+      alpn: The protocols to offer by ALPN, the preferred one first. Default: no ALPN.
+      client_certificate: The client has a certificate, and the server demands one.
+        Default: False.
+      ca: The `trustme.CA` that signs the certificates. Default: one that is made for
+        this process.
+    """
 
     version: str | None
-    """The only TLS version, as `TLSStream.version` names it: ``"TLSv1.2"`` or
-    ``"TLSv1.3"``. Default: both."""
-
     alpn: Sequence[str]
-    """Protocols that are offered, the best first. Default: no ALPN."""
-
     client_certificate: bool
-    """The client has one, the server demands one. Default: False."""
-
     ca: trustme.CA | None
-    """Who signs the certificates. Default: a CA that is made for this process."""
+
+
+def check_context_options(
+    function: Callable[..., object], options: ContextOptions
+) -> None:
+    """Check *options* for the public *function* that was called with them.
+
+    Raises:
+      TypeError: one of them has the wrong type, or there is no such option.
+      ValueError: there is no such *version*.
+    """
+    check_options(function, options, ContextOptions.__annotations__)
+    if (version := options.get("version")) is not None:
+        check_choice("version", version, VERSIONS)
+    alpn = options.get("alpn", ())
+    if not _are_names(alpn):
+        raise TypeError(f"alpn must be several names, not {alpn!r}")
+    check_type("client_certificate", options.get("client_certificate", False), bool)
+    if (ca := options.get("ca")) is not None:
+        check_type("ca", ca, trustme.CA)
+
+
+def _are_names(value: Any) -> bool:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return False
+    names: list[object] = list(value)  # pyright: ignore[reportUnknownArgumentType]
+    return all(isinstance(name, str) for name in names)
 
 
 def server_context(**options: Unpack[ContextOptions]) -> ssl.SSLContext:
     """A context for a server that is called localhost, 127.0.0.1 and ::1.
 
     Args:
-      **options: See `ContextOptions`.
+      **options: *version*, *alpn*, *client_certificate* and *ca*: see
+        `ContextOptions`.
 
     Raises:
-      ValueError: a *version* that there is not.
+      TypeError: an option has the wrong type, or there is no such option.
+      ValueError: there is no such *version*.
     """
+    check_context_options(server_context, options)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca = _configure(context, **options)
     _certificate(ca, NAME).configure_cert(context)
@@ -69,11 +103,14 @@ def client_context(**options: Unpack[ContextOptions]) -> ssl.SSLContext:
     """A context for a client that trusts the CA, and nobody else.
 
     Args:
-      **options: See `ContextOptions`.
+      **options: *version*, *alpn*, *client_certificate* and *ca*: see
+        `ContextOptions`.
 
     Raises:
-      ValueError: a *version* that there is not.
+      TypeError: an option has the wrong type, or there is no such option.
+      ValueError: there is no such *version*.
     """
+    check_context_options(client_context, options)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     ca = _configure(context, **options)
     ca.configure_trust(context)
@@ -91,13 +128,7 @@ def _configure(
     ca: trustme.CA | None = None,
 ) -> trustme.CA:
     if version is not None:
-        if version not in VERSIONS:
-            raise ValueError(
-                f"version must be one of {', '.join(VERSIONS)}, not {version!r}"
-            )
         context.minimum_version = context.maximum_version = VERSIONS[version]
-    if isinstance(alpn, str):
-        raise TypeError(f"alpn must be several names, not {alpn!r}")
     if alpn:
         context.set_alpn_protocols(list(alpn))
     return ca or default_ca()

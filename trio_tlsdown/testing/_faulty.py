@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import errno
 import math
-import operator
 import os
 import random
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import attrs
 import trio
 
-from ._transports import reset_when_closed
+from ._transports import Guard, at_most, reset_when_closed
 
 Direction: TypeAlias = Literal["send", "receive"]
 """Seen from the task that uses the `FaultyStream`."""
@@ -117,14 +116,13 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return size if isinstance(size, tuple) else (size, size)
 
 
-class _Lane:
+class _Lane(Guard):
     """One direction: what has passed, and what is to come."""
 
     def __init__(self, direction: Direction, faults: list[Fault], seed: int) -> None:
+        super().__init__(f"using this FaultyStream to {direction}")
         self.passed = 0  # bytes
         self.broken: int | None = None  # the errno that every call gets
-        self._direction = direction
-        self._busy = False
         self._faults = deque(
             sorted(
                 (fault for fault in faults if fault.direction == direction),
@@ -137,16 +135,6 @@ class _Lane:
         self._sizes: tuple[int, int] | None = None
         self._piece_end = 0
         self._delayed_until: float | None = None
-
-    def __enter__(self) -> None:
-        if self._busy:
-            raise trio.BusyResourceError(
-                f"another task is using this FaultyStream to {self._direction}"
-            )
-        self._busy = True
-
-    def __exit__(self, *_: object) -> None:
-        self._busy = False
 
     @property
     def due(self) -> Fault | None:
@@ -280,9 +268,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
           trio.ClosedResourceError: this stream was closed, maybe meanwhile.
           trio.BusyResourceError: another task is receiving.
         """
-        wanted = RECEIVE_SIZE if max_bytes is None else operator.index(max_bytes)
-        if wanted < 1:
-            raise ValueError(f"max_bytes must be >= 1, not {wanted}")
+        wanted = at_most(max_bytes, RECEIVE_SIZE)
         lane = self._receiving
         with lane:
             if await self._is_cut(lane):
@@ -292,6 +278,39 @@ class FaultyStream(trio.abc.HalfCloseableStream):
                 data = await self.transport_stream.receive_some(lane.room(wanted))
             lane.passed += len(data)
             return data
+
+    def receive_some_nowait(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """The same without waiting, if the transport has this method, too.
+
+        A `Reset` that strikes here closes the transport when this stream is closed.
+
+        Raises:
+          trio.WouldBlock: nothing has come, or a fault does not let it pass now.
+          NotImplementedError: the transport has no ``receive_some_nowait``.
+        """
+        receive: Callable[[int], bytes] | None = getattr(
+            self.transport_stream, "receive_some_nowait", None
+        )
+        if receive is None:
+            raise NotImplementedError(
+                f"{self.transport_stream!r} has no receive_some_nowait"
+            )
+        wanted = at_most(max_bytes, RECEIVE_SIZE)
+        lane = self._receiving
+        with lane:
+            match self._strike(lane):
+                case None:
+                    data = receive(lane.room(wanted))
+                    lane.passed += len(data)
+                    return data
+                case Cut():
+                    return b""
+                case Reset():
+                    self._reset(sending=errno.ECONNRESET)
+                    self._check(lane)
+                case _:
+                    pass
+            raise trio.WouldBlock
 
     async def aclose(self) -> None:
         """Close the transport; no fault strikes.
@@ -321,35 +340,47 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         """Let strike what is due, and tell whether a `Cut` is."""
         if self._closed or lane.broken is not None:
             await trio.lowlevel.checkpoint()
-        self._check(lane)
-        while (fault := lane.due) is not None:
+        while (fault := self._strike(lane)) is not None:
             match fault:
                 case Cut():
                     return True
                 case Reset():
                     await self._break(sending=errno.ECONNRESET)
-                    self._check(lane)
                 case Stall():
                     await self._over.wait()
-                    self._check(lane)
-                case Delay(seconds=seconds):
-                    with trio.move_on_at(lane.delay(seconds)):
-                        await self._over.wait()
-                    self._check(lane)
-                    lane.done()
                 case _:
-                    lane.rechunk(fault.size)
-                    lane.done()
+                    with trio.move_on_at(lane.delay(fault.seconds)):
+                        await self._over.wait()
         return False
 
+    def _strike(self, lane: _Lane) -> Cut | Reset | Stall | Delay | None:
+        """The fault that is due now, if it is more than a new size of pieces.
+
+        A `Delay` is until it is over.
+        """
+        self._check(lane)
+        while (fault := lane.due) is not None:
+            match fault:
+                case Rechunk():
+                    lane.rechunk(fault.size)
+                case Delay() if lane.delay(fault.seconds) <= trio.current_time():
+                    pass
+                case _:
+                    return fault
+            lane.done()
+        return None
+
     async def _break(self, *, sending: int) -> None:
+        self._reset(sending=sending)
+        await trio.aclose_forcefully(self.transport_stream)
+
+    def _reset(self, *, sending: int) -> None:
         self._sending.broken = sending
         self._receiving.broken = errno.ECONNRESET
         self._over.set()
         if isinstance(self.transport_stream, trio.SocketStream):
             with suppress(OSError):  # the caller may have closed it
                 reset_when_closed(self.transport_stream)
-        await trio.aclose_forcefully(self.transport_stream)
 
     def _check(self, lane: _Lane) -> None:
         if self._closed:

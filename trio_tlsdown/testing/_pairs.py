@@ -10,7 +10,13 @@ import trio
 
 from trio_tlsdown import ShutdownPolicy, TLSStream
 
-from ._certificates import NAME, ContextOptions, client_context, server_context
+from ._certificates import (
+    NAME,
+    ContextOptions,
+    check_context_options,
+    client_context,
+    server_context,
+)
 from ._endings import watch
 from ._transports import MemoryTransport, abort, memory_transports, tcp_transports
 
@@ -46,62 +52,62 @@ class TLSPair(NamedTuple, Generic[T_Transport]):
         await abort(*self)  # noqa: ASYNC102  (shielded, and it does not wait)
 
 
-class PairOptions(ContextOptions, total=False):
-    """What a pair can be asked for, beside what `ContextOptions` has."""
-
-    policy: ShutdownPolicy
-    """Of both streams."""
-
-    handshake: bool
-    """Shake hands before the pair is returned. Default: True."""
-
-
-async def memory_tls_pair(**options: Unpack[PairOptions]) -> TLSPair[MemoryTransport]:
+async def memory_tls_pair(
+    *,
+    policy: ShutdownPolicy = ShutdownPolicy(),
+    handshake: bool = True,
+    **options: Unpack[ContextOptions],
+) -> TLSPair[MemoryTransport]:
     """Two TLSStreams that are connected in memory.
 
     Args:
-      **options: See `PairOptions` and `ContextOptions`.
+      policy: Of both streams.
+      handshake: Shake hands before the pair is returned. Default: True.
+      **options: *version*, *alpn*, *client_certificate* and *ca*: see
+        `ContextOptions`.
 
     Cancellation:
       Both are closed.
 
     Raises:
-      ValueError: a *version* that there is not.
+      TypeError: an argument has the wrong type, or there is no such option.
+      ValueError: there is no such *version*.
     """
-    contexts, policy, handshake = _parts(**options)
+    # Options that are wrong are so before anything is open.
+    check_context_options(memory_tls_pair, options)
+    contexts = client_context(**options), server_context(**options)
     transports = memory_transports()
     return await wrap_pair(transports, contexts, policy, handshake=handshake)
 
 
 async def tcp_tls_pair(
-    host: str = "127.0.0.1", **options: Unpack[PairOptions]
+    host: str = "127.0.0.1",
+    *,
+    policy: ShutdownPolicy = ShutdownPolicy(),
+    handshake: bool = True,
+    **options: Unpack[ContextOptions],
 ) -> TLSPair[trio.SocketStream]:
     """Two TLSStreams that are connected over TCP on this machine.
 
     Args:
       host: ``"127.0.0.1"`` or ``"::1"``.
-      **options: See `PairOptions` and `ContextOptions`.
+      policy: Of both streams.
+      handshake: Shake hands before the pair is returned. Default: True.
+      **options: *version*, *alpn*, *client_certificate* and *ca*: see
+        `ContextOptions`.
 
     Cancellation:
       Both are closed.
 
     Raises:
-      ValueError: a *version* that there is not.
+      TypeError: an argument has the wrong type, or there is no such option.
+      ValueError: there is no such *version*.
       OSError: there is no TCP on that address.
     """
-    contexts, policy, handshake = _parts(**options)
+    check_context_options(tcp_tls_pair, options)
+    contexts = client_context(**options), server_context(**options)
     transports = await tcp_transports(host)
     return await wrap_pair(transports, contexts, policy, handshake=handshake)
-
-
-def _parts(
-    *,
-    policy: ShutdownPolicy = ShutdownPolicy(),
-    handshake: bool = True,
-    **options: Unpack[ContextOptions],
-) -> tuple[Contexts, ShutdownPolicy, bool]:
-    # Options that are wrong are so before anything is open.
-    return (client_context(**options), server_context(**options)), policy, handshake
 
 
 async def wrap_pair(

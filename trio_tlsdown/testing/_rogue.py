@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from types import TracebackType
-from typing import Any, Final, Literal, NoReturn, Unpack
+from typing import Any, Final, Literal, NoReturn, TypeAlias, Unpack, get_args
 
 import attrs
 import trio
@@ -12,10 +12,19 @@ import trio
 from trio_tlsdown import ShutdownPolicy, TLSStream
 
 from ._behaviours import behaviour
-from ._certificates import NAME, ContextOptions, client_context, server_context
+from ._certificates import (
+    NAME,
+    ContextOptions,
+    check_context_options,
+    client_context,
+    server_context,
+)
 from ._endings import watch
+from ._options import check_choice, check_type
 from ._scripted import ScriptedPeer
 from ._transports import abort, memory_transports, tcp_transports
+
+Transport: TypeAlias = Literal["memory", "tcp"]
 
 FINISH_TIMEOUT: Final = 5.0  # seconds
 
@@ -29,10 +38,13 @@ class RoguePeer(ScriptedPeer):
       server_side: Whether this is the server. Default: True.
       hears: Bytes of plaintext that it waits for, before it does anything.
       says: Plaintext that it sends then, before it misbehaves.
-      **options: See `ContextOptions`.
+      **options: *version*, *alpn*, *client_certificate* and *ca*: see
+        `ContextOptions`.
 
     Raises:
-      ValueError: there is no such behaviour. The message names those there are.
+      TypeError: an argument has the wrong type, or there is no such option.
+      ValueError: there is no such behaviour, and the message names those there are;
+        or no such *version*.
     """
 
     def __init__(
@@ -46,6 +58,7 @@ class RoguePeer(ScriptedPeer):
         **options: Unpack[ContextOptions],
     ) -> None:
         self.behaviour: Final = behaviour(name)
+        _check_words(hears, says)
         super().__init__(transport, server_side=server_side, **options)
         self._hears = hears
         self._says = says
@@ -89,6 +102,13 @@ class RoguePeer(ScriptedPeer):
         await self.behaviour.script(self)
 
 
+def _check_words(hears: int, says: bytes) -> None:
+    check_type("hears", hears, int)
+    if hears < 0:
+        raise ValueError(f"hears must be >= 0 bytes, not {hears!r}")
+    check_type("says", says, bytes)
+
+
 @attrs.frozen
 class RogueConnection:
     """A `TLSStream` whose peer is a `RoguePeer`.
@@ -129,7 +149,7 @@ async def connect_rogue(
     name: str,
     *,
     server_side: bool = True,
-    transport: Literal["memory", "tcp"] = "memory",
+    transport: Transport = "memory",
     hears: int = 0,
     says: bytes = b"",
     policy: ShutdownPolicy = ShutdownPolicy(),
@@ -149,15 +169,20 @@ async def connect_rogue(
       policy: Of the stream.
       https_compatible: Of the stream.
       context: Of the stream. Default: one that suits the peer's.
-      **options: See `ContextOptions`.
+      **options: *version*, *alpn*, *client_certificate* and *ca*: see
+        `ContextOptions`.
 
     Cancellation:
       Nothing is left open.
 
     Raises:
+      TypeError: an argument has the wrong type, or there is no such option.
       ValueError: there is no such behaviour, and the message names those there
-        are; or no such *version*.
+        are; or no such *version* or *transport*.
     """
+    check_context_options(connect_rogue, options)
+    check_type("nursery", nursery, trio.Nursery)
+    check_choice("transport", transport, get_args(Transport))
     ours, theirs = (
         memory_transports() if transport == "memory" else await tcp_transports()
     )
@@ -202,15 +227,19 @@ async def serve_rogue(  # noqa: ASYNC114  (how flake8-async is to know it)
       hears: As for `RoguePeer`: wait for a request of at least so many bytes.
       says: As for `RoguePeer`: the answer to it.
       task_status: Gets ``(host, port)`` when it listens.
-      **options: See `ContextOptions`.
+      **options: *version*, *alpn*, *client_certificate* and *ca*: see
+        `ContextOptions`.
 
     Raises:
+      TypeError: an argument has the wrong type, or there is no such option.
       ValueError: there is no such behaviour, and the message names those there
         are; or no such *version*.
-      OSError: the port cannot be had.
+      OSError: the address is in use or not permitted.
     """
-    behaviour(name)  # it and the context complain now, not at the first client
-    server_context(**options)
+    # What is wrong is told now, not at the first client.
+    behaviour(name)
+    _check_words(hears, says)
+    check_context_options(serve_rogue, options)
 
     async def handle(transport: trio.SocketStream) -> None:
         await RoguePeer(name, transport, hears=hears, says=says, **options).run()

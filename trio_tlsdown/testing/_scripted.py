@@ -14,8 +14,15 @@ from typing import Final, Literal, Unpack
 
 import trio
 
-from ._certificates import NAME, ContextOptions, client_context, server_context
+from ._certificates import (
+    NAME,
+    ContextOptions,
+    check_context_options,
+    client_context,
+    server_context,
+)
 from ._forge import RecordForge
+from ._options import check_type
 from ._transports import reset
 
 MAX_RECORD: Final = 2**14  # bytes of plaintext: RFC 9846 section 5.1
@@ -41,7 +48,12 @@ class ScriptedPeer:
     Args:
       transport: Where the bytes go. Closing it is the test's affair, too.
       server_side: Whether this is the server.
-      **options: See `ContextOptions`.
+      **options: *version*, *alpn*, *client_certificate* and *ca*: see
+        `ContextOptions`.
+
+    Raises:
+      TypeError: an argument has the wrong type, or there is no such option.
+      ValueError: there is no such *version*.
     """
 
     received: bytearray
@@ -66,6 +78,9 @@ class ScriptedPeer:
         server_side: bool,
         **options: Unpack[ContextOptions],
     ) -> None:
+        check_context_options(type(self), options)
+        check_type("transport", transport, trio.abc.Stream)
+        check_type("server_side", server_side, bool)
         context = (server_context if server_side else client_context)(**options)
         self._key_log = next(_key_logs())
         context.keylog_filename = os.fspath(self._key_log)
@@ -185,7 +200,12 @@ class ScriptedPeer:
           trio.BrokenResourceError: the transport failed.
         """
         if data:
-            await self.transport.send_all(data)
+            try:
+                await self.transport.send_all(data)
+            except trio.BrokenResourceError:
+                # Nothing more is received then, so nobody else notes it.
+                self.transport_end = self.transport_end or "reset"
+                raise
             self._note_sent(data)
 
     def _note_sent(self, data: bytes) -> None:

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 import trio
 
-from trio_tlsdown import ShutdownPolicy, ShutdownReport, TLSListener, TLSStream
+from trio_tlsdown import (
+    ShutdownPolicy,
+    ShutdownReport,
+    TLSNursery,
+    TLSServer,
+    TLSStream,
+    open_tls_nursery,
+)
 
 from ._certificates import NAME, client_context, server_context
+from ._options import check_options, check_type, keywords
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK: Final = "127.0.0.1"
 
-Handler: TypeAlias = Callable[[TLSStream[trio.SocketStream]], Awaitable[object]]
+Stream: TypeAlias = TLSStream[trio.SocketStream]
+Handler: TypeAlias = Callable[[Stream], Awaitable[object]]
+OnError: TypeAlias = Callable[[Exception, Stream], object]
 
 
 @attrs.frozen
 class LoopbackServer:
-    """A TLS server that runs on this machine."""
+    """A `TLSServer` that runs on this machine."""
+
+    server: TLSServer
+    """The server itself: to drain it, or to ask for its tally."""
 
     host: str
     port: int
@@ -28,29 +41,32 @@ class LoopbackServer:
     reports: list[ShutdownReport]
     """How each connection ended that has ended, in that order."""
 
+    errors: list[Exception]
+    """What handshakes and handlers raised, as *on_error* gets it, in that order."""
+
+    _tls: TLSNursery
     _context: ssl.SSLContext
     _ended: trio.lowlevel.ParkingLot
 
     async def connect(self) -> TLSStream[trio.SocketStream]:
-        """A new client of it, with whom it has shaken hands.
+        """Connect a new client, and shake hands.
+
+        One that is still open when the server's nursery ends is aborted.
 
         Cancellation:
           Nothing is left open.
 
         Raises:
+          ConnectFailedError: the server does not listen any more: it has drained.
           trio.BrokenResourceError: the handshake failed.
+          RuntimeError: the server's nursery is over.
         """
-        transport = await trio.open_tcp_stream(self.host, self.port)
-        stream = TLSStream(transport, self._context, server_hostname=NAME)
-        try:
-            await stream.do_handshake()
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
-        return stream
+        return await self._tls.connect(
+            self.host, self.port, ssl_context=self._context, server_hostname=NAME
+        )
 
     async def wait_reports(self, count: int = 1) -> list[ShutdownReport]:
-        """Wait until *count* connections have ended, and give `reports`.
+        """Wait until *count* connections have ended, and return `reports`.
 
         A client that has closed is ahead of the server, which has yet to see it.
 
@@ -60,6 +76,29 @@ class LoopbackServer:
         while len(self.reports) < count:
             await self._ended.park()
         return self.reports
+
+
+class _Reports(trio.abc.Instrument):
+    """Collects the report of each connection when the task that served it exits.
+
+    A `TLSServer` ends the connection after the handler has returned or raised, so
+    the handler never sees the final report.
+    """
+
+    def __init__(self) -> None:
+        self.reports: list[ShutdownReport] = []
+        self.ended = trio.lowlevel.ParkingLot()
+        self._streams: dict[trio.lowlevel.Task, Stream] = {}
+
+    def add(self, stream: Stream) -> None:
+        """Note that the calling task serves *stream*."""
+        self._streams[trio.lowlevel.current_task()] = stream
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        stream = self._streams.pop(task, None)
+        if stream is not None:
+            self.reports.append(stream.report)
+            self.ended.unpark_all()
 
 
 async def echo(stream: TLSStream[Any]) -> None:
@@ -78,45 +117,91 @@ async def start_server(
     server: ssl.SSLContext | None = None,
     client: ssl.SSLContext | None = None,
     policy: ShutdownPolicy = ShutdownPolicy(),
+    host: str = LOOPBACK,
+    on_error: OnError | None = None,
+    **options: Any,
 ) -> LoopbackServer:
-    """Start a TLS server on a free port of this machine.
+    """Start a `TLSServer` on a free port of this machine.
+
+    It is what `TLSNursery.start_server` starts, so it treats connections, handlers
+    and their errors as that does: a handler that raises aborts its connection and
+    is logged, and the test goes on. `LoopbackServer.errors` has what it raised.
 
     Args:
-      nursery: Where it runs. What a handler raises is raised there, as in
-        `trio.serve_tcp`.
-      handler: Gets each connection that has shaken hands; one that failed to is
-        only in the reports. When it returns, the connection is closed with
-        close_notify; when it raises, without. Default: `echo`.
+      nursery: Where it runs. When this is cancelled, all connections are aborted.
+      handler: Called with each stream, when it has shaken hands. Default: `echo`.
       server: The server's context. Default: that of `server_context`.
       client: What `LoopbackServer.connect` uses. Default: that of
         `client_context`.
-      policy: Of the server's streams.
+      policy: Of the streams of both sides.
+      host: ``"127.0.0.1"`` or ``"::1"``. Default: ``"127.0.0.1"``.
+      on_error: As for `TLSNursery.start_server`.
+      **options: Any other option of `TLSNursery.start_server`, such as
+        *https_compatible*, *max_connections* or *handshake_timeout*.
+
+    Cancellation:
+      Nothing is left open.
+
+    Raises:
+      TypeError: an argument has the wrong type, or there is no such option.
+      OSError: the address is not one of this machine.
     """
-    reports: list[ShutdownReport] = []
-    ended = trio.lowlevel.ParkingLot()
+    check_options(start_server, options, keywords(TLSNursery.start_server))
+    check_type("nursery", nursery, trio.Nursery)
+    if not callable(handler):
+        raise TypeError(f"handler must be an async function, not {handler!r}")
+    if client is None:
+        client = client_context()
+    check_type("client", client, ssl.SSLContext)
+    reports = _Reports()
+    errors: list[Exception] = []
 
-    async def handle(stream: TLSStream[trio.SocketStream]) -> None:
-        try:
-            async with stream:
-                if await _shake_hands(stream):
-                    await handler(stream)
-        finally:
-            reports.append(stream.report)
-            ended.unpark_all()
+    async def handle(stream: Stream) -> None:
+        reports.add(stream)
+        await handler(stream)
 
-    [listener] = await trio.open_tcp_listeners(0, host=LOOPBACK)
-    port = listener.socket.getsockname()[1]
-    await nursery.start(
-        trio.serve_listeners,
-        handle,
-        [TLSListener(listener, server or server_context(), policy=policy)],
-    )
-    return LoopbackServer(LOOPBACK, port, reports, client or client_context(), ended)
+    def failed(error: Exception, stream: Stream) -> None:
+        reports.add(stream)
+        errors.append(error)
+        if on_error is not None:
+            on_error(error, stream)
 
-
-async def _shake_hands(stream: TLSStream[Any]) -> bool:
+    tls: TLSNursery = await nursery.start(_open_tls_nursery, policy, reports)
     try:
-        await stream.do_handshake()
-    except trio.BrokenResourceError:
-        return False
-    return True
+        running = await tls.start_server(
+            handle,
+            0,
+            server_context() if server is None else server,
+            host=host,
+            on_error=failed,
+            **options,
+        )
+    except BaseException:
+        tls.cancel_scope.cancel()
+        raise
+    [address] = running.addresses
+    return LoopbackServer(
+        running,
+        host,
+        address[1],
+        reports.reports,
+        errors,
+        tls,
+        client,
+        reports.ended,
+    )
+
+
+async def _open_tls_nursery(  # noqa: ASYNC114  (nobody else starts it)
+    policy: ShutdownPolicy,
+    reports: _Reports,
+    *,
+    task_status: trio.TaskStatus[TLSNursery],
+) -> None:
+    trio.lowlevel.add_instrument(reports)
+    try:
+        async with open_tls_nursery(policy) as tls:
+            task_status.started(tls)
+            await trio.sleep_forever()
+    finally:
+        trio.lowlevel.remove_instrument(reports)
