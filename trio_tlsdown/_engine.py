@@ -294,15 +294,13 @@ class Engine:
         # OpenSSL remembers only that something failed, and says EOF from then
         # on: a bad MAC would look like a truncation. The first error stays.
         # Each caller looks at the state first, so there is no second.
-        in_tls = isinstance(error, ssl.SSLError)
-        self.error = (
-            without_frames(error)
-            if in_tls
-            else ssl.SSLError(f"ssl_context.sslobject_class raised {error!r}")
-        )
+        if isinstance(error, ssl.SSLError):
+            self.error = without_frames(error)
+        else:
+            self.error = ssl.SSLError(f"ssl_context.sslobject_class raised {error!r}")
         self._state.move(Event.FAILED)
         self._release_tickets()
-        if not in_tls:
+        if not isinstance(error, ssl.SSLError):
             # A mistake in the user's class, and the user's to see. What the call has
             # done before is lost: this must not end as if it were whole.
             raise error

@@ -61,7 +61,7 @@ async def test_reports_are_in_the_order_of_the_endings(nursery: trio.Nursery) ->
     assert len(await server.wait_reports()) == 1
     await first.aclose()
     outcomes = [report.outcome for report in await server.wait_reports(2)]
-    assert outcomes == [ShutdownOutcome.TRUNCATED, ShutdownOutcome.COMPLETE]
+    assert outcomes == [ShutdownOutcome.RESET, ShutdownOutcome.COMPLETE]
     assert await server.wait_reports(2) is server.reports
 
 

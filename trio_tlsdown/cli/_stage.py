@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias, get_args
 import attrs
 import trio
 
-from trio_tlsdown import TLSStream, TraceKind
+from trio_tlsdown import ShutdownPolicy, TLSStream, TraceKind
 from trio_tlsdown.testing import NAME, client_context, server_context
 
 from ._record import Record, Side
@@ -23,6 +23,9 @@ VERSIONS: Final[tuple[Version, ...]] = get_args(Version)
 SIDES: Final[dict[Party, Side]] = {"A": "client", "B": "server"}
 
 LOOPBACK: Final = "127.0.0.1"
+
+# Who closes only the transport does so as most stacks do: with a FIN.
+POLICY: Final = ShutdownPolicy(reset_on_abort=False)
 
 
 class CannotPlayError(Exception):
@@ -135,9 +138,12 @@ async def open_stage(version: Version) -> AsyncGenerator[Stage, None]:
                 ours,
                 client,
                 server_hostname=NAME,
+                policy=POLICY,
                 trace=record.add,
             ),
-            b=TLSStream(theirs, server, server_side=True, trace=record.add),
+            b=TLSStream(
+                theirs, server, server_side=True, policy=POLICY, trace=record.add
+            ),
             record=record,
             began=trio.current_time(),
             ports={
