@@ -14,6 +14,7 @@ import trio
 from ._engine import Engine
 from ._errors import TLSFailedError, TransportBrokenError, TruncatedError
 from ._linger import is_quiet, linger
+from ._names import certificate_name
 from ._peer import PeerState
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from ._state import ConnectionState, Event, Receiving, Sending
@@ -116,11 +117,8 @@ class Connection:
             context,
             self.state,
             server_side=server_side,
-            # Python would encode it by the old IDNA: https://bugs.python.org/issue17305
             server_hostname=(
-                trio.lowlevel.encode_hostname(server_hostname)
-                if isinstance(server_hostname, str)
-                else server_hostname
+                None if server_hostname is None else certificate_name(server_hostname)
             ),
         )
         self.wire = Wire(
