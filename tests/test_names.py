@@ -101,7 +101,7 @@ async def test_a_host_that_is_more_than_that_is_told_what_to_pass(
 
 async def test_a_host_is_str_or_bytes() -> None:
     host: Any = 7
-    with pytest.raises(TypeError, match="host must be a str | bytes, not 7"):
+    with pytest.raises(TypeError, match=r"host must be a str \| bytes, not 7"):
         await open_tls_over_tcp_stream(host, 443)
 
 

@@ -66,7 +66,7 @@ class Engine:
         state: ConnectionState,
         *,
         server_side: bool,
-        server_hostname: bytes | None,
+        server_hostname: str | bytes | None,
     ) -> None:
         self._incoming = ssl.MemoryBIO()
         self.output = ssl.MemoryBIO()
