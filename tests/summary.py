@@ -17,7 +17,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     reasons = Counter(report.longrepr[2] for report in skipped)
     for reason, times in reasons.most_common():
-        terminalreporter.line(f"SKIPPED {times:5,}: {reason.removeprefix('Skipped: ')}")
+        told = reason.removeprefix("Skipped: ")
+        if told == "Skipped":
+            told = "async tests, of which pytest-trio does not tell the reason"
+        terminalreporter.line(f"SKIPPED {times:5,}: {told}")
     config = terminalreporter.config
     told = in_a_sentence(**number, chosen=bool(config.getoption("markexpr")))
     config.stash[SENTENCE] = told

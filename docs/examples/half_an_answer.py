@@ -52,7 +52,7 @@ async def main(context: ssl.SSLContext) -> None:
             try:
                 await read(address, context)
                 print("the end, all is well")
-            except trio.BrokenResourceError as exc:
+            except (trio.BrokenResourceError, ssl.SSLError) as exc:
                 print(f"{type(exc).__name__}: {exc}")
         nursery.cancel_scope.cancel()
 

@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -123,11 +124,18 @@ async def ours(tls: Maker, port: int) -> AsyncIterator[we.Stream]:
 
 
 async def connect(port: int, version: str) -> we.Stream:
-    transport = await trio.open_tcp_stream(HOST, port)
-    await transport.send_all(SSL_REQUEST)
-    # Nothing else: https://www.postgresql.org/support/security/CVE-2021-23222/
-    assert await transport.receive_some() == b"S"
-    return TLSStream(transport, client_context(version), server_hostname=NAME)
+    while True:
+        transport = await trio.open_tcp_stream(HOST, port)
+        with suppress(trio.BrokenResourceError):
+            await transport.send_all(SSL_REQUEST)
+            # Nothing else: https://www.postgresql.org/support/security/CVE-2021-23222/
+            if await transport.receive_some() == b"S":
+                return TLSStream(
+                    transport, client_context(version), server_hostname=NAME
+                )
+        # It recovers from a session that was killed, and resets whoever comes.
+        await transport.aclose()  # pragma: no cover - it is seldom that slow
+        await trio.sleep(0.05)  # pragma: no cover - likewise
 
 
 async def until_ready(ours: we.Stream) -> bytes:
