@@ -2,6 +2,7 @@
 #
 #   make demo        play the ways to end a TLS connection, and draw them
 #   make test        the tests; some of them: make test ARGS='-k half_close'
+#   make test-all    the same, and the long ones: peers that have to be compiled
 #   make lint        ruff, codespell, flake8-async, the import contract, the news
 #   make types       mypy and pyright; the public names must be typed in full
 #   make coverage    the tests again, every line and branch of them and the package
@@ -25,7 +26,8 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 # What has come of each connection.
 ROWS := $(VENV)/interop
-PYTEST := pytest -n $(WORKERS) --dist loadfile
+# A worker that hangs ends, and the run with it: another one would not get its tests.
+PYTEST := pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 # -qq: errors only. The pip that comes with a Python may be too old for --group.
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # With --verifytypes it knows no other Python than that on the PATH.
@@ -48,7 +50,7 @@ SOURCES := Makefile pyproject.toml trio_tlsdown/_version.py
 LINTERS := ruff format codespell flake8-async imports news
 TYPE_CHECKERS := mypy pyright public-types
 
-.PHONY: help demo test lint types coverage peers interop check bench clean
+.PHONY: help demo test test-all lint types coverage peers interop check bench clean
 .PHONY: $(LINTERS) $(TYPE_CHECKERS)
 
 help:
@@ -58,6 +60,9 @@ demo: $(DEMO)
 	@$(BIN)/trio-tlsdown demo $(ARGS)
 
 test: $(TEST)
+	$(BIN)/python -m $(PYTEST) -m 'not long' $(ARGS)
+
+test-all: $(TEST)
 	$(BIN)/python -m $(PYTEST) $(ARGS)
 
 lint: $(LINTERS)
@@ -113,7 +118,7 @@ bench: $(BENCH)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
-	rm -rf $(if $(IS_VENV),"$(VENV)") .venv-3.* .coverage* .*_cache .hypothesis build dist htmlcov
+	rm -rf $(if $(IS_VENV),"$(VENV)") .venv-* .coverage* .*_cache .hypothesis build dist htmlcov
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(EMPTY):

@@ -1,5 +1,9 @@
 import pytest
 
+from .summary import (
+    pytest_terminal_summary as pytest_terminal_summary,
+    pytest_unconfigure as pytest_unconfigure,
+)
 from .support import VERSIONS, Maker
 
 

@@ -24,6 +24,8 @@ from trio_tlsdown.testing import (
 )
 from trio_tlsdown.testing._transports import reset_when_closed
 
+from .cuts import strict
+
 CA = trustme.CA()
 CERT = CA.issue_cert(NAME)
 
@@ -37,11 +39,11 @@ Transports: TypeAlias = Callable[[], Awaitable[tuple[trio.abc.Stream, trio.abc.S
 
 
 def client_context(version: str | None = None) -> ssl.SSLContext:
-    return testing.client_context(version=version, ca=CA)
+    return strict(testing.client_context(version=version, ca=CA))
 
 
 def server_context(version: str | None = None) -> ssl.SSLContext:
-    return testing.server_context(version=version, ca=CA)
+    return strict(testing.server_context(version=version, ca=CA))
 
 
 async def memory_transports() -> tuple[trio.abc.Stream, trio.abc.Stream]:

@@ -1,19 +1,22 @@
 """The examples of the docs, run as users run them."""
 
 import os
+import runpy
 import signal
 import socket
+import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
-from trio_tlsdown import ShutdownOutcome, TLSStream
+from trio_tlsdown import ShutdownOutcome, TLSStream, testing
 
+from .cuts import strict
 from .serving import HOST, client_of, until
 from .support import CERT, NAME, Maker, client_context, unread
 
@@ -147,6 +150,35 @@ async def test_sigterm_ends_it_in_time_whatever_its_clients_do(
     assert set(tally.splitlines()) == {"2 complete", "2 aborted", "1 failed"}
     for client in (in_handshake, idle, mute, busy, deaf):
         await trio.aclose_forcefully(client)
+
+
+@pytest.fixture
+def half_an_answer(capsys: pytest.CaptureFixture[str]) -> Callable[[int], str]:
+    """What the example prints, with these options of `ssl` or without."""
+    main = runpy.run_path(str(EXAMPLES / "half_an_answer.py"))["main"]
+
+    def printed(options: int) -> str:
+        context = strict(testing.client_context())
+        context.options |= options
+        trio.run(main, context)
+        return capsys.readouterr().out
+
+    return printed
+
+
+def test_readme_shows_who_takes_half_an_answer_for_a_whole_one(
+    half_an_answer: Callable[[int], str],
+) -> None:
+    readme = (EXAMPLES.parents[1] / "README.md").read_text("utf-8")
+    assert half_an_answer(ssl.OP_IGNORE_UNEXPECTED_EOF) in readme
+
+
+def test_on_other_pythons_sslstream_notices(
+    half_an_answer: Callable[[int], str],
+) -> None:
+    _, sslstream, tlsstream = half_an_answer(0).split("Stream:\n")
+    assert "BrokenResourceError: " in sslstream
+    assert "TruncatedError: " in tlsstream
 
 
 async def test_sigterm_without_clients_ends_it_at_once(server: Server) -> None:

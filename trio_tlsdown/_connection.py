@@ -24,6 +24,7 @@ from ._linger import (
     over_tcp,
     reset_when_closed,
 )
+from ._names import certificate_name
 from ._peer import PeerState
 from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from ._state import ConnectionState, Event, Receiving, Sending
@@ -139,11 +140,8 @@ class Connection:
             context,
             self.state,
             server_side=server_side,
-            # Python would encode it by the old IDNA: https://bugs.python.org/issue17305
             server_hostname=(
-                trio.lowlevel.encode_hostname(server_hostname)
-                if isinstance(server_hostname, str)
-                else server_hostname
+                None if server_hostname is None else certificate_name(server_hostname)
             ),
         )
         self.wire = Wire(

@@ -19,6 +19,7 @@ from ._ending import end_gracefully
 from ._errors import ConnectFailedError, ListenFailedError, TLSDownError
 from ._handshake import shake_hands
 from ._listener import TLSListener
+from ._names import check_host
 from ._server import OnError, ServerOptions, TLSServer
 from ._shutdown import ShutdownOutcome, ShutdownPolicy
 from ._stream import TLSStream, connected_to
@@ -108,6 +109,7 @@ class TLSNursery:
           Nothing is left open. Nor is it after an error.
 
         Raises:
+          ValueError: *host* is no host, such as a URL or a name with a port.
           ConnectFailedError: there is no connection, an `OSError`: the name does not
             resolve, the connection is refused, nobody answers.
           TLSFailedError: the handshake failed, such as for a certificate that has
@@ -120,6 +122,7 @@ class TLSNursery:
           RuntimeError: the nursery is over.
         """
         self._clients.check_open()
+        check_host(host)
         check_seconds("handshake_timeout", handshake_timeout)
         if ssl_context is None:
             ssl_context = default_client_context()

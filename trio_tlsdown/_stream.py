@@ -55,7 +55,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     Args:
       transport_stream: The stream that carries the ciphertext.
       ssl_context: The context, as for `trio.SSLStream`. It is never changed.
-      server_hostname: The server's name, for SNI and to check the certificate.
+      server_hostname: The server's name, for SNI and to check the certificate. A
+        final dot or a zone are left out: they belong to the lookup. For a client.
         Required when the context checks host names.
       server_side: Whether this is the server's end. Default: False.
       https_compatible: Do not send close_notify when closing, and return
@@ -91,7 +92,8 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         check_type("ssl_context", ssl_context, ssl.SSLContext)
         check_type("policy", policy, ShutdownPolicy)
         if server_hostname is not None:
-            check_type("server_hostname", server_hostname, str | bytes)
+            if server_side:
+                raise ValueError("server_hostname is for clients: a server has none")
         elif not server_side and ssl_context.check_hostname:
             # OpenSSL would check nothing then, and say nothing.
             raise ValueError("the context checks host names: give server_hostname")

@@ -14,6 +14,7 @@ from ._ending import outcome_if_closed
 from ._handshake import log_failed_handshake, shake_hands
 from ._listener import TLSListener
 from ._log import peer_of
+from ._names import check_host
 from ._shutdown import ShutdownPolicy
 from ._stream import TLSStream, connected_to
 
@@ -64,6 +65,7 @@ async def open_tls_over_tcp_stream(
       Nothing is left open. Nor is it after an error.
 
     Raises:
+      ValueError: *host* is no host, such as a URL or a name with a port.
       OSError: there is no connection.
       HandshakeTimeoutError: the handshake that was asked for took too long.
       TLSFailedError: it failed. The same goes for TruncatedError and
@@ -71,6 +73,7 @@ async def open_tls_over_tcp_stream(
     """
     if ssl_context is None:
         ssl_context = default_client_context()
+    check_host(host)
     check_type("ssl_context", ssl_context, ssl.SSLContext)
     check_type("policy", policy, ShutdownPolicy)
     if handshake_timeout is not None:

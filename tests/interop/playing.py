@@ -18,6 +18,7 @@ from .capture import Connections, Packet, Ports, witness
 from .endings import Ending, as_told
 from .lab import Lab, open_lab
 from .peer import Key
+from .programs import unavailable
 from .signs import Sign, alerts, on_the_wire
 from .situations import HELLO, SITUATIONS, Ours, Seen
 
@@ -64,6 +65,11 @@ class Runs:
         if isinstance(run, BaseException):
             raise run
         return run
+
+    def require_witness(self) -> None:
+        """Skip the test if there is no capture."""
+        if self.no_witness:
+            unavailable(self.no_witness)
 
     def wire(self, key: Key) -> list[Sign]:
         """What the witness saw."""

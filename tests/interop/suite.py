@@ -12,7 +12,6 @@ from .capture import CLOSE_NOTIFY
 from .endings import as_told, check_report
 from .peer import Key, Peer, rule
 from .playing import Runs
-from .programs import unavailable
 from .rows import agreed, record, row_of
 from .signs import ENDS, TRACED, by, bytes_sent, told
 from .situations import HELLO, SITUATIONS
@@ -44,8 +43,7 @@ class PeerSuite:
     def test_the_wire_shows_what_our_trace_and_report_say(
         self, runs: Runs, captured: Key
     ) -> None:
-        if runs.no_witness:
-            unavailable(runs.no_witness)
+        runs.require_witness()
         report, trace = runs[captured].after, told(runs[captured].trace)
         wire = runs.wire(captured)
         # Of what it sent we know what came before we closed.

@@ -146,6 +146,7 @@ def test_a_deviation_that_is_not_declared_fails_and_so_does_one_that_is_none(
     monkeypatch.setenv(VARIABLE, str(tmp_path / "rows"))
     cut = Key("1B", "TLSv1.3", "server")
     runs = trio.run(play, [cut, KEY], BLOCKING, tmp_path)
+    runs.require_witness()
     declared = sends_decode_error(LINK)
     fails = Deviation(
         situations=["1B", "3A"],
@@ -183,6 +184,7 @@ def test_where_a_race_decides_the_row_is_the_same_whichever_way_it_went(
 ) -> None:
     cut = Key("1B", "TLSv1.3", "server")
     runs = trio.run(play, [cut], BLOCKING, tmp_path)
+    runs.require_witness()
     always = sends_decode_error(LINK)
     sometimes = Deviation(
         situations=["1B"],

@@ -27,6 +27,7 @@ SOURCE = (
 )
 
 
+@pytest.mark.long
 class TestBoostAsio(PeerSuite):
     peer = Peer(
         name="Boost.Asio",
@@ -122,9 +123,10 @@ def test_where_a_race_decides_both_codes_are_as_good() -> None:
 
 
 def test_a_missing_header_skips_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = require("g++")
     monkeypatch.delenv("TLSDOWN_REQUIRE_PEERS", raising=False)
     with pytest.raises(pytest.skip.Exception, match=r"no/such\.hpp"):
-        require_headers(require("g++"), "no/such.hpp", words="")
+        require_headers(compiler, "no/such.hpp", words="")
 
 
 def test_the_page_is_out_of_date_when_a_code_differs_but_not_when_a_version_does(

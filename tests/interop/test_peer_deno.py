@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from .labs import source
 from .peer import Peer, answers_in_tls12
 from .programs import require
@@ -21,6 +23,7 @@ def command(folder: Path) -> Sequence[str]:
     return ["env", *environment, *deno, source("deno.ts")]
 
 
+@pytest.mark.long
 class TestDeno(PeerSuite):
     peer = Peer(
         name="Deno (rustls)",

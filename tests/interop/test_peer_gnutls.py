@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from .compiling_c import c_lab
 from .endings import Saw
 from .peer import Deviation, Peer, answers_in_tls12, takes_cuts_for_ends
@@ -17,6 +19,7 @@ def command(folder: Path) -> Sequence[str]:
     return c_lab(folder, "gnutls", "gnutls/gnutls.h", "gnutls")
 
 
+@pytest.mark.long
 class TestGnuTLS(PeerSuite):
     peer = Peer(
         name="GnuTLS",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from .compiling import compiled
 from .labs import source
 from .peer import Peer, answers_in_tls12, takes_cuts_for_ends
@@ -27,6 +29,7 @@ def command(folder: Path) -> Sequence[str]:
     return [compiled(folder, [lab], go, environment)]
 
 
+@pytest.mark.long
 class TestGo(PeerSuite):
     peer = Peer(
         name="Go crypto/tls",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from .labs import source
 from .peer import Cannot, Deviation, Peer, takes_cuts_for_ends
 from .programs import require
@@ -27,6 +29,7 @@ def command(folder: Path) -> Sequence[str]:
     ]
 
 
+@pytest.mark.long
 class TestJava(PeerSuite):
     peer = Peer(
         name="Java JSSE",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from .compiling_c import c_lab
 from .peer import Cannot, Peer, answers_in_tls12
 from .situations import SITUATIONS
@@ -19,6 +21,7 @@ def command(folder: Path) -> Sequence[str]:
     return c_lab(folder, "mbedtls", header, "mbedtls", "mbedx509", "mbedcrypto")
 
 
+@pytest.mark.long
 class TestMbedTLS(PeerSuite):
     peer = Peer(
         name="Mbed TLS",

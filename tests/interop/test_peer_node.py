@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from .labs import source
 from .peer import Peer, answers_in_tls12, takes_cuts_for_ends
 from .programs import require
@@ -17,6 +19,7 @@ def command(folder: Path) -> Sequence[str]:
     return [require("node"), source("node.mjs")]
 
 
+@pytest.mark.long
 class TestNode(PeerSuite):
     peer = Peer(
         name="Node.js",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from .compiling_c import c_lab
 from .peer import Peer, answers_in_tls12, sends_decode_error
 from .suite import PeerSuite
@@ -16,6 +18,7 @@ def command(folder: Path) -> Sequence[str]:
     return c_lab(folder, "openssl", "openssl/ssl.h", "ssl", "crypto")
 
 
+@pytest.mark.long
 class TestOpenSSL(PeerSuite):
     peer = Peer(
         name="OpenSSL",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from .compiling_c import c_lab
 from .endings import Saw
 from .peer import Deviation, Peer, answers_in_tls12, does_not_answer_a_cut
@@ -17,6 +19,7 @@ def command(folder: Path) -> Sequence[str]:
     return c_lab(folder, "wolfssl", "wolfssl/options.h", "wolfssl")
 
 
+@pytest.mark.long
 class TestWolfSSL(PeerSuite):
     peer = Peer(
         name="wolfSSL",

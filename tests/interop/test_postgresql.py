@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,10 +32,9 @@ from .servers import HOST, certificate_authority, key_and_certificate, reserved_
 
 MUCH = (DATA * 4).hex().encode()
 
-# It refuses to run as root.
-ROOT = os.getuid() == 0
-USER = "postgres" if ROOT else os.getuid()
-AS_USER = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups") * ROOT
+# It refuses to run as root. Anybody else is who he is.
+USER = "postgres" if os.getuid() == 0 else None
+NO_GROUPS: list[int] | None = [] if USER else None
 
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
@@ -69,23 +69,19 @@ def port() -> Iterator[int]:
         data = folder / "data"
         pem = key_and_certificate(folder)
         for path in (folder, pem):
-            shutil.chown(path, USER)
+            shutil.chown(path, USER or os.getuid())
         subprocess.run(  # noqa: S603 - found by us
             [
-                *(*AS_USER, str(Path(postgres).with_name("initdb")), "-D", str(data)),
-                *(
-                    "-U",
-                    "name",
-                    "--auth=trust",
-                    "--no-sync",
-                    "--no-locale",
-                    "-E",
-                    "UTF8",
-                ),
+                *(str(Path(postgres).with_name("initdb")), "-D", str(data)),
+                *("-U", "name", "--auth=trust", "--no-sync", "--no-locale"),
+                *("-E", "UTF8"),
             ],
             check=True,
             capture_output=True,
             timeout=PATIENCE,
+            user=USER,
+            group=USER,
+            extra_groups=NO_GROUPS,
         )
         settings = (
             f"port={port}",
@@ -98,11 +94,14 @@ def port() -> Iterator[int]:
         )
         with subprocess.Popen(  # noqa: S603 - likewise
             [
-                *(*AS_USER, postgres, "-D", str(data)),
+                *(postgres, "-D", str(data)),
                 *(word for setting in settings for word in ("-c", setting)),
             ],
             stderr=subprocess.PIPE,
             text=True,
+            user=USER,
+            group=USER,
+            extra_groups=NO_GROUPS,
         ) as process:
             assert process.stderr is not None
             next(line for line in process.stderr if "ready to accept" in line)
@@ -125,11 +124,18 @@ async def ours(tls: Maker, port: int) -> AsyncIterator[we.Stream]:
 
 
 async def connect(port: int, version: str) -> we.Stream:
-    transport = await trio.open_tcp_stream(HOST, port)
-    await transport.send_all(SSL_REQUEST)
-    # Nothing else: https://www.postgresql.org/support/security/CVE-2021-23222/
-    assert await transport.receive_some() == b"S"
-    return TLSStream(transport, client_context(version), server_hostname=NAME)
+    while True:
+        transport = await trio.open_tcp_stream(HOST, port)
+        with suppress(trio.BrokenResourceError):
+            await transport.send_all(SSL_REQUEST)
+            # Nothing else: https://www.postgresql.org/support/security/CVE-2021-23222/
+            if await transport.receive_some() == b"S":
+                return TLSStream(
+                    transport, client_context(version), server_hostname=NAME
+                )
+        # It recovers from a session that was killed, and resets whoever comes.
+        await transport.aclose()  # pragma: no cover - it is seldom that slow
+        await trio.sleep(0.05)  # pragma: no cover - likewise
 
 
 async def until_ready(ours: we.Stream) -> bytes:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from tests.cuts import is_cut, strict
 from tests.interop.data import stretch
 
 # A header that promises 256 bytes, and some of them: RFC 9846 section 5.1.
@@ -56,7 +57,7 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     certificate, key, ca = sys.argv[-3:]
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate, key)
-    return server, ssl.create_default_context(cafile=ca)
+    return strict(server), strict(ssl.create_default_context(cafile=ca))
 
 
 class Count:
@@ -114,7 +115,7 @@ def kind(error: BaseException | None) -> str:
     # The latter is how it comes to who has sent close_notify before.
     if error is None or isinstance(error, ssl.SSLZeroReturnError):
         return "clean"
-    if isinstance(error, ssl.SSLEOFError | EOFError):
+    if is_cut(error):
         return "cut"
     return "reset" if isinstance(error, ConnectionResetError) else "error"
 
