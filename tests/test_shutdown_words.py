@@ -56,7 +56,7 @@ def test_seconds_may_be_of_any_size_that_a_float_has() -> None:
 @pytest.mark.parametrize("value", ["5", None, True, b"", [1], 1j, Decimal(5)])
 def test_what_is_no_number_is_refused(name: str, value: Any) -> None:
     with pytest.raises(TypeError, match=f"{name} must be a number"):
-        ShutdownPolicy(**{name: value})  # type: ignore[arg-type]
+        ShutdownPolicy(**{name: value})
 
 
 def test_bytes_are_whole_and_not_negative() -> None:
