@@ -541,7 +541,7 @@ async def test_so_is_one_whose_connection_takes_long_to_close(
     monkeypatch: pytest.MonkeyPatch,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async def close_slowly(stream: Stream, error: BaseException) -> None:
+    async def close_slowly(stream: Stream, error: Exception) -> None:
         closing.set()
         await closed.wait()
         await trio.aclose_forcefully(stream)

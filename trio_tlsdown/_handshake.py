@@ -50,8 +50,11 @@ async def shake_hands(
     """
     try:
         await do_handshake(stream, limit, since=since)
-    except BaseException as exc:
+    except Exception as exc:
         await close_refused(stream, exc)
+        raise
+    except BaseException:
+        await trio.aclose_forcefully(stream)
         raise
 
 
@@ -66,7 +69,7 @@ async def do_handshake(
         raise HandshakeTimeoutError(limit)
 
 
-async def close_refused(stream: TLSStream[T_Stream], error: BaseException) -> None:
+async def close_refused(stream: TLSStream[T_Stream], error: Exception) -> None:
     """Close a stream whose handshake ended with *error*.
 
     Where TLS failed, so that the peer gets our alert, which says why.

@@ -213,7 +213,7 @@ class TLSServer:
             assert others is not None
             raise others from None  # it was cancelled, or the like
         finally:
-            await self._end(served)
+            await self._end(served)  # noqa: ASYNC102 - it shields what it awaits
 
     async def _begin(self, served: Served) -> None:
         """All that comes before the handler."""
