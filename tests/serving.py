@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
+import pytest
 import trio
 import trio.testing
 
@@ -111,3 +114,66 @@ async def until(condition: Callable[[], object]) -> None:
     with trio.fail_after(60):
         while not condition():  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(0.01)
+
+
+class SyncClient:
+    """A client whose kernel gets bytes at a moment of our choosing, between two steps
+    of the server's tasks."""
+
+    def __init__(self, port: int, version: str) -> None:
+        self.sock = socket.create_connection((HOST, port))  # the kernel accepts
+        self.sock.settimeout(0)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = client_context(version).wrap_bio(
+            self._incoming, self._outgoing, server_hostname=NAME
+        )
+
+    def send_hello(self) -> None:
+        with pytest.raises(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+        self.flush()
+
+    async def handshake(self) -> None:
+        """Shake hands; the last flight is kept back on TLS 1.3, until `flush`."""
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.flush()
+                await self._fill()
+            else:
+                return
+
+    def encrypt(self, data: bytes) -> None:
+        self._tls.write(data)
+
+    def flush(self) -> None:
+        if self._outgoing.pending:
+            self.sock.send(self._outgoing.read())
+
+    def send(self, data: bytes) -> None:
+        self.encrypt(data)
+        self.flush()
+
+    async def receive(self) -> bytes:
+        """Some data; ``b""`` when a close_notify has come."""
+        while True:
+            try:
+                return self._tls.read(2**14)
+            except ssl.SSLWantReadError:
+                await self._fill()
+
+    async def goodbye(self) -> None:
+        """Answer the close_notify that is to come."""
+        assert await self.receive() == b""
+        with suppress(ssl.SSLWantReadError):
+            self._tls.unwrap()
+        self.flush()
+        self.sock.close()
+
+    async def _fill(self) -> None:
+        await trio.lowlevel.wait_readable(self.sock)
+        data = self.sock.recv(2**16)
+        assert data, "cut"
+        self._incoming.write(data)

@@ -2,11 +2,17 @@
 
 import datetime as dt
 import errno
+import functools
+import gc
+import logging
 import math
+import operator
 import socket
 import ssl
+import weakref
 from functools import partial
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import trio
@@ -37,7 +43,15 @@ from .serving import (
     serving,
     until,
 )
-from .support import CA, NAME, Maker, client_context, descriptors, server_context
+from .support import (
+    CA,
+    NAME,
+    VERSIONS,
+    Maker,
+    client_context,
+    descriptors,
+    server_context,
+)
 
 ABORTED = ShutdownOutcome.ABORTED
 COMPLETE = ShutdownOutcome.COMPLETE
@@ -718,5 +732,134 @@ async def test_wrong_arguments_of_start_server_are_told_at_once(
 
 async def test_a_context_for_clients_is_told_at_once() -> None:
     async with nothing_left(), open_tls_nursery() as tls:
-        with pytest.raises(ssl.SSLError, match="PROTOCOL_TLS_CLIENT"):
+        with pytest.raises(ssl.SSLError, match=r"for clients .*Purpose\.CLIENT_AUTH"):
             await tls.start_server(echo, 0, client_context())
+
+
+async def test_so_is_one_for_servers_to_a_client() -> None:
+    async with open_tls_nursery() as tls:
+        with pytest.raises(ssl.SSLError, match=r"for servers .*create_default_context"):
+            await tls.connect("no.invalid", 443, ssl_context=server_context())
+
+
+@pytest.mark.parametrize("port", [-1, 2**16, 70_000, "443", True])
+async def test_a_port_that_cannot_be_one_is_told_at_once(port: Any) -> None:
+    error = ValueError if type(port) is int else TypeError
+    async with open_tls_nursery() as tls:
+        with pytest.raises(error, match="port"):
+            await tls.start_server(echo, port, server_context(), host=HOST)
+        with pytest.raises(error, match="port"):
+            await tls.connect("no.invalid", port)
+
+
+class Callable:
+    """Instances are async functions."""
+
+    async def __call__(self, stream: Stream) -> None:
+        """Handle a connection."""
+
+    def sync(self, stream: Stream) -> None:
+        """Handle nothing."""
+
+    async def method(self, stream: Stream) -> None:
+        """Handle a connection."""
+
+
+class SyncCallable:
+    def __call__(self, stream: Stream) -> None:
+        """Handle nothing."""
+
+
+def decorated(function: Any) -> Any:
+    return functools.wraps(function)(lambda *args: function(*args))
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        pytest.param(echo, id="function"),
+        pytest.param(partial(echo), id="partial"),
+        pytest.param(decorated(echo), id="decorated"),
+        pytest.param(Callable(), id="object"),
+        pytest.param(partial(Callable()), id="partial of an object"),
+        pytest.param(Callable().method, id="method"),
+        pytest.param(decorated(Callable().method), id="decorated method"),
+        pytest.param(AsyncMock(), id="mock"),
+        pytest.param(operator.methodcaller("run"), id="callable in C"),
+    ],
+)
+async def test_what_may_be_an_async_function_can_be_a_handler(handler: Any) -> None:
+    async with nothing_left(), open_tls_nursery() as tls:
+        await tls.start_server(handler, 0, server_context(), host=HOST)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        pytest.param(lambda _: None, id="lambda"),
+        pytest.param(lambda stream: echo(stream), id="lambda that returns a coroutine"),
+        pytest.param(partial(Callable().sync), id="method"),
+        pytest.param(SyncCallable(), id="object"),
+        pytest.param("handler", id="text"),
+        pytest.param(None, id="None"),
+    ],
+)
+async def test_a_handler_that_is_not_async_is_told_at_once(handler: Any) -> None:
+    async with open_tls_nursery() as tls:
+        with pytest.raises(TypeError, match=r"^handler must be an async function, not"):
+            await tls.start_server(handler, 0, server_context())
+
+
+async def test_so_is_one_that_was_called_already() -> None:
+    called: Any = Callable().method(None)  # type: ignore[arg-type]
+    async with open_tls_nursery() as tls:
+        with pytest.raises(TypeError, match="not <coroutine object"):
+            await tls.start_server(called, 0, server_context())
+    called.close()
+
+
+@pytest.mark.parametrize("version", [None, *VERSIONS])
+async def test_a_server_without_a_certificate_is_warned_of(
+    version: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    empty = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    if version is not None:
+        empty.minimum_version = ssl.TLSVersion[version.replace(".", "_")]
+        empty.maximum_version = empty.minimum_version
+    async with open_tls_nursery() as tls:
+        server = await tls.start_server(echo, 0, server_context(version), host=HOST)
+        assert caplog.records == []
+        server.ssl_context = empty
+        await tls.start_server(echo, 0, empty, host=HOST)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    assert "load_cert_chain()" in caplog.records[0].getMessage()
+
+
+async def test_an_sni_callback_may_stand_in_for_a_certificate(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.sni_callback = print
+    async with open_tls_nursery() as tls:
+        await tls.start_server(echo, 0, context, host=HOST)
+    assert caplog.records == []
+
+
+# Servers that have ended:
+
+
+async def test_a_server_that_has_drained_is_not_kept(tls: Maker) -> None:
+    async with open_tls_nursery() as nursery:
+        server = await nursery.start_server(
+            echo, 0, server_context(tls.version), host=HOST
+        )
+        client = await connect(nursery, port_of(server), tls.version)
+        await client.aclose()
+        await server.drain()
+        tally = nursery.tally
+        gone = weakref.ref(server)
+        del server
+        gc.collect()
+        assert gone() is None
+        assert nursery.tally == tally
+        assert tally.total() == 2

@@ -5,7 +5,6 @@ import math
 import resource
 import socket
 import ssl
-import struct
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,9 +21,10 @@ from trio_tlsdown import (
     TLSFailedError,
     TLSStream,
     TruncatedError,
+    _server,
     cancel_on_drain,
+    open_tls_nursery,
 )
-from trio_tlsdown._log import peer_of
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
 
 from .serving import (
@@ -37,7 +37,7 @@ from .serving import (
     until,
     what_it_sees,
 )
-from .support import NAME, Maker, client_context, tcp_transports
+from .support import NAME, Maker, client_context, server_context
 
 ABORTED = ShutdownOutcome.ABORTED
 COMPLETE = ShutdownOutcome.COMPLETE
@@ -354,7 +354,7 @@ async def test_a_bad_handshake_disturbs_nobody(
     assert stream.transport_stream.socket.fileno() == -1
     [record] = caplog.records
     assert record.levelno == logging.WARNING
-    assert f"no handshake with {HOST}:" in record.getMessage()
+    assert f"TLS handshake with {HOST}:" in record.getMessage()
 
 
 async def test_a_client_that_does_not_trust_the_server_is_told_of(tls: Maker) -> None:
@@ -514,24 +514,108 @@ async def test_a_handler_that_closes_the_transport_has_aborted(tls: Maker) -> No
         await until(lambda: server.tally == {ABORTED: 1})
 
 
-async def test_an_ipv6_peer_is_named_in_brackets() -> None:
-    listeners = await trio.open_tcp_listeners(0, host="::1")
-    async with listeners[0]:
-        client = await trio.testing.open_stream_to_socket_listener(listeners[0])
-        async with await listeners[0].accept() as stream, client:
-            port = client.socket.getsockname()[1]
-            assert peer_of(stream) == f"[::1]:{port}"
+async def test_a_client_that_is_refused_is_told_of_even_if_the_nursery_ends(
+    tls: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = Errors()
+    context = server_context(tls.version)
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with open_tls_nursery() as nursery:
+        server = await nursery.start_server(
+            echo, 0, context, host=HOST, on_error=errors
+        )
+        client = await client_of(port_of(server), tls.version, handshake=False)
+        with pytest.raises(trio.BrokenResourceError):
+            await client.receive_some()
+        await trio.aclose_forcefully(client)
+    assert server.tally == {FAILED: 1}
+    [(error, _)] = errors
+    assert isinstance(error, TLSFailedError)
+    [record] = caplog.records
+    assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in record.getMessage()
 
 
-async def test_a_peer_that_has_gone_has_no_name() -> None:
-    ours, theirs = await tcp_transports()
-    linger = struct.pack("ii", 1, 0)  # so that it is reset
-    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    await trio.aclose_forcefully(theirs)
-    with pytest.raises(trio.BrokenResourceError):
-        await ours.receive_some()
-    async with ours:
-        assert peer_of(ours) == "somebody who has gone"
+@pytest.mark.parametrize("cut_short_by", ["nobody", "nursery", "timeout"])
+async def test_so_is_one_whose_connection_takes_long_to_close(
+    cut_short_by: str,
+    tls13: Maker,
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def close_slowly(stream: Stream, error: Exception) -> None:
+        closing.set()
+        await closed.wait()
+        await trio.aclose_forcefully(stream)
+
+    closing, closed = trio.Event(), trio.Event()
+    monkeypatch.setattr(_server, "close_refused", close_slowly)
+    errors = Errors()
+    async with serving(tls13.version, echo, on_error=errors) as (nursery, server):
+        transport = await trio.open_tcp_stream(HOST, port_of(server))
+        await transport.send_all(b"GET / HTTP/1.1\r\n\r\n")
+        await closing.wait()
+        assert not errors
+        if cut_short_by == "nursery":
+            nursery.cancel_scope.cancel()
+        elif cut_short_by == "nobody":
+            closed.set()
+        with trio.CancelScope(shield=True):
+            await until(lambda: errors)
+        transport.socket.close()
+    assert server.tally == {FAILED: 1}
+    [(error, _)] = errors
+    assert isinstance(error, TLSFailedError)
+
+
+@pytest.mark.parametrize("handshake", [False, True])
+async def test_it_survives_reports_that_cannot_be_made(
+    tls: Maker, monkeypatch: pytest.MonkeyPatch, *, handshake: bool
+) -> None:
+    """What hooks of the user's put into them is not in our hands."""
+
+    def fail(_: object) -> None:
+        raise AttributeError("verify_message")
+
+    async def handler(stream: Stream) -> None:
+        raise KeyError("mine")
+
+    errors = Errors()
+    async with serving(tls.version, handler, on_error=errors) as (_, server):
+        with monkeypatch.context() as patch:
+            patch.setattr(TLSStream, "report", property(fail))
+            transport = await trio.open_tcp_stream(HOST, port_of(server))
+            client = TLSStream(
+                transport, client_context(tls.version), server_hostname=NAME
+            )
+            if handshake:
+                await client.do_handshake()
+            else:
+                await transport.send_all(b"GET / HTTP/1.1\r\n\r\n")
+            await until(lambda: errors)
+            await trio.aclose_forcefully(transport)
+        assert server.tally == {FAILED: 1}
+        assert not server.connections
+
+
+async def test_it_survives_a_log_that_cannot_be_written(tls: Maker) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise OSError("the disk is full")
+
+    async def handler(stream: Stream) -> None:
+        raise KeyError("mine")
+
+    errors = Errors()
+    broken = Broken()
+    logging.getLogger("trio_tlsdown").addHandler(broken)
+    try:
+        async with serving(tls.version, handler, on_error=errors) as (_, server):
+            client = await client_of(port_of(server), tls.version)
+            assert await what_it_sees(client) in CUT
+            await until(lambda: server.tally == {ABORTED: 1})
+    finally:
+        logging.getLogger("trio_tlsdown").removeHandler(broken)
+    assert len(errors) == 1
 
 
 # Draining:
@@ -623,39 +707,6 @@ async def test_a_peer_that_never_reads_is_bounded_by_grace_and_policy(
         assert report.tally == {ABORTED: 1}
         assert 3 <= report.elapsed <= 3 + 2 + 1
         await trio.aclose_forcefully(client)
-
-
-async def test_a_handshake_is_aborted_by_a_drain(
-    tls: Maker, autojump_clock: trio.testing.MockClock
-) -> None:
-    errors = Errors()
-    async with serving(tls.version, echo, on_error=errors) as (_, server):
-        client = await client_of(port_of(server), tls.version, handshake=False)
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(server.connections) == 1
-        report = await server.drain(grace=100)
-        assert report.tally == {FAILED: 1}
-        assert report.elapsed < 0.1
-        with pytest.raises(trio.BrokenResourceError):
-            await client.do_handshake()
-        await trio.aclose_forcefully(client)
-    assert errors == []
-
-
-async def test_who_waits_in_the_backlog_is_refused_by_a_drain(
-    tls: Maker, autojump_clock: trio.testing.MockClock
-) -> None:
-    async with serving(tls.version, ask_and_answer, max_connections=1) as (_, server):
-        first = await client_of(port_of(server), tls.version)
-        second = await client_of(port_of(server), tls.version, handshake=False)
-        await trio.testing.wait_all_tasks_blocked()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(expect_goodbye, first)
-            report = await server.drain()
-        assert report.tally == {COMPLETE: 1}
-        with pytest.raises(trio.BrokenResourceError):
-            await second.do_handshake()
-        await trio.aclose_forcefully(second)
 
 
 async def test_a_wait_that_begins_in_a_drain_is_cut_short_at_once(

@@ -21,8 +21,13 @@ from trio_tlsdown import (
     open_tls_over_tcp_stream,
     serve_tls_over_tcp,
 )
-from trio_tlsdown._accept import SHORTAGE_SLEEP, accept_connections
+from trio_tlsdown._accept import (
+    SHORTAGE_SLEEP,
+    accept_connections,
+    wait_for_client,
+)
 from trio_tlsdown.testing import echo
+from trio_tlsdown.testing._transports import reset_when_closed
 
 from .serving import (
     HOST,
@@ -31,6 +36,7 @@ from .serving import (
     nothing_left,
     port_of,
     rogue_of,
+    until,
     what_it_sees,
 )
 from .support import NAME, Maker, client_context, server_context
@@ -295,7 +301,7 @@ async def test_a_bad_handshake_disturbs_nobody_and_is_logged(
         nursery.cancel_scope.cancel()
     [record] = [each for each in caplog.records if each.name == "trio_tlsdown"]
     assert record.levelno == logging.WARNING
-    assert "no handshake with 127.0.0.1:" in record.getMessage()
+    assert "TLS handshake with 127.0.0.1:" in record.getMessage()
 
 
 async def test_the_handshake_can_be_left_to_the_handler(tls: Maker) -> None:
@@ -324,6 +330,17 @@ async def test_the_handshake_can_be_left_to_the_handler(tls: Maker) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_port_or_a_context_that_cannot_be_one_is_told_at_once() -> None:
+    with pytest.raises(ValueError, match="port must be from 0 to 65535"):
+        await open_tls_over_tcp_stream("no.invalid", 70_000)
+    with pytest.raises(ValueError, match="port must be from 0 to 65535"):
+        await open_tls_over_tcp_listeners(70_000, server_context())
+    with pytest.raises(ssl.SSLError, match="for servers"):
+        await open_tls_over_tcp_stream("no.invalid", 443, ssl_context=server_context())
+    with pytest.raises(ssl.SSLError, match="for clients"):
+        await serve_tls_over_tcp(echo, 0, client_context())
+
+
 async def test_a_server_tells_wrong_arguments_before_it_listens() -> None:
     with pytest.raises(ValueError, match="handshake_timeout must be >= 0"):
         await serve_tls_over_tcp(echo, 0, server_context(), handshake_timeout=-1)
@@ -336,27 +353,30 @@ async def test_a_server_tells_wrong_arguments_before_it_listens() -> None:
 # The accept loop:
 
 
-class ScriptedListener(trio.abc.Listener[Any]):
-    """Gives, or raises, one thing after the other."""
+class ScriptedSocket:
+    """A listening socket that gives, or raises, one thing after the other."""
 
     def __init__(self, *script: Any) -> None:
         self.script = list(script)
-        self.closed = False
 
-    async def accept(self) -> Any:
+    async def accept(self) -> tuple[Any, Any]:
         await trio.lowlevel.checkpoint()
         next_one = self.script.pop(0)
         if isinstance(next_one, Exception):
             raise next_one
-        return next_one
-
-    async def aclose(self) -> None:
-        self.closed = True
-        await trio.lowlevel.checkpoint()
+        return next_one, (HOST, 4433)
 
 
-def shortage(number: int) -> OSError:
+class ScriptedListener:
+    def __init__(self, *script: Any) -> None:
+        self.socket = ScriptedSocket(*script)
+
+
+def failure(number: int) -> OSError:
     return OSError(number, os.strerror(number))
+
+
+CLOSED = failure(errno.EBADF)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
@@ -365,126 +385,103 @@ async def test_a_shortage_slows_accepting_down_and_is_told_once(
     caplog: pytest.LogCaptureFixture,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    scarce = [shortage(number)] * 3
-    streams = trio.testing.memory_stream_pair()
-    listener: Any = ScriptedListener(
-        *scarce, streams[0], *scarce, streams[1], trio.ClosedResourceError()
-    )
-    started: list[object] = []
+    scarce = [failure(number)] * 3
+    sockets = trio.socket.socket(), trio.socket.socket()
+    listener: Any = ScriptedListener(*scarce, sockets[0], *scarce, sockets[1], CLOSED)
+    started: list[trio.SocketStream] = []
     began = trio.current_time()
     with pytest.raises(trio.ClosedResourceError):
-        await accept_connections(listener, started.append)
-    assert started == list(streams)
-    assert listener.closed
+        await accept_connections(listener, lambda stream, _: started.append(stream))
+    assert [stream.socket for stream in started] == list(sockets)
     assert trio.current_time() - began == pytest.approx(6 * SHORTAGE_SLEEP)
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
     assert os.strerror(number) in caplog.records[0].getMessage()
-
-
-async def test_another_error_ends_accepting() -> None:
-    listener: Any = ScriptedListener(shortage(errno.EBADF))
-    with pytest.raises(OSError, match="Bad file"):
-        await accept_connections(listener, print)
-    assert listener.closed
-
-
-async def test_a_stream_that_nobody_can_take_is_closed() -> None:
-    ours, theirs = trio.testing.memory_stream_pair()
-
-    def refuse(stream: object) -> None:
-        raise RuntimeError("the nursery is closed")
-
-    listener: Any = ScriptedListener(ours)
-    with pytest.raises(RuntimeError, match="the nursery is closed"):
-        await accept_connections(listener, refuse)
-    assert await theirs.receive_some() == b""
-
-
-async def test_two_listeners_share_the_slots() -> None:
-    """None keeps one that the other needs, and whoever waits is in the backlog."""
-    slots = trio.Semaphore(1)
-    started: list[TLSStream[trio.SocketStream]] = []
-    sockets = [
-        listener
-        for _ in range(2)
-        for listener in await trio.open_tcp_listeners(0, host=HOST)
-    ]
-    addresses = [listener.socket.getsockname() for listener in sockets]
-    async with trio.open_nursery() as nursery:
-        for listener in sockets:
-            nursery.start_soon(
-                accept_connections,
-                TLSListener(listener, server_context()),
-                started.append,
-                slots,
-            )
-        clients = [await trio.open_tcp_stream(*address) for address in addresses]
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        assert len(started) == 1
-        waiting = [listener.socket.is_readable() for listener in sockets]
-        assert sorted(waiting) == [False, True]
-        assert slots.value == 0
-        slots.release()
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        assert len(started) == 2
-        assert not any(listener.socket.is_readable() for listener in sockets)
-        nursery.cancel_scope.cancel()
-    for stream in (*started, *clients):
+    for stream in started:
         await trio.aclose_forcefully(stream)
 
 
-async def test_a_slot_is_not_kept_if_somebody_else_has_accepted() -> None:
-    slots = trio.Semaphore(1)
+async def test_a_connection_that_failed_before_it_was_accepted_is_skipped() -> None:
+    gone = [failure(errno.ECONNABORTED), failure(errno.EPROTO)]
+    listener: Any = ScriptedListener(*gone, CLOSED)
+    with pytest.raises(trio.ClosedResourceError):
+        await accept_connections(listener, print)
+    assert listener.socket.script == []
+
+
+async def test_another_error_ends_accepting() -> None:
+    listener: Any = ScriptedListener(failure(errno.EINVAL))
+    with pytest.raises(OSError, match="Invalid"):
+        await accept_connections(listener, print)
+
+
+async def test_a_connection_that_nobody_can_take_is_closed() -> None:
+    def refuse(stream: object, peer: str) -> None:
+        raise RuntimeError("the nursery is closed")
+
     [listener] = await trio.open_tcp_listeners(0, host=HOST)
-    await slots.acquire()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(
-            accept_connections, TLSListener(listener, server_context()), print, slots
-        )
-        async with await trio.open_tcp_stream(*listener.socket.getsockname()):
-            await trio.testing.wait_all_tasks_blocked(0.01)  # it waits for the slot
-            await trio.aclose_forcefully(await listener.accept())
-            slots.release()
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            assert slots.value == 1
+    async with (
+        listener,
+        await trio.testing.open_stream_to_socket_listener(listener) as client,
+    ):
+        with pytest.raises(RuntimeError, match="the nursery is closed"):
+            await accept_connections(listener, refuse)
+        assert await client.receive_some() == b""
+
+
+@pytest.mark.parametrize(("host", "name"), [(HOST, HOST), ("::1", "[::1]")])
+async def test_a_peer_keeps_its_address_even_if_it_has_sent_a_reset(
+    host: str, name: str
+) -> None:
+    peers: list[str] = []
+
+    def start(stream: trio.SocketStream, peer: str) -> None:
+        stream.socket.close()
+        peers.append(peer)
         nursery.cancel_scope.cancel()
+
+    [listener] = await trio.open_tcp_listeners(0, host=host)
+    client = await trio.testing.open_stream_to_socket_listener(listener)
+    port = client.socket.getsockname()[1]
+    reset_when_closed(client)
+    client.socket.close()
+    async with listener, trio.open_nursery() as nursery:
+        await accept_connections(listener, start)
+    assert peers == [f"{name}:{port}"]
+
+
+async def test_who_is_not_let_in_waits_in_the_backlog() -> None:
+    room = trio.Event()
+    started: list[trio.SocketStream] = []
+
+    async def wait_for_room(listener: trio.SocketListener) -> None:
+        await wait_for_client(listener)
+        asked.set()
+        await room.wait()
+
+    asked = trio.Event()
+    [listener] = await trio.open_tcp_listeners(0, host=HOST)
+    async with listener, trio.open_nursery() as nursery:
+        nursery.start_soon(
+            accept_connections,
+            listener,
+            lambda stream, _: started.append(stream),
+            wait_for_room,
+        )
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not asked.is_set()  # nobody has come
+        async with await trio.testing.open_stream_to_socket_listener(listener):
+            await asked.wait()
+            assert listener.socket.is_readable()
+            room.set()
+            await until(lambda: started)
+        nursery.cancel_scope.cancel()
+    await trio.aclose_forcefully(started[0])
 
 
 async def test_a_listener_that_was_closed_when_a_client_came_is_not_waited_for() -> (
     None
 ):
     [listener] = await trio.open_tcp_listeners(0, host=HOST)
-    started: list[TLSStream[trio.SocketStream]] = []
-
-    def start(stream: TLSStream[trio.SocketStream]) -> None:
-        started.append(stream)
-        listener.socket.close()
-
-    async with await trio.open_tcp_stream(*listener.socket.getsockname()):
-        with pytest.raises(trio.ClosedResourceError):
-            await accept_connections(
-                TLSListener(listener, server_context()), start, trio.Semaphore(2)
-            )
-    for stream in started:
-        await trio.aclose_forcefully(stream)
-    assert len(started) == 1
-
-
-async def test_a_listener_that_is_closed_keeps_no_slot() -> None:
-    slots = trio.Semaphore(1)
-    [listener] = await trio.open_tcp_listeners(0, host=HOST)
-    await slots.acquire()
-
-    async def accept() -> None:
-        with pytest.raises(trio.ClosedResourceError):
-            await accept_connections(
-                TLSListener(listener, server_context()), print, slots
-            )
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept)
-        async with await trio.open_tcp_stream(*listener.socket.getsockname()):
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            listener.socket.close()
-            slots.release()
-    assert slots.value == 1
+    listener.socket.close()
+    with pytest.raises(trio.ClosedResourceError):
+        await wait_for_client(listener)

@@ -1,42 +1,61 @@
-"""The accept loop: of the drop-in helpers, and of `TLSServer`."""
+"""The accept loop of `TLSServer` and of the drop-in helper."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from typing import Final, NoReturn, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 import trio
 
-from ._listener import TLSListener
+from ._errors import host_and_port
 from ._log import LOGGER
 from ._stream import TLSStream
 
 SocketTLSStream: TypeAlias = TLSStream[trio.SocketStream]
-SocketTLSListener: TypeAlias = TLSListener[trio.SocketStream]
+Start: TypeAlias = Callable[[trio.SocketStream, str], object]
 
 # accept(2): the process or the system has too much open, or too little memory.
 # These pass; trio.serve_listeners waits for the same ones.
 SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 SHORTAGE_SLEEP: Final = 0.1  # seconds
 
+# accept(2): "errors already pending on the new socket", to be taken for no connection.
+# Trio's SocketListener skips the same ones; not every system has all of them.
+PENDING_ERRORS: Final = frozenset(
+    getattr(errno, name)
+    for name in (
+        "ECONNABORTED",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "ENONET",
+        "ENOPROTOOPT",
+        "EOPNOTSUPP",
+        "EPERM",  # a firewall
+        "EPROTO",
+    )
+    if hasattr(errno, name)
+)
+
+CLOSED: Final = frozenset({errno.EBADF, errno.ENOTSOCK})  # the latter on Windows
+
 
 async def accept_connections(
-    listener: SocketTLSListener,
-    start: Callable[[SocketTLSStream], object],
-    slots: trio.Semaphore | None = None,
-) -> NoReturn:
-    """Accept connections until cancelled, and close the listener then.
+    listener: trio.SocketListener,
+    start: Start,
+    wait_for_room: Callable[[trio.SocketListener], Awaitable[object]] | None = None,
+) -> None:
+    """Accept connections until cancelled; the listener stays open.
 
     Args:
-      listener: Where they come from. Other tasks may accept from other ones into
-        the same *slots*.
-      start: Called with each stream, which is its own from then on. It must not
-        take long: the handshake, too, belongs into a task of its own.
-      slots: One is acquired for each connection; *start* sees to it that it is
-        released. While there is none, connections wait in the kernel's backlog.
-        Default: no limit.
+      listener: Where they come from.
+      start: Called with each connection and the address of its peer, for logs. It
+        must return promptly; run the handshake in a separate task.
+      wait_for_room: Awaited before the next client is accepted; until then it waits
+        in the kernel's backlog. Default: there is always room.
 
     Cancellation:
       No connection is lost that was accepted.
@@ -45,52 +64,68 @@ async def accept_connections(
       trio.ClosedResourceError: another task has closed the listener.
       OSError: accepting failed, and not for a shortage that may pass.
     """
-    async with listener:
-        while True:
-            if slots is not None:
-                await _wait_for_client_and_slot(listener, slots)
-            try:
-                stream = await _accept(listener)
-            except BaseException:
-                if slots is not None:
-                    slots.release()
-                raise
-            try:
-                start(stream)
-            except BaseException:
-                await trio.aclose_forcefully(stream)
-                raise
-
-
-async def _wait_for_client_and_slot(
-    listener: SocketTLSListener, slots: trio.Semaphore
-) -> None:
-    # No listener keeps a slot while nobody comes to it: another one may need it.
-    assert isinstance(listener.transport_listener, trio.SocketListener)
-    sock = listener.transport_listener.socket
     while True:
-        if sock.fileno() == -1:  # since the last client came
-            raise trio.ClosedResourceError("this listener was closed")
-        await trio.lowlevel.wait_readable(sock)
-        await slots.acquire()
-        if sock.fileno() == -1 or sock.is_readable():
-            return
-        slots.release()
+        if wait_for_room is not None:
+            await wait_for_room(listener)
+        await _accept(listener.socket, start)
 
 
-async def _accept(listener: SocketTLSListener) -> SocketTLSStream:
-    waiting = False
+async def accept_backlog(listener: trio.SocketListener, start: Start) -> None:
+    """Accept all that the kernel has completed; close the listener right behind it.
+
+    A connection that came between the two would be reset, so nothing must be awaited
+    in between.
+
+    Args:
+      listener: Where they come from.
+      start: As for `accept_connections`.
+    """
+    # From now on the kernel drops a client's SYN while others wait, so this comes to
+    # an end under any load. The client tries again in a second, and is refused then.
+    listener.socket.listen(0)
+    while listener.socket.is_readable():
+        await _accept(listener.socket, start)
+
+
+async def wait_for_client(listener: trio.SocketListener) -> None:
+    """Wait until there is one to accept, so that no room is kept for nobody."""
+    if listener.socket.fileno() == -1:  # since the last client came
+        raise trio.ClosedResourceError("this listener was closed")
+    await trio.lowlevel.wait_readable(listener.socket)
+
+
+async def _accept(listening: trio.socket.SocketType, start: Start) -> None:
+    transport, peer = await _accept_one(listening)
+    try:
+        start(transport, peer)
+    except BaseException:
+        await trio.aclose_forcefully(transport)
+        raise
+
+
+async def _accept_one(
+    listening: trio.socket.SocketType,
+) -> tuple[trio.SocketStream, str]:
+    # Not by SocketListener.accept(): it keeps the address to itself, and nobody can
+    # ask for that of a peer that has sent RST.
+    short = False
     while True:
         try:
-            return await listener.accept()
+            sock, address = await listening.accept()
         except OSError as exc:
+            if exc.errno in PENDING_ERRORS:
+                continue
+            if exc.errno in CLOSED:
+                raise trio.ClosedResourceError("this listener was closed") from None
             if exc.errno not in SHORTAGES:
                 raise
-            if not waiting:
-                waiting = True  # one line is enough, until it has passed
+            if not short:
+                short = True  # one line is enough, until it has passed
                 LOGGER.error(
                     "cannot accept connections: %s; retrying every %g s",
                     os.strerror(exc.errno),
                     SHORTAGE_SLEEP,
                 )
+        else:
+            return trio.SocketStream(sock), host_and_port(*address[:2])
         await trio.sleep(SHORTAGE_SLEEP)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+from collections.abc import Callable
 
 
 def check_type(name: str, value: object, expected: type | object) -> None:
@@ -36,3 +39,35 @@ def as_octets(name: str, value: object) -> bytes | memoryview:
     except TypeError:
         raise TypeError(f"{name} must be bytes, not {type(value).__name__}") from None
     return view.cast("B") if view.c_contiguous else view.tobytes()
+
+
+def check_port(port: object) -> None:
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f"port must be an int, not {port!r}")
+    if not 0 <= port < 2**16:
+        raise ValueError(f"port must be from 0 to 65535, not {port!r}")
+
+
+def check_async_function(name: str, value: object) -> None:
+    # A callable in C does not tell; neither does a function in Python that is not async
+    # and returns an awaitable, but more often it is a mistake.
+    function = value
+    while isinstance(function, functools.partial):
+        function = function.func
+    if callable(function):
+        both = function, function.__call__
+        if any(_is_async(one) for one in both):
+            return
+        if not any(inspect.isfunction(one) or inspect.ismethod(one) for one in both):
+            return
+    raise TypeError(
+        f"{name} must be an async function, not {value!r}; "
+        "functools.partial() gives one more arguments"
+    )
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    decorated = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        decorated
+    )

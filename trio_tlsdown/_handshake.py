@@ -1,6 +1,8 @@
-"""A handshake that does not take for ever."""
+"""A handshake within a limit of time, and what becomes of one that fails."""
 
 from __future__ import annotations
+
+import socket
 
 import trio
 
@@ -9,10 +11,28 @@ from ._log import LOGGER
 from ._stream import T_Stream, TLSStream
 
 
+async def hear_from(transport: trio.SocketStream) -> bool:
+    """Wait until the peer has sent something, and leave it in the kernel.
+
+    A connection that ends without a byte is no handshake that failed, but a visitor:
+    a health check, or a browser that connected in advance.
+
+    Returns:
+      Whether it has; False when it has gone without a byte.
+
+    Cancellation:
+      Nothing is lost.
+    """
+    try:
+        return bool(await transport.socket.recv(1, socket.MSG_PEEK))
+    except (OSError, trio.ClosedResourceError):  # of the peer's RST, or closed by us
+        return False
+
+
 async def shake_hands(
     stream: TLSStream[T_Stream], limit: float, *, since: float | None = None
 ) -> None:
-    """Do the handshake within a limit of time, or close the stream.
+    """Do the handshake within a limit of time; a stream that fails is closed.
 
     Args:
       stream: The stream.
@@ -29,16 +49,47 @@ async def shake_hands(
       TransportBrokenError: the transport failed.
     """
     try:
-        began = trio.current_time() if since is None else since
-        with trio.CancelScope(deadline=began + limit) as scope:
-            await stream.do_handshake()
-        if scope.cancelled_caught:
-            raise HandshakeTimeoutError(limit)
+        await do_handshake(stream, limit, since=since)
+    except Exception as exc:
+        await close_refused(stream, exc)
+        raise
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
 
 
+async def do_handshake(
+    stream: TLSStream[T_Stream], limit: float, *, since: float | None = None
+) -> None:
+    """The same; a stream that fails stays open, for `close_refused`."""
+    began = trio.current_time() if since is None else since
+    with trio.CancelScope(deadline=began + limit) as scope:
+        await stream.do_handshake()
+    if scope.cancelled_caught:
+        raise HandshakeTimeoutError(limit)
+
+
+async def close_refused(stream: TLSStream[T_Stream], error: Exception) -> None:
+    """Close a stream whose handshake ended with *error*.
+
+    Where TLS failed, so that the peer gets our alert, which says why.
+
+    Cancellation:
+      The stream is closed at once.
+    """
+    refused = isinstance(error, trio.BrokenResourceError)
+    if refused and not isinstance(error, HandshakeTimeoutError):
+        await stream.aclose()
+    else:
+        await trio.aclose_forcefully(stream)
+
+
 def log_failed_handshake(peer: str, error: Exception) -> None:
     """In one line: there is nothing to mend, and anybody can cause it."""
-    LOGGER.warning("no handshake with %s: %s", peer, error)
+    reason = str(error).removeprefix("the TLS handshake failed: ")
+    LOGGER.warning("TLS handshake with %s failed: %s", peer, reason)
+
+
+def log_visitor(peer: str) -> None:
+    """A connection that ended without a byte."""
+    LOGGER.debug("%s connected and sent nothing", peer)

@@ -13,18 +13,30 @@ from typing import TypeVarTuple, final
 
 import trio
 
-from ._check import check_count, check_seconds, check_type
+from ._check import (
+    check_async_function,
+    check_count,
+    check_port,
+    check_seconds,
+    check_type,
+)
 from ._clients import Clients
+from ._contexts import (
+    check_client_context,
+    check_server_context,
+    default_client_context,
+    warn_if_unusable,
+)
 from ._ending import end_gracefully
 from ._errors import ConnectFailedError, ListenFailedError, TLSDownError
 from ._handshake import shake_hands
-from ._listener import TLSListener
 from ._names import check_host
 from ._server import OnError, ServerOptions, TLSServer
+from ._servers import Servers
 from ._shutdown import ShutdownOutcome, ShutdownPolicy
 from ._stream import TLSStream, connected_to
 from ._tasks import Tasks
-from ._tcp import Handler, default_client_context
+from ._tcp import Handler
 
 Ts = TypeVarTuple("Ts")
 
@@ -39,7 +51,7 @@ class TLSNursery:
         policy: ShutdownPolicy,
         tasks: Tasks,
         clients: Clients,
-        servers: list[TLSServer],
+        servers: Servers,
     ) -> None:
         self._nursery = nursery
         self._policy = policy
@@ -62,7 +74,7 @@ class TLSNursery:
         Of clients and of all servers. Handshakes that failed are FAILED; where there
         was no TCP connection, there is nothing to count.
         """
-        return sum((server.tally for server in self._servers), self._clients.tally)
+        return self._servers.tally + self._clients.tally
 
     # Tasks:
 
@@ -123,10 +135,11 @@ class TLSNursery:
         """
         self._clients.check_open()
         check_host(host)
+        check_port(port)
         check_seconds("handshake_timeout", handshake_timeout)
         if ssl_context is None:
             ssl_context = default_client_context()
-        check_type("ssl_context", ssl_context, ssl.SSLContext)
+        check_client_context(ssl_context)
         began = trio.current_time()
         transport = await _open_tcp_stream(host, port, handshake_timeout)
         try:
@@ -165,26 +178,33 @@ class TLSNursery:
         backlog: int | None = None,
         https_compatible: bool = False,
         max_connections: int | None = None,
+        max_handshakes: int | None = 1000,
         handshake_timeout: float = 30.0,
         on_error: OnError | None = None,
     ) -> TLSServer:
         """Start a server, which runs until it drains or the nursery is over.
 
         Args:
-          handler: Called with each stream, when it has shaken hands. When it
-            returns, the connection is shut down; when it raises, aborted. See
-            `TLSServer`.
+          handler: An async function, called with each stream, when it has shaken
+            hands. When it returns, the connection is shut down; when it raises,
+            aborted. See `TLSServer`. `functools.partial` gives it more arguments.
           port: The TCP port; 0 is any that is free: see `TLSServer.addresses`.
-          ssl_context: The server's context.
+          ssl_context: The server's context; see `TLSServer.ssl_context`. One without
+            a certificate is told in a warning, in the log.
           host: Where to listen. Default: None, all addresses of this machine, with a
             listener for IPv4 and one for IPv6.
           backlog: How many connections may wait to be accepted. Default: as many as
             the system allows.
           https_compatible: As for `TLSStream`: connections end without close_notify.
             Default: False.
-          max_connections: How many connections may be open at a time; others wait
-            in the kernel's backlog. Default: no limit.
-          handshake_timeout: How many seconds a handshake may take. Default: 30.
+          max_connections: How many connections may be open at a time that have shaken
+            hands; others wait in the kernel's backlog. Default: no limit.
+          max_handshakes: How many handshakes may run at a time; further clients wait.
+            A handshake begins with the client's first byte. As many clients that have
+            sent nothing may be connected; the one that has been silent longest is
+            closed for a further one. Default: 1000; None is no limit.
+          handshake_timeout: How many seconds a client may take for its handshake, from
+            when it is accepted. Default: 30.
           on_error: Called with what a handshake or a handler raised and with its
             stream, which is closed by then. Default: it is logged, and that is all.
 
@@ -195,58 +215,50 @@ class TLSNursery:
           Nothing is left open.
 
         Raises:
-          ListenFailedError: the port cannot be had, an `OSError` with ``host`` and
-            ``port``.
-          ssl.SSLError: the context is not one for servers.
+          ListenFailedError: the address is in use or not permitted, an `OSError` with
+            ``host`` and ``port``.
+          ssl.SSLError: the context is for clients.
           TypeError: an argument has the wrong type, such as an *on_error* that is
-            async.
-          ValueError: a number cannot be one.
+            async, or a *handler* that is not.
+          ValueError: a number is out of range.
           RuntimeError: the nursery is over.
         """
         self._clients.check_open()
-        check_type("ssl_context", ssl_context, ssl.SSLContext)
+        check_async_function("handler", handler)
+        check_port(port)
+        check_server_context(ssl_context)
         check_seconds("handshake_timeout", handshake_timeout)
         if inspect.iscoroutinefunction(on_error):
             raise TypeError(f"on_error must not be async: {on_error!r}")
-        slots = None
         if max_connections is not None:
             check_count("max_connections", max_connections)
-            slots = trio.Semaphore(max_connections)
-        # A context that is for clients only is told here, and not to each client.
-        ssl_context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+        if max_handshakes is not None:
+            check_count("max_handshakes", max_handshakes)
         try:
             listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
         except OSError as exc:
             raise ListenFailedError(host, port, exc) from exc
         except UnicodeError as exc:
             raise ListenFailedError(host, port, _no_name(exc)) from exc
+        warn_if_unusable(ssl_context)
         options = ServerOptions(
             handler=handler,
             policy=self._policy,
+            https_compatible=https_compatible,
+            max_connections=max_connections,
+            max_handshakes=max_handshakes,
             handshake_timeout=handshake_timeout,
             on_error=on_error,
-            slots=slots,
         )
         try:
             server = TLSServer(
-                self._nursery,
-                listeners,
-                [
-                    TLSListener(
-                        listener,
-                        ssl_context,
-                        https_compatible=https_compatible,
-                        policy=self._policy,
-                    )
-                    for listener in listeners
-                ],
-                options,
+                self._nursery, listeners, ssl_context, options, self._servers.count
             )
         except BaseException:  # the nursery has ended meanwhile
             for listener in listeners:
                 listener.socket.close()
             raise
-        self._servers.append(server)
+        self._servers.running.add(server)
         return server
 
 
@@ -307,7 +319,7 @@ async def open_tls_nursery(
     check_type("policy", policy, ShutdownPolicy)
     tasks = Tasks()
     clients = Clients()
-    servers: list[TLSServer] = []
+    servers = Servers()
     try:
         async with trio.open_nursery() as nursery:
             yield TLSNursery(nursery, policy, tasks, clients, servers)
@@ -325,15 +337,13 @@ async def open_tls_nursery(
                 clients.count(stream)
 
 
-async def _end_all(tasks: Tasks, clients: Clients, servers: list[TLSServer]) -> None:
-    drained = 0
+async def _end_all(tasks: Tasks, clients: Clients, servers: Servers) -> None:
     # Again, if handlers that were finishing have started something.
-    while drained < len(servers) or clients.streams or tasks.running:
+    while servers.running or clients.streams or tasks.running:
         await tasks.wait_none()
         async with trio.open_nursery() as endings:
-            for server in servers[drained:]:
+            for server in servers.running:
                 endings.start_soon(server.drain)
-            drained = len(servers)
             for stream in clients.streams:
                 endings.start_soon(_end_client, clients, stream)
 

@@ -9,28 +9,27 @@ from typing import NoReturn, TypeAlias
 import trio
 
 from ._accept import SocketTLSStream, accept_connections
-from ._check import check_seconds, check_type
+from ._check import check_port, check_seconds, check_type
+from ._contexts import (
+    check_client_context,
+    check_server_context,
+    default_client_context,
+)
 from ._ending import outcome_if_closed
-from ._handshake import log_failed_handshake, shake_hands
+from ._handshake import (
+    close_refused,
+    do_handshake,
+    hear_from,
+    log_failed_handshake,
+    log_visitor,
+    shake_hands,
+)
 from ._listener import TLSListener
-from ._log import peer_of
 from ._names import check_host
 from ._shutdown import ShutdownPolicy
 from ._stream import TLSStream, connected_to
 
 Handler: TypeAlias = Callable[[SocketTLSStream], Awaitable[object]]
-
-
-def default_client_context() -> ssl.SSLContext:
-    """A new context for clients, of which a cut is never an end.
-
-    `TLSStream` does not let OpenSSL decide on that; but the context is the user's
-    to see, and may end up elsewhere.
-    """
-    context = ssl.create_default_context()
-    # Builds that use this bit differ in whether Python has a name for it.
-    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    return context
 
 
 async def open_tls_over_tcp_stream(
@@ -74,7 +73,8 @@ async def open_tls_over_tcp_stream(
     if ssl_context is None:
         ssl_context = default_client_context()
     check_host(host)
-    check_type("ssl_context", ssl_context, ssl.SSLContext)
+    check_port(port)
+    check_client_context(ssl_context)
     check_type("policy", policy, ShutdownPolicy)
     if handshake_timeout is not None:
         check_seconds("handshake_timeout", handshake_timeout)
@@ -126,9 +126,10 @@ async def open_tls_over_tcp_listeners(
       Nothing is left open.
 
     Raises:
-      OSError: the port cannot be had.
+      OSError: the address is in use or not permitted.
     """
-    check_type("ssl_context", ssl_context, ssl.SSLContext)
+    check_port(port)
+    check_server_context(ssl_context)
     check_type("policy", policy, ShutdownPolicy)
     return [
         TLSListener(
@@ -182,7 +183,7 @@ async def serve_tls_over_tcp(
       own nursery.
 
     Raises:
-      OSError: the port cannot be had.
+      OSError: the address is in use or not permitted.
     """
     if handshake_timeout is not None:
         check_seconds("handshake_timeout", handshake_timeout)
@@ -197,27 +198,53 @@ async def serve_tls_over_tcp(
     async with trio.open_nursery() as nursery:
         handlers = nursery if handler_nursery is None else handler_nursery
 
-        def start(stream: SocketTLSStream) -> None:
-            handlers.start_soon(_handle, handler, stream, handshake_timeout)
+        def start(transport: trio.SocketStream, peer: str) -> None:
+            stream = TLSStream(
+                transport,
+                ssl_context,
+                server_side=True,
+                https_compatible=https_compatible,
+                policy=policy,
+            )
+            handlers.start_soon(_handle, handler, stream, peer, handshake_timeout)
+
+        async def accept(listener: TLSListener[trio.SocketStream]) -> None:
+            async with listener:
+                assert isinstance(listener.transport_listener, trio.SocketListener)
+                await accept_connections(listener.transport_listener, start)
 
         for listener in listeners:
-            nursery.start_soon(accept_connections, listener, start)
+            nursery.start_soon(accept, listener)
         task_status.started(listeners)
     raise AssertionError("accepting never ends by itself")  # pragma: no cover
 
 
 async def _handle(
-    handler: Handler, stream: SocketTLSStream, handshake_timeout: float | None
+    handler: Handler,
+    stream: SocketTLSStream,
+    peer: str,
+    handshake_timeout: float | None,
 ) -> None:
-    peer = peer_of(stream.transport_stream)
     try:
-        if handshake_timeout is not None:
-            try:
-                await shake_hands(stream, handshake_timeout)
-            except trio.BrokenResourceError as exc:
-                log_failed_handshake(peer, exc)
-                return
-        await handler(stream)
+        if handshake_timeout is None or await _greet(stream, peer, handshake_timeout):
+            await handler(stream)
     finally:
         if outcome_if_closed(stream) is None:
             await trio.aclose_forcefully(stream)
+
+
+async def _greet(stream: SocketTLSStream, peer: str, limit: float) -> bool:
+    began = trio.current_time()
+    heard = False
+    with trio.move_on_after(limit):
+        heard = await hear_from(stream.transport_stream)
+    if not heard:
+        log_visitor(peer)
+        return False
+    try:
+        await do_handshake(stream, limit, since=began)
+    except trio.BrokenResourceError as exc:
+        log_failed_handshake(peer, exc)
+        await close_refused(stream, exc)
+        return False
+    return True

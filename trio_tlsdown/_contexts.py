@@ -1,0 +1,82 @@
+"""SSL contexts: for the right role, and fit for it."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+
+from ._check import check_type
+from ._log import LOGGER
+
+
+def default_client_context() -> ssl.SSLContext:
+    """A new context for clients, of which a cut is never an end.
+
+    `TLSStream` does not let OpenSSL decide on that; but the context is the user's
+    to see, and may end up elsewhere.
+    """
+    context = ssl.create_default_context()
+    # Builds that use this bit differ in whether Python has a name for it.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    return context
+
+
+def check_client_context(context: object) -> None:
+    """Raise unless clients can use it."""
+    if _protocol(context) is ssl.PROTOCOL_TLS_SERVER:
+        raise ssl.SSLError(
+            "ssl_context is for servers (PROTOCOL_TLS_SERVER): "
+            "use ssl.create_default_context()"
+        )
+
+
+def check_server_context(context: object) -> None:
+    """Raise unless servers can use it."""
+    if _protocol(context) is ssl.PROTOCOL_TLS_CLIENT:
+        raise ssl.SSLError(
+            "ssl_context is for clients (PROTOCOL_TLS_CLIENT): "
+            "use ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)"
+        )
+
+
+def _protocol(context: object) -> int:
+    check_type("ssl_context", context, ssl.SSLContext)
+    assert isinstance(context, ssl.SSLContext)
+    return context.protocol
+
+
+def warn_if_unusable(context: ssl.SSLContext) -> None:
+    """Log a warning if every client would be refused, as without a certificate.
+
+    Only a ClientHello can tell, for a context does not.
+    """
+    if context.sni_callback is not None:
+        return  # it may put another context in its place
+    incoming = ssl.MemoryBIO()
+    incoming.write(_client_hello())
+    server = context.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True)
+    try:
+        # Not by way of a class of the user's, see SSLContext.sslobject_class.
+        ssl.SSLObject.do_handshake(server)
+    except ssl.SSLWantReadError:
+        pass
+    except ssl.SSLError as exc:
+        LOGGER.warning(
+            "TLS clients will be refused (%s), unless they use a pre-shared key: "
+            "ssl_context needs a certificate, see SSLContext.load_cert_chain()",
+            exc.reason,
+        )
+
+
+def _client_hello() -> bytes:
+    """Of a client that takes whatever there is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    outgoing = ssl.MemoryBIO()
+    client = context.wrap_bio(ssl.MemoryBIO(), outgoing)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
