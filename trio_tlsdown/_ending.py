@@ -1,6 +1,8 @@
-"""How servers and nurseries end a connection that went well."""
+"""How servers and nurseries end a connection: that went well, or did not."""
 
 from __future__ import annotations
+
+from contextlib import suppress
 
 import trio
 
@@ -35,6 +37,21 @@ async def end_gracefully(stream: TLSStream[T_Stream]) -> None:
     except BaseException:
         await trio.aclose_forcefully(stream)
         raise
+
+
+async def end_abruptly(stream: TLSStream[T_Stream]) -> None:
+    """Abort a stream, unless TLS has failed: then the peer hears our alert first.
+
+    It waits for no longer than the policy lets a close wait.
+
+    Cancellation:
+      The stream is closed at once.
+    """
+    if stream.report.outcome is ShutdownOutcome.FAILED:
+        with suppress(trio.BrokenResourceError):
+            await stream.aclose()
+    else:
+        await trio.aclose_forcefully(stream)
 
 
 def outcome_if_closed(stream: TLSStream[trio.SocketStream]) -> ShutdownOutcome | None:

@@ -6,6 +6,7 @@ import socket
 
 import trio
 
+from ._ending import end_abruptly
 from ._errors import HandshakeTimeoutError
 from ._log import LOGGER
 from ._stream import T_Stream, TLSStream
@@ -50,38 +51,20 @@ async def shake_hands(
     """
     try:
         await do_handshake(stream, limit, since=since)
-    except Exception as exc:
-        await close_refused(stream, exc)
-        raise
     except BaseException:
-        await trio.aclose_forcefully(stream)
+        await end_abruptly(stream)
         raise
 
 
 async def do_handshake(
     stream: TLSStream[T_Stream], limit: float, *, since: float | None = None
 ) -> None:
-    """The same; a stream that fails stays open, for `close_refused`."""
+    """The same; a stream that fails stays open."""
     began = trio.current_time() if since is None else since
     with trio.CancelScope(deadline=began + limit) as scope:
         await stream.do_handshake()
     if scope.cancelled_caught:
         raise HandshakeTimeoutError(limit)
-
-
-async def close_refused(stream: TLSStream[T_Stream], error: Exception) -> None:
-    """Close a stream whose handshake ended with *error*.
-
-    Where TLS failed, so that the peer gets our alert, which says why.
-
-    Cancellation:
-      The stream is closed at once.
-    """
-    refused = isinstance(error, trio.BrokenResourceError)
-    if refused and not isinstance(error, HandshakeTimeoutError):
-        await stream.aclose()
-    else:
-        await trio.aclose_forcefully(stream)
 
 
 def log_failed_handshake(peer: str, error: Exception) -> None:

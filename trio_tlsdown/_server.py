@@ -30,14 +30,9 @@ from ._drain import (
     Wait,
     Waits,
 )
-from ._ending import end_gracefully, outcome_if_closed
+from ._ending import end_abruptly, end_gracefully, outcome_if_closed
 from ._errors import HandshakeTimeoutError
-from ._handshake import (
-    close_refused,
-    hear_from,
-    log_failed_handshake,
-    log_visitor,
-)
+from ._handshake import hear_from, log_failed_handshake, log_visitor
 from ._log import LOGGER
 from ._places import Places
 from ._shutdown import ShutdownOutcome, ShutdownPolicy
@@ -208,6 +203,8 @@ class TLSServer:
                 await self._handle(served)
         except Exception as exc:  # noqa: BLE001 - it concerns nobody else
             served.failure = exc
+            with contextlib.suppress(Exception):  # _end() closes it in any case
+                await end_abruptly(served.stream)
         except BaseExceptionGroup as group:
             served.failure, others = group.split(Exception)
             assert others is not None
@@ -262,7 +259,7 @@ class TLSServer:
                 await served.stream.do_handshake()
             except Exception as exc:  # noqa: BLE001 - such as of a hook of the context
                 served.failure = exc  # first: it is told even if closing is cancelled
-                await close_refused(served.stream, exc)
+                await end_abruptly(served.stream)
                 return
             served.handshaken = True
             scope.deadline = math.inf

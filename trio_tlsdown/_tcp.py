@@ -15,9 +15,8 @@ from ._contexts import (
     check_server_context,
     default_client_context,
 )
-from ._ending import outcome_if_closed
+from ._ending import end_abruptly, outcome_if_closed
 from ._handshake import (
-    close_refused,
     do_handshake,
     hear_from,
     log_failed_handshake,
@@ -245,6 +244,6 @@ async def _greet(stream: SocketTLSStream, peer: str, limit: float) -> bool:
         await do_handshake(stream, limit, since=began)
     except trio.BrokenResourceError as exc:
         log_failed_handshake(peer, exc)
-        await close_refused(stream, exc)
+        await end_abruptly(stream)
         return False
     return True
