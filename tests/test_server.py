@@ -542,13 +542,13 @@ async def test_so_is_one_whose_connection_takes_long_to_close(
     monkeypatch: pytest.MonkeyPatch,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async def close_slowly(stream: Stream, error: Exception) -> None:
+    async def close_slowly(stream: Stream) -> None:
         closing.set()
         await closed.wait()
         await trio.aclose_forcefully(stream)
 
     closing, closed = trio.Event(), trio.Event()
-    monkeypatch.setattr(_server, "close_refused", close_slowly)
+    monkeypatch.setattr(_server, "end_abruptly", close_slowly)
     errors = Errors()
     async with serving(tls13.version, echo, on_error=errors) as (nursery, server):
         transport = await trio.open_tcp_stream(HOST, port_of(server))

@@ -213,18 +213,19 @@ class Closer:
                 except trio.BrokenResourceError as exc:
                     failure = exc  # of the handshake that this began
             connection.mark_closed(keep_unread=not cut)
-            if connection.last_word_sent or (self._https_compatible and not cut):
-                if should_linger or connection.wire.alert_sent:
-                    await connection.linger()
-                await connection.wire.transport.aclose()
-            else:
-                await self.abort()
+            graceful = connection.last_word_sent or (self._https_compatible and not cut)
+            if graceful and (should_linger or connection.wire.alert_sent):
+                await connection.linger()
         except trio.ClosedResourceError:
-            await self.abort()  # somebody has closed the transport under us
+            graceful = False  # somebody has closed the transport under us
         except BaseException:
             await self.abort()
             raise
         try:
+            if graceful:
+                await connection.wire.transport.aclose()
+            else:
+                await self.abort()
             if failure is not None:
                 raise failure
         finally:

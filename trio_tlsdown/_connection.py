@@ -250,13 +250,16 @@ class Connection:
                 await self.flush(encrypt, *arguments)
             except ssl.SSLWantReadError:
                 # The peer is in the middle of something, and has to be heard first.
-                await self.flush()
-                if not self.state.can_receive:
+                # After each wait it is asked again: others may have heard it.
+                if self.engine.output.pending:
+                    await self.flush()
+                elif not self.state.can_receive:
                     self.state.note(Event.SENDING_LOST)
                     return
-                while self.crowded and not self.state.closed:
+                elif self.crowded and not self.state.closed:
                     await self.wait_taken()
-                await self.receive_once()
+                else:
+                    await self.receive_once()
             else:
                 return
 

@@ -195,7 +195,7 @@ async def test_an_option_of_tlsservers_is_passed_on(nursery: trio.Nursery) -> No
             {"polcy": 1},
             r"start_server\(\) has no option 'polcy'; there are: server, cl",
         ),
-        ({"polcy": 1}, "max_connections, handshake_timeout"),
+        ({"polcy": 1}, "max_connections, max_handshakes, handshake_timeout"),
         ({"policy": 5}, "policy must be a ShutdownPolicy, not 5"),
         ({"client": "x"}, "client must be SSLContext, not 'x'"),
         ({"server": "x"}, "ssl_context must be a SSLContext, not 'x'"),
