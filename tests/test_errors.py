@@ -266,6 +266,60 @@ async def test_a_pin_that_python_code_checks(tls: Maker) -> None:
     await trio.aclose_forcefully(server)
 
 
+@pytest.mark.parametrize("method", ["do_handshake", "read", "write", "unwrap"])
+async def test_a_mistake_in_python_code_of_the_context_is_raised_and_is_no_end(
+    tls: Maker, method: str
+) -> None:
+    """What it has done before is lost, so nobody may take this for a clean end."""
+    broken = False
+
+    class Mistaken(ssl.SSLObject):
+        pass
+
+    def fail(self: ssl.SSLObject, *args: Any) -> Any:
+        result = None
+        if not broken or method != "unwrap":
+            result = getattr(ssl.SSLObject, method)(self, *args)
+        if broken:
+            raise KeyError("a mistake")
+        return result
+
+    setattr(Mistaken, method, fail)
+    ours, theirs = await memory_transports()
+    context = client_context(tls.version)
+    context.sslobject_class = Mistaken
+    client = TLSStream(ours, context, server_hostname=NAME)
+    server = TLSStream(theirs, server_context(tls.version), server_side=True)
+
+    async def call() -> None:
+        match method:
+            case "do_handshake":
+                await client.do_handshake()
+            case "read":
+                await client.receive_some()
+            case "write":
+                await client.send_all(b"data")
+            case _:
+                await client.shutdown()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.do_handshake)
+        if method != "do_handshake":
+            await client.do_handshake()
+        broken = True
+        if method == "read":
+            nursery.start_soon(server.send_all, b"data")
+        if method == "unwrap":
+            nursery.start_soon(server.shutdown)
+        with pytest.raises(KeyError, match="a mistake"):
+            await call()
+        nursery.cancel_scope.cancel()
+    assert client.report.outcome is ShutdownOutcome.FAILED
+    assert "sslobject_class raised KeyError" in str(client.report.error)
+    await client.aclose()
+    await trio.aclose_forcefully(server)
+
+
 # Where:
 
 

@@ -373,8 +373,7 @@ class Connection:
 
     async def wait_taken(self) -> None:
         """Wait until a reader takes something or gives up, or this side closes."""
-        if self._taken is None:
-            self._taken = trio.Event()
+        self._taken = self._taken or trio.Event()
         await self._taken.wait()
 
     def wake_up(self) -> None:
@@ -524,6 +523,6 @@ class Connection:
         )
 
     def _trace(self, kind: TraceKind, size: int) -> None:
-        if self._trace_callback is not None:
-            side: Final = "server" if self.engine.server_side else "client"
-            self._trace_callback(TraceEvent(trio.current_time(), side, kind, size))
+        assert self._trace_callback is not None
+        side: Final = "server" if self.engine.server_side else "client"
+        self._trace_callback(TraceEvent(trio.current_time(), side, kind, size))

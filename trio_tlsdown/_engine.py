@@ -102,7 +102,7 @@ class Engine:
             # A close_notify instead of a handshake: nothing was authenticated.
             self._state.move(Event.TRUNCATED)
             return
-        except Exception as exc:  # noqa: BLE001 - see there
+        except Exception as exc:  # noqa: BLE001 - _fail() raises what is not of ssl
             self._fail(exc)
             return
         self._state.move(Event.HANDSHAKE_DONE)
@@ -188,7 +188,7 @@ class Engine:
             self.ssl_object.write(data)
         except ssl.SSLWantReadError:
             raise
-        except Exception as exc:  # noqa: BLE001 - see there
+        except Exception as exc:  # noqa: BLE001 - _fail() raises what is not of ssl
             self._fail(exc)
         if self._tickets:
             self._release_tickets()
@@ -209,8 +209,8 @@ class Engine:
             self.ssl_object.unwrap()
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLError as exc:
-            if exc.reason == "SHUTDOWN_WHILE_IN_INIT":
+        except Exception as exc:
+            if getattr(exc, "reason", None) == "SHUTDOWN_WHILE_IN_INIT":
                 raise ssl.SSLWantReadError(
                     ssl.SSL_ERROR_WANT_READ, "the peer has more to say first"
                 ) from exc
@@ -228,7 +228,7 @@ class Engine:
         SSL_shutdown, at either end. But since TLS 1.1 a missing close_notify does
         not forbid resumption: RFC 5246 section 7.2.1. Nothing is sent.
         """
-        with suppress(ssl.SSLError):  # in a renegotiation, say: then it is forgotten
+        with suppress(Exception):  # in a renegotiation, say: then it is forgotten
             self.ssl_object.unwrap()
         self.output.read()
 
@@ -259,7 +259,7 @@ class Engine:
                 chunk = read(MAX_RECORD)
             except ssl.SSLWantReadError:
                 return
-            except Exception as exc:  # noqa: BLE001 - see there
+            except Exception as exc:  # noqa: BLE001 - _fail() raises what is not of ssl
                 if not self._is_close_notify(exc):
                     self._fail(exc)
                     return

@@ -75,8 +75,8 @@ def test_a_closed_output_is_told() -> None:
 def test_ctrl_c_while_it_loads_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     class Interrupted:
         def find_spec(self, name: str, *_: object) -> None:
-            if name == "trio_tlsdown.cli._app":
-                raise KeyboardInterrupt
+            assert name == "trio_tlsdown.cli._app"
+            raise KeyboardInterrupt
 
     forget_the_app(monkeypatch)
     monkeypatch.setattr("sys.meta_path", [Interrupted(), *sys.meta_path])

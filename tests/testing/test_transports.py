@@ -117,7 +117,7 @@ async def test_the_end_that_resets_is_closed(connect: Connect) -> None:
     one, other = await connect()
     async with other:
         await reset(one)
-        for call in one.receive_some, lambda: one.send_all(b"x"):
+        for call in one.receive_some, lambda: one.send_all(b"x"), one.send_eof:
             with pytest.raises(trio.ClosedResourceError):
                 await call()
         await one.aclose()  # is fine
