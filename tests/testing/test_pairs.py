@@ -155,13 +155,13 @@ async def test_an_option_that_there_is_not_is_told_with_those_there_are(
     before = descriptors()
 
     async def call() -> None:
-        await function(**arguments, vrsion="TLSv1.3")
+        await function(**arguments, versions="TLSv1.3")
 
     with pytest.raises(TypeError) as caught:
         await call()
     message = str(caught.value)
     assert message.startswith(
-        f"{function.__name__}() has no option 'vrsion'; there are: "
+        f"{function.__name__}() has no option 'versions'; there are: "
     )
     assert message.endswith(", ".join(OPTIONS))
     for name, parameter in inspect.signature(function).parameters.items():

@@ -192,10 +192,10 @@ async def test_an_option_of_tlsservers_is_passed_on(nursery: trio.Nursery) -> No
     ("options", "error"),
     [
         (
-            {"polcy": 1},
-            r"start_server\(\) has no option 'polcy'; there are: server, cl",
+            {"policies": 1},
+            r"start_server\(\) has no option 'policies'; there are: server, cl",
         ),
-        ({"polcy": 1}, "max_connections, max_handshakes, handshake_timeout"),
+        ({"policies": 1}, "max_connections, max_handshakes, handshake_timeout"),
         ({"policy": 5}, "policy must be a ShutdownPolicy, not 5"),
         ({"client": "x"}, "client must be SSLContext, not 'x'"),
         ({"server": "x"}, "ssl_context must be a SSLContext, not 'x'"),
