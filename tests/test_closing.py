@@ -21,7 +21,7 @@ from trio_tlsdown import (
     TruncatedError,
     open_tls_nursery,
 )
-from trio_tlsdown._linger import unacknowledged
+from trio_tlsdown._stream.linger import unacknowledged
 from trio_tlsdown.testing import ScriptedPeer
 
 from .serving import HOST, Stream, port_of, serving, until

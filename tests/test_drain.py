@@ -17,9 +17,9 @@ from trio_tlsdown import (
     _server,
     cancel_on_drain,
 )
-from trio_tlsdown._drain import MOMENT, MultiCancelScope, Wait
-from trio_tlsdown._handshake import hear_from
-from trio_tlsdown._server import FIRST_REQUEST
+from trio_tlsdown._serving.drain import MOMENT, MultiCancelScope, Wait
+from trio_tlsdown._serving.lifecycle import hear_from
+from trio_tlsdown._serving.server import FIRST_REQUEST
 from trio_tlsdown.testing import echo
 
 from .serving import (

@@ -25,10 +25,9 @@ from trio_tlsdown import (
     TraceEvent,
     TraceKind,
 )
-from trio_tlsdown._connection import MAX_ANSWERS, MAX_LOOKS
-from trio_tlsdown._engine import MIN_CHUNK
-from trio_tlsdown._socket import NonBlockingSocket
-from trio_tlsdown._wire import MAX_RECORDS, RECEIVE_SIZE
+from trio_tlsdown._core.engine import MIN_CHUNK
+from trio_tlsdown._stream.connection import MAX_ANSWERS, MAX_LOOKS
+from trio_tlsdown._stream.transport import MAX_RECORDS, RECEIVE_SIZE, NonBlockingSocket
 from trio_tlsdown.testing import ScriptedPeer
 
 from .serving import until

@@ -31,7 +31,7 @@ from trio_tlsdown import (
     TruncatedError,
     open_tls_nursery,
 )
-from trio_tlsdown._clients import SWEEP_AT_LEAST
+from trio_tlsdown._serving.nursery import SWEEP_AT_LEAST
 from trio_tlsdown.testing import cancel_everywhere, echo, serve_rogue
 
 from .serving import (

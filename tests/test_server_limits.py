@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from trio_tlsdown import ShutdownOutcome, serve_tls_over_tcp
-from trio_tlsdown._places import RESERVATION
+from trio_tlsdown._serving.places import RESERVATION
 from trio_tlsdown.testing import echo
 from trio_tlsdown.testing._transports import reset_when_closed
 

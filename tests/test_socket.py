@@ -22,7 +22,7 @@ from trio_tlsdown import (
     TraceKind,
     TransportBrokenError,
 )
-from trio_tlsdown._connection import SLICE
+from trio_tlsdown._stream.connection import SLICE
 from trio_tlsdown.testing import tcp_transports
 
 from .support import (

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from trio_tlsdown import ShutdownOutcome
-from trio_tlsdown._state import (
+from trio_tlsdown._core.state import (
     MOVES,
     OUTCOMES,
     ConnectionState,

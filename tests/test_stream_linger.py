@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream
-from trio_tlsdown._linger import linger, unacknowledged
+from trio_tlsdown._stream.linger import linger, unacknowledged
 from trio_tlsdown.testing import FaultyStream, Rechunk, tcp_transports
 from trio_tlsdown.testing._transports import reset
 
@@ -74,7 +74,7 @@ class Lingering:
 @pytest.fixture
 def lingering(monkeypatch: pytest.MonkeyPatch) -> Lingering:
     seen = Lingering()
-    monkeypatch.setattr("trio_tlsdown._connection.linger", seen.linger)
+    monkeypatch.setattr("trio_tlsdown._stream.connection.linger", seen.linger)
     return seen
 
 
@@ -372,7 +372,9 @@ async def test_it_waits_until_the_alert_was_acknowledged_to_its_last_byte(
     """Without it, data that are whole would look as if they were cut."""
     closer, peer = await quiet_pair(tls13)
     counts = iter([*[count] * 10, 1])  # 1: the FIN
-    monkeypatch.setattr("trio_tlsdown._linger.unacknowledged", lambda _: next(counts))
+    monkeypatch.setattr(
+        "trio_tlsdown._stream.linger.unacknowledged", lambda _: next(counts)
+    )
     await closer.aclose()
     assert list(counts) == []
     await trio.aclose_forcefully(peer)
@@ -381,7 +383,7 @@ async def test_it_waits_until_the_alert_was_acknowledged_to_its_last_byte(
 @pytest.fixture
 def no_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on systems other than Linux: then it waits for the peer's end."""
-    monkeypatch.setattr("trio_tlsdown._linger.unacknowledged", lambda sock: None)
+    monkeypatch.setattr("trio_tlsdown._stream.linger.unacknowledged", lambda sock: None)
 
 
 @pytest.mark.parametrize("linger_timeout", [0, 0.05])

@@ -49,7 +49,7 @@ async def test_tickets_without_end_do_not_keep_us(
     tls13: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "RECEIVE_SIZE", "SMALL_RECEIVE_SIZE":
-        monkeypatch.setattr(f"trio_tlsdown._wire.{name}", 1000)
+        monkeypatch.setattr(f"trio_tlsdown._stream.transport.{name}", 1000)
     async with tls13.client_and_bare_server("tcp") as (a, server):
         for number in range(100):
             await server.send(session_ticket(server, number))

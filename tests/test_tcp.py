@@ -21,7 +21,7 @@ from trio_tlsdown import (
     open_tls_over_tcp_stream,
     serve_tls_over_tcp,
 )
-from trio_tlsdown._accept import (
+from trio_tlsdown._serving.accept import (
     SHORTAGE_SLEEP,
     accept_connections,
     wait_for_client,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 import trio.testing
 
-from trio_tlsdown._turn import SendLock
+from trio_tlsdown._stream.sync import SendLock
 
 
 async def hold(lock: SendLock, order: list[int], number: int) -> None:

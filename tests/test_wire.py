@@ -11,7 +11,7 @@ import trio.testing
 from hypothesis import given, strategies as st
 
 from trio_tlsdown import ShutdownOutcome
-from trio_tlsdown._wire import RecordBoundary
+from trio_tlsdown._stream.transport import RecordBoundary
 
 from .support import Maker
 

@@ -4,7 +4,14 @@ A TLS stream that can half-close, close without losing data, and tell you how th
 connection ended.
 """
 
-from ._drain import DrainReport as DrainReport, cancel_on_drain as cancel_on_drain
+from ._core.report import (
+    PeerState as PeerState,
+    ShutdownOutcome as ShutdownOutcome,
+    ShutdownPolicy as ShutdownPolicy,
+    ShutdownReport as ShutdownReport,
+    TraceEvent as TraceEvent,
+    TraceKind as TraceKind,
+)
 from ._errors import (
     ConnectFailedError as ConnectFailedError,
     HalfCloseUnsupportedError as HalfCloseUnsupportedError,
@@ -16,20 +23,20 @@ from ._errors import (
     TruncatedError as TruncatedError,
     UnreadDataError as UnreadDataError,
 )
-from ._listener import TLSListener as TLSListener
-from ._nursery import TLSNursery as TLSNursery, open_tls_nursery as open_tls_nursery
-from ._peer import PeerState as PeerState
-from ._server import TLSServer as TLSServer
-from ._shutdown import (
-    ShutdownOutcome as ShutdownOutcome,
-    ShutdownPolicy as ShutdownPolicy,
-    ShutdownReport as ShutdownReport,
+from ._serving.accept import TLSListener as TLSListener
+from ._serving.drain import (
+    DrainReport as DrainReport,
+    cancel_on_drain as cancel_on_drain,
 )
-from ._stream import TLSStream as TLSStream
-from ._tcp import (
+from ._serving.nursery import (
+    TLSNursery as TLSNursery,
+    open_tls_nursery as open_tls_nursery,
+)
+from ._serving.server import TLSServer as TLSServer
+from ._serving.tcp import (
     open_tls_over_tcp_listeners as open_tls_over_tcp_listeners,
     open_tls_over_tcp_stream as open_tls_over_tcp_stream,
     serve_tls_over_tcp as serve_tls_over_tcp,
 )
-from ._trace import TraceEvent as TraceEvent, TraceKind as TraceKind
+from ._stream.stream import TLSStream as TLSStream
 from ._version import __version__ as __version__

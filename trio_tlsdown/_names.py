@@ -8,7 +8,7 @@ from typing import Final
 
 import idna
 
-from ._check import check_type
+from ._util import check_type
 
 MAX_NAME: Final = 253  # bytes: RFC 1035 section 2.3.4, in the form without length bytes
 

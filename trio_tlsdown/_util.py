@@ -1,8 +1,82 @@
-"""Small things that belong nowhere else."""
+"""Argument validation, the logger, and other small things without a better place."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import functools
+import inspect
+import logging
+import math
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+
+def check_type(name: str, value: object, expected: type | object) -> None:
+    if not isinstance(value, expected):  # type: ignore[arg-type]
+        wanted = getattr(expected, "__name__", str(expected))
+        raise TypeError(f"{name} must be a {wanted}, not {value!r}")
+
+
+def check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be >= 0 seconds and fit a float") from None
+    if math.isnan(seconds) or seconds < 0:
+        raise ValueError(f"{name} must be >= 0 seconds, not {value!r}")
+
+
+def check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be >= 1, not {value!r}")
+
+
+def as_octets(name: str, value: object) -> bytes | memoryview:
+    """The bytes of any buffer; a copy only where they are not in one piece."""
+    try:
+        view = memoryview(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be bytes, not {type(value).__name__}") from None
+    return view.cast("B") if view.c_contiguous else view.tobytes()
+
+
+def check_port(port: object) -> None:
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f"port must be an int, not {port!r}")
+    if not 0 <= port < 2**16:
+        raise ValueError(f"port must be from 0 to 65535, not {port!r}")
+
+
+def check_async_function(name: str, value: object) -> None:
+    # A callable in C does not tell; neither does a function in Python that is not async
+    # and returns an awaitable, but more often it is a mistake.
+    function = value
+    while isinstance(function, functools.partial):
+        function = function.func
+    if callable(function):
+        both = function, function.__call__
+        if any(_is_async(one) for one in both):
+            return
+        if not any(inspect.isfunction(one) or inspect.ismethod(one) for one in both):
+            return
+    raise TypeError(
+        f"{name} must be an async function, not {value!r}; "
+        "functools.partial() gives one more arguments"
+    )
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    decorated = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        decorated
+    )
+
+
+LOGGER: Final = logging.getLogger("trio_tlsdown")
+
 
 E = TypeVar("E", bound=BaseException)
 

@@ -11,26 +11,32 @@ from typing import TYPE_CHECKING, Final, TypeVarTuple
 
 import trio
 
-from ._engine import Engine
-from ._errors import (
+from trio_tlsdown._core.engine import Engine
+from trio_tlsdown._core.report import (
+    PeerState,
+    ShutdownOutcome,
+    ShutdownPolicy,
+    ShutdownReport,
+    TraceEvent,
+    TraceKind,
+)
+from trio_tlsdown._core.state import ConnectionState, Event, Receiving, Sending
+from trio_tlsdown._errors import (
     TLSFailedError,
     TransportBrokenError,
     TruncatedError,
     at_address,
 )
-from ._linger import (
+from trio_tlsdown._names import certificate_name
+
+from .linger import (
     all_acknowledged_and_read,
     linger,
     over_tcp,
     reset_when_closed,
 )
-from ._names import certificate_name
-from ._peer import PeerState
-from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
-from ._state import ConnectionState, Event, Receiving, Sending
-from ._trace import TraceEvent, TraceKind
-from ._turn import InProgress
-from ._wire import Wire
+from .sync import InProgress
+from .transport import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ._peer import PeerState
-from ._state import Event, Sending
-from ._turn import InProgress
+from trio_tlsdown._core.report import PeerState
+from trio_tlsdown._core.state import Event, Sending
+
+from .sync import InProgress
 
 if TYPE_CHECKING:
-    from ._conflict import ConflictDetector, SendConflictDetector
-    from ._connection import Connection
-    from ._shutdown import ShutdownReport
+    from trio_tlsdown._core.report import ShutdownReport
+
+    from .connection import Connection
+    from .sync import ConflictDetector, SendConflictDetector
 
 
 class _SharedShutdown(InProgress):

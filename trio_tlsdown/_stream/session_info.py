@@ -10,7 +10,7 @@ import trio
 if TYPE_CHECKING:
     from typing import Any
 
-    from ._connection import Connection
+    from .connection import Connection
 
 
 class SessionFacts:

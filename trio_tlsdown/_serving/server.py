@@ -13,15 +13,20 @@ from typing import Any, Final, TypeAlias, final
 import attrs
 import trio
 
-from ._accept import (
+from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy
+from trio_tlsdown._errors import HandshakeTimeoutError
+from trio_tlsdown._stream.stream import TLSStream
+from trio_tlsdown._util import LOGGER, check_seconds
+
+from .accept import (
+    Handler,
     SocketTLSStream,
     accept_backlog,
     accept_connections,
     wait_for_client,
 )
-from ._check import check_seconds
-from ._contexts import check_server_context, warn_if_unusable
-from ._drain import (
+from .contexts import check_server_context, warn_if_unusable
+from .drain import (
     MOMENT,
     SERVED,
     DrainReport,
@@ -30,14 +35,15 @@ from ._drain import (
     Wait,
     Waits,
 )
-from ._ending import end_abruptly, end_gracefully, outcome_if_closed
-from ._errors import HandshakeTimeoutError
-from ._handshake import hear_from, log_failed_handshake, log_visitor
-from ._log import LOGGER
-from ._places import Places
-from ._shutdown import ShutdownOutcome, ShutdownPolicy
-from ._stream import TLSStream
-from ._tcp import Handler
+from .lifecycle import (
+    end_abruptly,
+    end_gracefully,
+    hear_from,
+    log_failed_handshake,
+    log_visitor,
+    outcome_if_closed,
+)
+from .places import Places
 
 OnError: TypeAlias = Callable[[Exception, SocketTLSStream], object]
 

@@ -13,7 +13,7 @@ import enum
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from ._shutdown import ShutdownOutcome
+from .report import ShutdownOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

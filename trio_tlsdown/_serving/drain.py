@@ -13,10 +13,10 @@ from typing import Final
 import attrs
 import trio
 
-from ._accept import SocketTLSStream
-from ._check import check_seconds
-from ._peer import PeerState
-from ._shutdown import ShutdownOutcome
+from trio_tlsdown._core.report import PeerState, ShutdownOutcome
+from trio_tlsdown._util import check_seconds
+
+from .accept import SocketTLSStream
 
 
 @attrs.frozen(kw_only=True)

@@ -19,8 +19,9 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
-from ._state import ConnectionState, Event, Receiving, Sending
-from ._util import without_frames
+from trio_tlsdown._util import without_frames
+
+from .state import ConnectionState, Event, Receiving, Sending
 
 # The most plaintext that one record holds: RFC 9846 section 5.1. Reading in this
 # size leaves no decrypted bytes inside OpenSSL.

@@ -1,4 +1,4 @@
-"""The vocabulary of an ending: how long it may take, and how it went."""
+"""How a connection ended: the policy, the outcome, the report, and the trace."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from ._check import check_seconds
+from trio_tlsdown._util import check_seconds
 
 if TYPE_CHECKING:
     from typing import Any
@@ -157,3 +157,58 @@ class ShutdownReport:
     def peer_data_complete(self) -> bool:
         """Whether the peer said that we have all of its data."""
         return self.close_notify_received
+
+
+class PeerState(enum.Enum):
+    """What `TLSStream.peer_state_nowait` tells."""
+
+    IDLE = "idle"
+    """It has sent nothing that was not read, and has not ended."""
+
+    DATA_WAITING = "data waiting"
+    """It has sent application data: `TLSStream.receive_some` returns at once. On an
+    idle connection of a pool that is an answer to nothing: do not use it."""
+
+    CLOSED = "closed"
+    """It has sent close_notify, and all that it sent before was read."""
+
+    BROKEN = "broken"
+    """The transport ended without close_notify, or failed, or TLS failed; or it is silent,
+    and a send of ours was cut: nothing can follow that."""
+
+    UNKNOWN = "unknown"
+    """It cannot be told without waiting: the transport is no socket and has no
+    ``receive_some_nowait``, or the peer sends on and on what is no data."""
+
+
+class TraceKind(enum.Enum):
+    """The kinds of `TraceEvent`."""
+
+    HANDSHAKE_DONE = "handshake done"
+    BYTES_SENT = "bytes sent"
+    BYTES_RECEIVED = "bytes received"
+    CLOSE_NOTIFY_SENT = "close_notify sent"
+    CLOSE_NOTIFY_RECEIVED = "close_notify received"
+    FIN_RECEIVED = "FIN received"
+    RESET_RECEIVED = "reset received"
+    TLS_FAILED = "TLS failed"
+    CANCELLED = "cancelled"
+    UNWRAPPED = "unwrapped"
+    TRANSPORT_CLOSED = "transport closed"
+
+
+@attrs.frozen
+class TraceEvent:
+    """One thing that happened on a connection."""
+
+    time: float
+    """Seconds on Trio's clock."""
+
+    side: Literal["client", "server"]
+    """Which party saw it: the role of the stream that is traced."""
+
+    kind: TraceKind
+    """What it was."""
+
+    size: int = 0
+    """Bytes on the transport, for the two kinds that carry bytes."""

@@ -9,34 +9,147 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVarTuple, final
+from typing import Final, TypeVarTuple, final
 
 import trio
 
-from ._check import (
+from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy
+from trio_tlsdown._errors import ConnectFailedError, ListenFailedError, TLSDownError
+from trio_tlsdown._names import check_host
+from trio_tlsdown._stream.stream import TLSStream, connected_to
+from trio_tlsdown._util import (
     check_async_function,
     check_count,
     check_port,
     check_seconds,
     check_type,
 )
-from ._clients import Clients
-from ._contexts import (
+
+from .accept import Handler, SocketTLSStream
+from .contexts import (
     check_client_context,
     check_server_context,
     default_client_context,
     warn_if_unusable,
 )
-from ._ending import end_gracefully
-from ._errors import ConnectFailedError, ListenFailedError, TLSDownError
-from ._handshake import shake_hands
-from ._names import check_host
-from ._server import OnError, ServerOptions, TLSServer
-from ._servers import Servers
-from ._shutdown import ShutdownOutcome, ShutdownPolicy
-from ._stream import TLSStream, connected_to
-from ._tasks import Tasks
-from ._tcp import Handler
+from .lifecycle import end_gracefully, outcome_if_closed, shake_hands
+from .server import OnError, ServerOptions, TLSServer
+
+
+class Tasks:
+    """Counts tasks, so that their end can be waited for while others run."""
+
+    def __init__(self) -> None:
+        self.running: int = 0
+        self._none = trio.Event()
+
+    def start_soon(
+        self,
+        nursery: trio.Nursery,
+        async_fn: Callable[..., Awaitable[object]],
+        args: tuple[object, ...],
+        name: object,
+    ) -> None:
+        """Start a task in *nursery*, as that does."""
+        if not callable(async_fn):
+            raise TypeError(f"start_soon() wants an async function, not {async_fn!r}")
+        nursery.start_soon(self._run, async_fn, args, name=name or async_fn)
+        self.running += 1
+
+    async def _run(
+        self, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]
+    ) -> None:
+        try:
+            await async_fn(*args)
+        finally:
+            self.running -= 1
+            if not self.running:
+                self._none.set()
+                self._none = trio.Event()
+
+    async def wait_none(self) -> None:
+        """Wait until none runs, of those either that have been started meanwhile."""
+        while self.running:
+            await self._none.wait()
+
+
+# So many clients there may be before it is worth looking which have been closed.
+SWEEP_AT_LEAST: Final = 64
+
+
+class Clients:
+    """The streams that have to end with the nursery, and a tally of the others."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self._established: dict[SocketTLSStream, bool] = {}
+        self._tally: Counter[ShutdownOutcome] = Counter()
+        self._sweep_at = SWEEP_AT_LEAST
+
+    @property
+    def streams(self) -> list[SocketTLSStream]:
+        """Those that have not been counted."""
+        return list(self._established)
+
+    @property
+    def tally(self) -> Counter[ShutdownOutcome]:
+        """How many have ended, by how they ended: a copy."""
+        self._sweep()
+        return self._tally.copy()
+
+    def check_open(self) -> None:
+        """Raise `RuntimeError` if no more can be added."""
+        if self.over:
+            raise RuntimeError("this TLSNursery is over: it cannot open connections")
+
+    def add(self, stream: SocketTLSStream) -> None:
+        """Take responsibility for a stream that is about to shake hands."""
+        if len(self._established) >= self._sweep_at:
+            self._sweep()
+            self._sweep_at = max(2 * len(self._established), SWEEP_AT_LEAST)
+        self._established[stream] = False
+
+    def established(self, stream: SocketTLSStream) -> None:
+        """Its handshake is done."""
+        if stream in self._established:  # it has not been ended meanwhile
+            self._established[stream] = True
+
+    def count(self, stream: SocketTLSStream) -> None:
+        """Let go of a stream that has ended, unless that was done already."""
+        established = self._established.pop(stream, None)
+        if established is not None:
+            failed = ShutdownOutcome.FAILED
+            self._tally[stream.report.outcome if established else failed] += 1
+
+    def _sweep(self) -> None:
+        # Nobody tells when the user closes a stream, so it is looked for: seldom
+        # enough that it costs each connection the same.
+        for stream in self.streams:
+            if outcome_if_closed(stream) is not None:
+                self.count(stream)
+
+
+class Servers:
+    """The servers that have to end with the nursery, and a tally of the others.
+
+    Attributes:
+      running: Those that have not been counted.
+    """
+
+    def __init__(self) -> None:
+        self.running: set[TLSServer] = set()
+        self._tally: Counter[ShutdownOutcome] = Counter()
+
+    @property
+    def tally(self) -> Counter[ShutdownOutcome]:
+        """How many connections have ended, by how they ended: a copy."""
+        return sum((server.tally for server in self.running), self._tally.copy())
+
+    def count(self, server: TLSServer) -> None:
+        """Let go of a server whose last connection has ended."""
+        self.running.discard(server)
+        self._tally += server.tally
+
 
 Ts = TypeVarTuple("Ts")
 

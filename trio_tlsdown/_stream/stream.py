@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
 
 import trio
 
-from ._check import as_octets, check_type
-from ._closing import Closer
-from ._conflict import ConflictDetector, SendConflictDetector
-from ._connection import Connection
-from ._errors import (
+from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy, ShutdownReport
+from trio_tlsdown._core.state import Event, Receiving, Sending
+from trio_tlsdown._errors import (
     HalfCloseUnsupportedError,
     TruncatedError,
     UnreadDataError,
     at_address,
 )
-from ._facts import SessionFacts
-from ._shutdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
-from ._state import Event, Receiving, Sending
+from trio_tlsdown._util import as_octets, check_type
+
+from .closing import Closer
+from .connection import Connection
+from .session_info import SessionFacts
+from .sync import ConflictDetector, SendConflictDetector
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from ._peer import PeerState
-    from ._trace import TraceEvent
+    from trio_tlsdown._core.report import PeerState, TraceEvent
 
 T_Stream = TypeVar("T_Stream", bound=trio.abc.Stream)
 

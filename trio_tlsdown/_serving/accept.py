@@ -1,19 +1,76 @@
-"""The accept loop of `TLSServer` and of the drop-in helper."""
+"""Accepting connections: the listener, the loop, and what is called with each."""
 
 from __future__ import annotations
 
 import errno
 import os
+import ssl
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, final
 
 import trio
 
-from ._errors import host_and_port
-from ._log import LOGGER
-from ._stream import TLSStream
+from trio_tlsdown._core.report import ShutdownPolicy
+from trio_tlsdown._errors import host_and_port
+from trio_tlsdown._stream.stream import T_Stream, TLSStream
+from trio_tlsdown._util import LOGGER, check_type
+
+
+@final
+class TLSListener(trio.abc.Listener[TLSStream[T_Stream]]):
+    """Wraps what another listener accepts in server-side `TLSStream`.
+
+    Takes the place of `trio.SSLListener`. The handshake is not done in
+    `accept`, but by the stream's first use.
+
+    Args:
+      transport_listener: Where connections come from.
+      ssl_context: The server's context.
+      https_compatible: As for `TLSStream`. Default: False.
+      policy: As for `TLSStream`.
+    """
+
+    def __init__(
+        self,
+        transport_listener: trio.abc.Listener[T_Stream],
+        ssl_context: ssl.SSLContext,
+        *,
+        https_compatible: bool = False,
+        policy: ShutdownPolicy = ShutdownPolicy(),
+    ) -> None:
+        check_type("transport_listener", transport_listener, trio.abc.Listener)
+        check_type("ssl_context", ssl_context, ssl.SSLContext)
+        check_type("policy", policy, ShutdownPolicy)
+        self.transport_listener = transport_listener
+        self._ssl_context = ssl_context
+        self._https_compatible = https_compatible
+        self._policy = policy
+
+    async def accept(self) -> TLSStream[T_Stream]:
+        """Accept a connection.
+
+        Cancellation:
+          Nothing is lost.
+        """
+        return TLSStream(
+            await self.transport_listener.accept(),
+            self._ssl_context,
+            server_side=True,
+            https_compatible=self._https_compatible,
+            policy=self._policy,
+        )
+
+    async def aclose(self) -> None:
+        """Close the transport listener; accepted streams stay open."""
+        await self.transport_listener.aclose()
+
+
+# It has the whole interface, and programs ask by isinstance().
+trio.SSLListener.register(TLSListener)
+
 
 SocketTLSStream: TypeAlias = TLSStream[trio.SocketStream]
+Handler: TypeAlias = Callable[[SocketTLSStream], Awaitable[object]]
 Start: TypeAlias = Callable[[trio.SocketStream, str], object]
 
 # accept(2): the process or the system has too much open, or too little memory.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 
-from ._check import check_type
-from ._log import LOGGER
+from trio_tlsdown._util import LOGGER, check_type
 
 
 def default_client_context() -> ssl.SSLContext:

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeAlias
+from typing import NoReturn
 
 import trio
 
-from ._accept import SocketTLSStream, accept_connections
-from ._check import check_port, check_seconds, check_type
-from ._contexts import (
+from trio_tlsdown._core.report import ShutdownPolicy
+from trio_tlsdown._names import check_host
+from trio_tlsdown._stream.stream import TLSStream, connected_to
+from trio_tlsdown._util import check_port, check_seconds, check_type
+
+from .accept import Handler, SocketTLSStream, TLSListener, accept_connections
+from .contexts import (
     check_client_context,
     check_server_context,
     default_client_context,
 )
-from ._ending import end_abruptly, outcome_if_closed
-from ._handshake import (
+from .lifecycle import (
     do_handshake,
+    end_abruptly,
     hear_from,
     log_failed_handshake,
     log_visitor,
+    outcome_if_closed,
     shake_hands,
 )
-from ._listener import TLSListener
-from ._names import check_host
-from ._shutdown import ShutdownPolicy
-from ._stream import TLSStream, connected_to
-
-Handler: TypeAlias = Callable[[SocketTLSStream], Awaitable[object]]
 
 
 async def open_tls_over_tcp_stream(

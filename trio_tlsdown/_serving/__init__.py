@@ -1,0 +1,1 @@
+"""Many connections: servers, and the nursery that all connections end with."""
