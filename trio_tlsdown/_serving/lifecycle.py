@@ -53,7 +53,7 @@ async def shake_hands(
     try:
         await do_handshake(stream, limit, since=since)
     except BaseException:
-        await end_abruptly(stream)
+        await end_abruptly(stream)  # noqa: ASYNC102 - at once when it is cancelled
         raise
 
 

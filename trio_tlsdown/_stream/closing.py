@@ -197,7 +197,7 @@ class Closer:
                 await self._closing.wait_released()
             await trio.lowlevel.checkpoint()
         except trio.Cancelled:
-            await self.abort()
+            await self.abort()  # noqa: ASYNC102 - it waits for nobody
             raise
 
     async def _close(self) -> None:
@@ -221,7 +221,7 @@ class Closer:
         except trio.ClosedResourceError:
             graceful = False  # somebody has closed the transport under us
         except BaseException:
-            await self.abort()
+            await self.abort()  # noqa: ASYNC102 - it waits for nobody
             raise
         try:
             if graceful:
