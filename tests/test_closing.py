@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias
@@ -269,7 +270,7 @@ async def test_a_refused_client_hears_why_although_it_sends_already(
 ) -> None:
     """On TLS 1.3 it is through with its handshake before it is refused."""
     context = server_context(tls13.version)
-    context.verify_mode = context.verify_mode.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_REQUIRED
     ours, theirs = await tcp_transports()
     stream = TLSStream(ours, context, server_side=True)
     client = tls13.peer(theirs, server_side=False)
