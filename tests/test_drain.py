@@ -14,9 +14,9 @@ from trio_tlsdown import (
     ShutdownOutcome,
     ShutdownPolicy,
     TLSStream,
-    _server,
     cancel_on_drain,
 )
+from trio_tlsdown._serving import server as _server
 from trio_tlsdown._serving.drain import MOMENT, MultiCancelScope, Wait
 from trio_tlsdown._serving.lifecycle import hear_from
 from trio_tlsdown._serving.server import FIRST_REQUEST

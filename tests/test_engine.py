@@ -92,7 +92,7 @@ def session(
         server_side=not server_side,
         server_hostname=NAME if server_side else None,
     )
-    engine.shake_hands()
+    engine.do_handshake()
     done = False
     while not done or not state.handshaken:
         to_peer.write(engine.output.read())
@@ -363,7 +363,7 @@ def test_an_end_in_the_handshake_is_one_however_much_follows(version: str) -> No
     engine = Engine(
         client_context(version), state, server_side=False, server_hostname=NAME
     )
-    engine.shake_hands()
+    engine.do_handshake()
     close_notify = b"\x15\x03\x03\x00\x02\x01\x00"  # RFC 9846 sections 5.1 and 6
     engine.feed(close_notify * (2 * MAX_BIO_WRITE // len(close_notify)))
     assert state.receiving is Receiving.TRUNCATED
@@ -376,9 +376,9 @@ def test_a_handshake_that_was_given_up_goes_no_further(version: str) -> None:
     engine = Engine(
         client_context(version), state, server_side=False, server_hostname=NAME
     )
-    engine.shake_hands()
+    engine.do_handshake()
     engine.output.read()
-    state.note(Event.SENDING_LOST)
+    state.process_event_if_legal(Event.SENDING_BROKEN)
     engine.feed(b"whatever it is")
     assert engine.error is None
     assert not engine.output.pending

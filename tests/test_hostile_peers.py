@@ -26,8 +26,12 @@ from trio_tlsdown import (
     TraceKind,
 )
 from trio_tlsdown._core.engine import MIN_CHUNK
-from trio_tlsdown._stream.connection import MAX_ANSWERS, MAX_LOOKS
-from trio_tlsdown._stream.transport import MAX_RECORDS, RECEIVE_SIZE, NonBlockingSocket
+from trio_tlsdown._stream.connection import MAX_ANSWERS, MAX_NOWAIT_READS
+from trio_tlsdown._stream.transport import (
+    MAX_RECORDS_PER_READ,
+    RECEIVE_SIZE,
+    NonBlockingSocket,
+)
 from trio_tlsdown.testing import ScriptedPeer
 
 from .serving import until
@@ -321,7 +325,7 @@ async def test_answers_are_bounded_while_a_send_is_stuck(tls: Maker) -> None:
 async def test_tiny_records_do_not_keep_other_tasks_waiting(tls: Maker) -> None:
     """However many come at once: a checkpoint after so many of them."""
     async with tls.server_and_bare_client() as (server, client):
-        await client.send(storm(client, 10 * MAX_RECORDS))
+        await client.send(storm(client, 10 * MAX_RECORDS_PER_READ))
         await client.send(client.encrypt(b"at last"))
         steps = 0
 
@@ -345,7 +349,9 @@ async def test_a_look_takes_in_only_so_many_records(tls: Maker) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.handshake)
         await stream.do_handshake()
-    await client.send(storm(client, MAX_LOOKS * MAX_RECORDS) + client.encrypt(b"data"))
+    await client.send(
+        storm(client, MAX_NOWAIT_READS * MAX_RECORDS_PER_READ) + client.encrypt(b"data")
+    )
     await trio.testing.wait_all_tasks_blocked()
     assert stream.peer_state_nowait() is PeerState.UNKNOWN
     assert stream.peer_state_nowait() is PeerState.DATA_WAITING

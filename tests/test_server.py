@@ -21,7 +21,6 @@ from trio_tlsdown import (
     TLSFailedError,
     TLSStream,
     TruncatedError,
-    _server,
     cancel_on_drain,
     open_tls_nursery,
 )

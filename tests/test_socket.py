@@ -22,7 +22,7 @@ from trio_tlsdown import (
     TraceKind,
     TransportBrokenError,
 )
-from trio_tlsdown._stream.connection import SLICE
+from trio_tlsdown._stream.connection import MAX_PLAINTEXT_PER_SEND
 from trio_tlsdown.testing import tcp_transports
 
 from .support import (
@@ -147,7 +147,7 @@ async def test_one_wake_up_brings_many_records(tls: Maker) -> None:
 
 async def test_a_big_send_needs_little_memory(tls: Maker) -> None:
     a, b = await tls.pair("tcp")
-    data = bytes(32 * SLICE)
+    data = bytes(32 * MAX_PLAINTEXT_PER_SEND)
 
     async def receive() -> None:
         left = len(data)
@@ -163,7 +163,7 @@ async def test_a_big_send_needs_little_memory(tls: Maker) -> None:
         finally:
             tracemalloc.stop()
     # A slice as ciphertext, and what b has in hand: several times in all, not 32.
-    assert peak < 10 * SLICE
+    assert peak < 10 * MAX_PLAINTEXT_PER_SEND
     await a.aclose()
     await b.aclose()
 
@@ -175,7 +175,9 @@ async def test_the_trace_counts_what_the_kernel_took_in_parts(tls: Maker) -> Non
     )
 
     async def send() -> None:
-        await a.send_all(bytes(32 * SLICE))  # more than the kernel takes at once
+        await a.send_all(
+            bytes(32 * MAX_PLAINTEXT_PER_SEND)
+        )  # more than the kernel takes at once
         await a.aclose()
 
     async with trio.open_nursery() as nursery:

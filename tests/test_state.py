@@ -6,12 +6,12 @@ import pytest
 
 from trio_tlsdown import ShutdownOutcome
 from trio_tlsdown._core.state import (
-    MOVES,
     OUTCOMES,
+    TRANSITIONS,
     ConnectionState,
     Event,
-    IllegalMoveError,
-    Life,
+    IllegalTransitionError,
+    LocalState,
     Receiving,
     Sending,
 )
@@ -20,7 +20,7 @@ from trio_tlsdown._core.state import (
 def after(*events: Event) -> ConnectionState:
     state = ConnectionState(lambda event: None)
     for event in events:
-        state.move(event)
+        state.process_event(event)
     return state
 
 
@@ -59,7 +59,7 @@ HISTORIES = {
         (*SENT, Event.GIVEN_UP, Event.CLOSE_NOTIFY_RECEIVED),
         ShutdownOutcome.COMPLETE,
     ),
-    "half a record left": ((*OPENED, Event.SENDING_LOST), ShutdownOutcome.ABORTED),
+    "half a record left": ((*OPENED, Event.SENDING_BROKEN), ShutdownOutcome.ABORTED),
     "truncated": ((*OPENED, Event.TRUNCATED), ShutdownOutcome.TRUNCATED),
     "truncated, ours sent": ((*SENT, Event.TRUNCATED), ShutdownOutcome.TRUNCATED),
     "truncated, then reset": (
@@ -96,7 +96,7 @@ def test_every_outcome_has_a_history() -> None:
 def test_every_joint_state_has_an_outcome() -> None:
     state = ConnectionState(lambda event: None)
     for state.sending, state.receiving, state.life in itertools.product(
-        Sending, Receiving, Life
+        Sending, Receiving, LocalState
     ):
         assert state.outcome in ShutdownOutcome
 
@@ -114,14 +114,16 @@ def test_every_row_of_the_table_is_reached() -> None:
             ),
             None,
         )
-        for sending, receiving, life in itertools.product(Sending, Receiving, Life)
+        for sending, receiving, life in itertools.product(
+            Sending, Receiving, LocalState
+        )
     }
     assert winners == {*OUTCOMES, None}
 
 
 @pytest.mark.parametrize("event", Event)
 def test_every_event_has_moves(event: Event) -> None:
-    moves = MOVES[event]
+    moves = TRANSITIONS[event]
     assert moves.sending or moves.receiving or moves.life
 
 
@@ -130,13 +132,13 @@ def test_a_closed_connection_refuses_what_cannot_happen_and_changes_nothing(
     event: Event,
 ) -> None:
     state = after(*SENT, Event.CLOSE_NOTIFY_RECEIVED, Event.CLOSED)
-    assert not state.note(event)
-    with pytest.raises(IllegalMoveError, match=event.name):
-        state.move(event)
+    assert not state.process_event_if_legal(event)
+    with pytest.raises(IllegalTransitionError, match=event.name):
+        state.process_event(event)
     assert (state.sending, state.receiving, state.life) == (
         Sending.CLOSED,
         Receiving.CLOSED,
-        Life.CLOSED,
+        LocalState.CLOSED,
     )
     assert state.outcome is ShutdownOutcome.COMPLETE
 
@@ -147,7 +149,7 @@ def test_final_outcomes_stand_whatever_happens_next() -> None:
             continue
         for event in Event:
             state = after(*events)
-            state.note(event)
+            state.process_event_if_legal(event)
             if (outcome, event) == (ShutdownOutcome.RESET, Event.TRUNCATED):
                 # The send met the reset; what was received ended by a FIN.
                 outcomes = {ShutdownOutcome.RESET, ShutdownOutcome.TRUNCATED}
@@ -166,5 +168,5 @@ def test_whose_alert_came_first_is_remembered() -> None:
 def test_each_move_is_told_after_it_was_made() -> None:
     told: list[tuple[Event, Sending]] = []
     state = ConnectionState(lambda event: told.append((event, state.sending)))
-    state.move(Event.HANDSHAKE_DONE)
+    state.process_event(Event.HANDSHAKE_DONE)
     assert told == [(Event.HANDSHAKE_DONE, Sending.OPEN)]

@@ -88,7 +88,7 @@ class Engine:
 
     # Opening:
 
-    def shake_hands(self) -> None:
+    def do_handshake(self) -> None:
         """Take the handshake as far as it goes with what was fed."""
         if (
             self._state.sending is not Sending.HANDSHAKING
@@ -101,12 +101,12 @@ class Engine:
             return
         except ssl.SSLZeroReturnError:
             # A close_notify instead of a handshake: nothing was authenticated.
-            self._state.move(Event.TRUNCATED)
+            self._state.process_event(Event.TRUNCATED)
             return
         except Exception as exc:  # noqa: BLE001 - _fail() raises what is not of ssl
             self._fail(exc)
             return
-        self._state.move(Event.HANDSHAKE_DONE)
+        self._state.process_event(Event.HANDSHAKE_DONE)
         # OpenSSL does not tell in the middle of a session ticket.
         self._version = self.ssl_object.version()
         if self.server_side and self.version() == "TLSv1.3":
@@ -139,7 +139,7 @@ class Engine:
         the cut for a close_notify.
         """
         if not ciphertext:
-            self._state.note(Event.TRUNCATED)
+            self._state.process_event_if_legal(Event.TRUNCATED)
         elif len(ciphertext) <= MAX_BIO_WRITE:
             self._take_in(ciphertext)
         else:
@@ -217,7 +217,7 @@ class Engine:
                 ) from exc
             self._fail(exc)
             return
-        self._state.move(Event.CLOSE_NOTIFY_ENCRYPTED)
+        self._state.process_event(Event.CLOSE_NOTIFY_ENCRYPTED)
         self._release_tickets()
 
     # Ending:
@@ -238,7 +238,7 @@ class Engine:
     def _take_in(self, ciphertext: bytes | bytearray | memoryview) -> None:
         self._incoming.write(ciphertext)
         if not self._state.handshaken:
-            self.shake_hands()
+            self.do_handshake()
         elif self._state.sending is Sending.OPEN:
             self._read_records()
             self._release_tickets()  # an answer to a KeyUpdate is output, too
@@ -271,7 +271,7 @@ class Engine:
             elif chunk:
                 self._keep(chunk)
             else:
-                self._state.move(Event.CLOSE_NOTIFY_RECEIVED)
+                self._state.process_event(Event.CLOSE_NOTIFY_RECEIVED)
 
     def _is_close_notify(self, error: Exception) -> bool:
         # ZeroReturn is how it shows once ours was sent; since OpenSSL 3.2 an EOF
@@ -299,7 +299,7 @@ class Engine:
             self.error = without_frames(error)
         else:
             self.error = ssl.SSLError(f"ssl_context.sslobject_class raised {error!r}")
-        self._state.move(Event.FAILED)
+        self._state.process_event(Event.FAILED)
         self._release_tickets()
         if not isinstance(error, ssl.SSLError):
             # A mistake in the user's class, and the user's to see. What the call has

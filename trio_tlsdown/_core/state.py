@@ -2,7 +2,7 @@
 
 A TLS connection has two directions that end separately, and a third thing that
 is neither: whether this side still tries. So there are three small machines.
-An event moves each machine that has a row for it in `MOVES`; nothing else
+An event moves each machine that has a row for it in `TRANSITIONS`; nothing else
 assigns a state. What became of the connection is never stored: it is looked up
 in `OUTCOMES`.
 """
@@ -31,7 +31,7 @@ class Sending(_State):
     OPEN = enum.auto()
     ENCRYPTED = enum.auto()  # our close_notify is made, and not yet on the wire
     CLOSED = enum.auto()  # our close_notify left
-    LOST = enum.auto()  # given up in mid-record: nothing can follow
+    BROKEN = enum.auto()  # given up in mid-record: nothing can follow
     RESET = enum.auto()
     FAILED = enum.auto()
 
@@ -47,13 +47,13 @@ class Receiving(_State):
     FAILED = enum.auto()
 
 
-class Life(_State):
+class LocalState(_State):
     """Whether this side still tries."""
 
     LIVE = enum.auto()
     GIVEN_UP = enum.auto()  # a shutdown was cancelled, or ran out of time or space
     CLOSED = enum.auto()
-    ABANDONED = enum.auto()  # closed after it had been given up
+    CLOSED_INCOMPLETE = enum.auto()  # closed after it had been given up
 
 
 class Event(_State):
@@ -64,7 +64,7 @@ class Event(_State):
     CLOSE_NOTIFY_SENT = enum.auto()
     CLOSE_NOTIFY_RECEIVED = enum.auto()
     TRUNCATED = enum.auto()
-    SENDING_LOST = enum.auto()
+    SENDING_BROKEN = enum.auto()
     SENDING_RESET = enum.auto()
     RECEIVING_RESET = enum.auto()
     FAILED = enum.auto()
@@ -74,47 +74,51 @@ class Event(_State):
     CLOSED = enum.auto()
 
 
-class Moves(NamedTuple):
+class Transitions(NamedTuple):
     """What one event does to each machine."""
 
     sending: Mapping[Sending, Sending] = {}
     receiving: Mapping[Receiving, Receiving] = {}
-    life: Mapping[Life, Life] = {}
+    life: Mapping[LocalState, LocalState] = {}
 
 
-MOVES: Final[Mapping[Event, Moves]] = {
-    Event.HANDSHAKE_DONE: Moves(
+TRANSITIONS: Final[Mapping[Event, Transitions]] = {
+    Event.HANDSHAKE_DONE: Transitions(
         sending={Sending.HANDSHAKING: Sending.OPEN},
         receiving={Receiving.HANDSHAKING: Receiving.OPEN},
     ),
-    Event.CLOSE_NOTIFY_ENCRYPTED: Moves(sending={Sending.OPEN: Sending.ENCRYPTED}),
-    Event.CLOSE_NOTIFY_SENT: Moves(sending={Sending.ENCRYPTED: Sending.CLOSED}),
-    Event.CLOSE_NOTIFY_RECEIVED: Moves(receiving={Receiving.OPEN: Receiving.CLOSED}),
+    Event.CLOSE_NOTIFY_ENCRYPTED: Transitions(
+        sending={Sending.OPEN: Sending.ENCRYPTED}
+    ),
+    Event.CLOSE_NOTIFY_SENT: Transitions(sending={Sending.ENCRYPTED: Sending.CLOSED}),
+    Event.CLOSE_NOTIFY_RECEIVED: Transitions(
+        receiving={Receiving.OPEN: Receiving.CLOSED}
+    ),
     # The end of input says nothing about our direction: our close_notify can
     # still follow (RFC 9846 section 6.1 asks for it).
-    Event.TRUNCATED: Moves(
+    Event.TRUNCATED: Transitions(
         receiving={
             Receiving.HANDSHAKING: Receiving.TRUNCATED,
             Receiving.OPEN: Receiving.TRUNCATED,
         },
     ),
-    Event.SENDING_LOST: Moves(
+    Event.SENDING_BROKEN: Transitions(
         sending={
-            Sending.HANDSHAKING: Sending.LOST,
-            Sending.OPEN: Sending.LOST,
-            Sending.ENCRYPTED: Sending.LOST,
+            Sending.HANDSHAKING: Sending.BROKEN,
+            Sending.OPEN: Sending.BROKEN,
+            Sending.ENCRYPTED: Sending.BROKEN,
         },
     ),
     # A peer may answer and close while we still send: EPIPE ends our direction
     # and leaves its answer to be read.
-    Event.SENDING_RESET: Moves(
+    Event.SENDING_RESET: Transitions(
         sending={
             Sending.HANDSHAKING: Sending.RESET,
             Sending.OPEN: Sending.RESET,
             Sending.ENCRYPTED: Sending.RESET,
         },
     ),
-    Event.RECEIVING_RESET: Moves(
+    Event.RECEIVING_RESET: Transitions(
         receiving={
             Receiving.HANDSHAKING: Receiving.RESET,
             Receiving.OPEN: Receiving.RESET,
@@ -122,7 +126,7 @@ MOVES: Final[Mapping[Event, Moves]] = {
     ),
     # RFC 9846 section 6.2: a fatal error ends both directions at once. A
     # close_notify that is encrypted already still leaves, ahead of the alert.
-    Event.FAILED: Moves(
+    Event.FAILED: Transitions(
         sending={
             Sending.HANDSHAKING: Sending.FAILED,
             Sending.OPEN: Sending.FAILED,
@@ -132,17 +136,27 @@ MOVES: Final[Mapping[Event, Moves]] = {
             Receiving.OPEN: Receiving.FAILED,
         },
     ),
-    Event.GIVEN_UP: Moves(life={Life.LIVE: Life.GIVEN_UP}),
-    Event.RESUMED: Moves(life={Life.GIVEN_UP: Life.LIVE}),
-    Event.UNWRAPPED: Moves(life={Life.LIVE: Life.CLOSED, Life.GIVEN_UP: Life.CLOSED}),
-    Event.CLOSED: Moves(
-        life={Life.LIVE: Life.CLOSED, Life.GIVEN_UP: Life.ABANDONED},
+    Event.GIVEN_UP: Transitions(life={LocalState.LIVE: LocalState.GIVEN_UP}),
+    Event.RESUMED: Transitions(life={LocalState.GIVEN_UP: LocalState.LIVE}),
+    Event.UNWRAPPED: Transitions(
+        life={
+            LocalState.LIVE: LocalState.CLOSED,
+            LocalState.GIVEN_UP: LocalState.CLOSED,
+        }
+    ),
+    Event.CLOSED: Transitions(
+        life={
+            LocalState.LIVE: LocalState.CLOSED,
+            LocalState.GIVEN_UP: LocalState.CLOSED_INCOMPLETE,
+        },
     ),
 }
 
 # The first row that fits wins; None fits every state. If none fits, it is OPEN.
 OUTCOMES: Final[
-    tuple[tuple[Sending | None, Receiving | None, Life | None, ShutdownOutcome], ...]
+    tuple[
+        tuple[Sending | None, Receiving | None, LocalState | None, ShutdownOutcome], ...
+    ]
 ] = (
     (Sending.CLOSED, Receiving.CLOSED, None, ShutdownOutcome.COMPLETE),
     (None, Receiving.FAILED, None, ShutdownOutcome.FAILED),
@@ -150,15 +164,15 @@ OUTCOMES: Final[
     (None, Receiving.TRUNCATED, None, ShutdownOutcome.TRUNCATED),
     (None, Receiving.RESET, None, ShutdownOutcome.RESET),
     (Sending.RESET, None, None, ShutdownOutcome.RESET),
-    (Sending.LOST, None, None, ShutdownOutcome.ABORTED),
-    (None, None, Life.GIVEN_UP, ShutdownOutcome.ABORTED),
-    (None, None, Life.ABANDONED, ShutdownOutcome.ABORTED),
+    (Sending.BROKEN, None, None, ShutdownOutcome.ABORTED),
+    (None, None, LocalState.GIVEN_UP, ShutdownOutcome.ABORTED),
+    (None, None, LocalState.CLOSED_INCOMPLETE, ShutdownOutcome.ABORTED),
     (Sending.CLOSED, None, None, ShutdownOutcome.SENT),
-    (None, None, Life.CLOSED, ShutdownOutcome.ABORTED),
+    (None, None, LocalState.CLOSED, ShutdownOutcome.ABORTED),
 )
 
 
-class IllegalMoveError(RuntimeError):
+class IllegalTransitionError(RuntimeError):
     """An event came where no machine has a row for it: a bug of ours."""
 
 
@@ -170,7 +184,7 @@ class ConnectionState:
     """The three machines of one connection.
 
     Args:
-      on_move: Called with each event, after the machines have moved.
+      on_event: Called with each event, after the machines have moved.
 
     Attributes:
       can_receive: Whether the peer can send: its direction is open.
@@ -181,7 +195,7 @@ class ConnectionState:
     """
 
     __slots__ = (
-        "_on_move",
+        "_on_event",
         "can_receive",
         "can_send",
         "closed",
@@ -192,36 +206,36 @@ class ConnectionState:
         "sending",
     )
 
-    def __init__(self, on_move: Callable[[Event], None]) -> None:
+    def __init__(self, on_event: Callable[[Event], None]) -> None:
         self.sending: Sending = Sending.HANDSHAKING
         self.receiving: Receiving = Receiving.HANDSHAKING
-        self.life: Life = Life.LIVE
+        self.life: LocalState = LocalState.LIVE
         # These are asked at every call, and an Enum takes long to look a member up.
         self.can_receive = False
         self.can_send = False
         self.handshaken = False
         self.closed = False
         self.first: Literal["local", "peer"] | None = None
-        self._on_move = on_move
+        self._on_event = on_event
 
-    def move(self, event: Event) -> None:
+    def process_event(self, event: Event) -> None:
         """Move each machine that has a row for *event*.
 
         Raises:
-          IllegalMoveError: none has one. Nothing has moved then.
+          IllegalTransitionError: none has one. Nothing has moved then.
         """
-        if not self.note(event):
-            raise IllegalMoveError(
+        if not self.process_event_if_legal(event):
+            raise IllegalTransitionError(
                 f"{event} in {self.sending}, {self.receiving}, {self.life}"
             )
 
-    def note(self, event: Event) -> bool:
+    def process_event_if_legal(self, event: Event) -> bool:
         """Move if *event* can still change something; else it comes too late.
 
         Returns:
           Whether a machine has moved.
         """
-        moves = MOVES[event]
+        moves = TRANSITIONS[event]
         if not (
             self.sending in moves.sending
             or self.receiving in moves.receiving
@@ -231,7 +245,9 @@ class ConnectionState:
         self.sending = moves.sending.get(self.sending, self.sending)
         self.receiving = moves.receiving.get(self.receiving, self.receiving)
         self.life = moves.life.get(self.life, self.life)
-        self.closed = self.life is Life.CLOSED or self.life is Life.ABANDONED
+        self.closed = (
+            self.life is LocalState.CLOSED or self.life is LocalState.CLOSED_INCOMPLETE
+        )
         self.can_receive = self.receiving is Receiving.OPEN
         self.can_send = self.sending is Sending.OPEN and not self.closed
         if event is Event.HANDSHAKE_DONE:
@@ -240,10 +256,10 @@ class ConnectionState:
             self.first = self.first or "local"
         elif event is Event.CLOSE_NOTIFY_RECEIVED:
             self.first = self.first or "peer"
-        self._on_move(event)
+        self._on_event(event)
         if self.closed:
             # Else a session would live until the garbage collector finds it.
-            self._on_move = _nobody_asks
+            self._on_event = _nobody_asks
         return True
 
     @property

@@ -36,7 +36,7 @@ from .lifecycle import end_gracefully, outcome_if_closed, shake_hands
 from .server import OnError, ServerOptions, TLSServer
 
 
-class Tasks:
+class TaskCounter:
     """Counts tasks, so that their end can be waited for while others run."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Tasks:
                 self._none.set()
                 self._none = trio.Event()
 
-    async def wait_none(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until none runs, of those either that have been started meanwhile."""
         while self.running:
             await self._none.wait()
@@ -77,7 +77,7 @@ class Tasks:
 SWEEP_AT_LEAST: Final = 64
 
 
-class Clients:
+class ClientRegistry:
     """The streams that have to end with the nursery, and a tally of the others."""
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class Clients:
                 self.count(stream)
 
 
-class Servers:
+class ServerRegistry:
     """The servers that have to end with the nursery, and a tally of the others.
 
     Attributes:
@@ -162,9 +162,9 @@ class TLSNursery:
         self,
         nursery: trio.Nursery,
         policy: ShutdownPolicy,
-        tasks: Tasks,
-        clients: Clients,
-        servers: Servers,
+        tasks: TaskCounter,
+        clients: ClientRegistry,
+        servers: ServerRegistry,
     ) -> None:
         self._nursery = nursery
         self._policy = policy
@@ -189,7 +189,7 @@ class TLSNursery:
         """
         return self._servers.tally + self._clients.tally
 
-    # Tasks:
+    # TaskCounter:
 
     def start_soon(
         self,
@@ -205,7 +205,7 @@ class TLSNursery:
         """
         self._tasks.start_soon(self._nursery, async_fn, args, name)
 
-    # Clients:
+    # ClientRegistry:
 
     async def connect(
         self,
@@ -279,7 +279,7 @@ class TLSNursery:
         self._clients.established(stream)
         return stream
 
-    # Servers:
+    # ServerRegistry:
 
     async def start_server(
         self,
@@ -430,13 +430,13 @@ async def open_tls_nursery(
         `trio.Nursery`.
     """
     check_type("policy", policy, ShutdownPolicy)
-    tasks = Tasks()
-    clients = Clients()
-    servers = Servers()
+    tasks = TaskCounter()
+    clients = ClientRegistry()
+    servers = ServerRegistry()
     try:
         async with trio.open_nursery() as nursery:
             yield TLSNursery(nursery, policy, tasks, clients, servers)
-            await tasks.wait_none()
+            await tasks.wait_idle()
             with trio.move_on_after(policy.timeout + policy.linger_timeout) as limit:
                 await _end_all(tasks, clients, servers)
             if limit.cancelled_caught:
@@ -450,10 +450,12 @@ async def open_tls_nursery(
                 clients.count(stream)
 
 
-async def _end_all(tasks: Tasks, clients: Clients, servers: Servers) -> None:
+async def _end_all(
+    tasks: TaskCounter, clients: ClientRegistry, servers: ServerRegistry
+) -> None:
     # Again, if handlers that were finishing have started something.
     while servers.running or clients.streams or tasks.running:
-        await tasks.wait_none()
+        await tasks.wait_idle()
         async with trio.open_nursery() as endings:
             for server in servers.running:
                 endings.start_soon(server.drain)
@@ -461,7 +463,9 @@ async def _end_all(tasks: Tasks, clients: Clients, servers: Servers) -> None:
                 endings.start_soon(_end_client, clients, stream)
 
 
-async def _end_client(clients: Clients, stream: TLSStream[trio.SocketStream]) -> None:
+async def _end_client(
+    clients: ClientRegistry, stream: TLSStream[trio.SocketStream]
+) -> None:
     # Another task may be sending: then it is aborted, and the report says so.
     with suppress(trio.BusyResourceError):
         await end_gracefully(stream)

@@ -230,7 +230,7 @@ class TLSServer:
             wait.end()
             too_late = scope.cancel_called  # it was cut short in this very moment
             if served.spoke and not too_late:
-                await self._shake_hands(served, scope)
+                await self._do_handshake(served, scope)
         if self._grace_is_over or not scope.cancel_called:
             return
         if too_late or not served.spoke:
@@ -251,7 +251,7 @@ class TLSServer:
         if most is not None and len(self._silent.open) > most:
             self._silent.cancel_oldest()
 
-    async def _shake_hands(self, served: Served, scope: trio.CancelScope) -> None:
+    async def _do_handshake(self, served: Served, scope: trio.CancelScope) -> None:
         left = scope.deadline - trio.current_time()
         scope.deadline = math.inf  # it is not the client that waits now
         await self._acquire_handshake()

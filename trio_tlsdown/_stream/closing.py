@@ -109,8 +109,8 @@ class Closer:
 
     async def _exchange(self, *, wait: bool) -> ShutdownReport:
         state = self._connection.state
-        state.note(Event.RESUMED)
-        self._connection.begin_ending()
+        state.process_event_if_legal(Event.RESUMED)
+        self._connection.start_shutdown_clock()
         self.reader_seen = self._receives.busy
         try:
             if not await self._exchange_at_once(wait=wait):
@@ -163,13 +163,13 @@ class Closer:
         # the peer cut the connection, or had said goodbye before it went.
         while (
             connection.state.can_receive
-            and connection.state.sending is not Sending.LOST
+            and connection.state.sending is not Sending.BROKEN
             and self._closing is None
         ):
-            if not connection.crowded:
+            if not connection.unread_limit_exceeded:
                 await connection.receive_once()
             elif self.reader_seen:
-                await connection.wait_taken()
+                await connection.wait_buffer_drained()
             else:
                 self._give_up()
                 return
@@ -177,11 +177,11 @@ class Closer:
         while (
             connection.engine.unread and self._receives.busy and self._closing is None
         ):
-            await connection.wait_taken()
+            await connection.wait_buffer_drained()
 
     def _give_up(self) -> None:
         if not self._connection.state.outcome.final:
-            self._connection.state.note(Event.GIVEN_UP)
+            self._connection.state.process_event_if_legal(Event.GIVEN_UP)
 
     # Closing:
 
@@ -203,12 +203,12 @@ class Closer:
     async def _close(self) -> None:
         connection = self._connection
         failure: trio.BrokenResourceError | None = None
-        connection.begin_ending()
+        connection.start_shutdown_clock()
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
             should_linger = connection.should_linger()
             # A part of another task's data would end as if it were the whole.
-            cut = self._sends.sending or connection.state.sending is Sending.LOST
+            cut = self._sends.sending or connection.state.sending is Sending.BROKEN
             if not cut:
                 try:
                     await self._send_last_word()

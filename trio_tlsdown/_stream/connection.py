@@ -36,7 +36,7 @@ from .linger import (
     reset_when_closed,
 )
 from .sync import InProgress
-from .transport import Wire
+from .transport import RecordTransport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -45,7 +45,7 @@ Arguments = TypeVarTuple("Arguments")
 
 # Bytes of plaintext that one trip to the transport encrypts, so that a big
 # send_all needs little memory beside the data itself.
-SLICE: Final = 2**18
+MAX_PLAINTEXT_PER_SEND: Final = 2**18
 
 TRACED: Final[Mapping[Event, TraceKind]] = {
     Event.HANDSHAKE_DONE: TraceKind.HANDSHAKE_DONE,
@@ -66,11 +66,11 @@ BROKEN: Final = (
 )
 
 # Nothing of ours can follow; what the peer said before can still be read.
-CUT: Final = (Sending.LOST, Sending.RESET, Sending.FAILED)
+CUT: Final = (Sending.BROKEN, Sending.RESET, Sending.FAILED)
 
 # Bounds a look that does not wait against a peer that sends endless records without
-# application data: each look takes in up to MAX_RECORDS.
-MAX_LOOKS: Final = 4
+# application data: each look takes in up to MAX_RECORDS_PER_READ.
+MAX_NOWAIT_READS: Final = 4
 
 # Most ciphertext that answers of the TLS layer may take up while another task is
 # sending, and does not get on. Above that, reading waits for it.
@@ -105,13 +105,13 @@ class Connection:
     """
 
     __slots__ = (
+        "_buffer_drained",
         "_ending_began",
         "_ending_over",
         "_handshake",
         "_handshake_error",
         "_policy",
         "_receiving",
-        "_taken",
         "_trace_callback",
         "address",
         "engine",
@@ -138,10 +138,10 @@ class Connection:
         self._handshake: trio.Event | None = None
         self._handshake_error: Exception | None = None
         self._receiving = InProgress()
-        self._taken: trio.Event | None = None
+        self._buffer_drained: trio.Event | None = None
         self.keeps_unread = False
         self.address: tuple[str | bytes, int] | None = None
-        self.state = ConnectionState(self._moved)
+        self.state = ConnectionState(self._on_transition)
         self.engine = Engine(
             context,
             self.state,
@@ -150,7 +150,7 @@ class Connection:
                 None if server_hostname is None else certificate_name(server_hostname)
             ),
         )
-        self.wire = Wire(
+        self.wire = RecordTransport(
             transport,
             initial_bytes,
             self.engine.output,
@@ -174,13 +174,13 @@ class Connection:
         else:
             self._handshake = trio.Event()
             try:
-                await self._shake_hands()
+                await self._do_handshake()
             except BaseException as exc:
                 if isinstance(exc, Exception):
                     self._handshake_error = exc
                 if not self.state.handshaken:
                     # Else our last flight is due, and leaves with what comes next.
-                    self.state.note(Event.SENDING_LOST)
+                    self.state.process_event_if_legal(Event.SENDING_BROKEN)
                 raise
             finally:
                 self._handshake.set()
@@ -194,8 +194,8 @@ class Connection:
         error.__cause__ = self._handshake_error
         return error
 
-    async def _shake_hands(self) -> None:
-        self.engine.shake_hands()
+    async def _do_handshake(self) -> None:
+        self.engine.do_handshake()
         await self.flush()
         while (
             self.state.sending is Sending.HANDSHAKING
@@ -207,7 +207,7 @@ class Connection:
 
     # Sending:
 
-    async def get_ready_to_send(self) -> None:
+    async def ensure_can_send(self) -> None:
         """Shake hands if need be; raise what keeps us from sending, if anything does."""
         self.check_open()
         await self.ensure_handshake()
@@ -217,31 +217,33 @@ class Connection:
         """Encrypt and send *data*, for one who has checked for cancellation.
 
         Raises:
-          ssl.SSLWantReadError: nothing was encrypted: use `send_when_heard`.
+          ssl.SSLWantReadError: nothing was encrypted: use `send_after_receiving`.
         """
-        if len(data) > SLICE:
+        if len(data) > MAX_PLAINTEXT_PER_SEND:
             return self._send_slices(memoryview(data))
         if self.wire.lock.locked:
             return self.wire.flush(self.engine.encrypt, data)
         # As flush() does, but for a coroutine: many send little at a time.
         self.engine.encrypt(data)
-        return self.wire.flush_unlocked()
+        return self.wire.flush_uncontended()
 
-    def send_when_heard(self, data: bytes | memoryview) -> Awaitable[None]:
+    def send_after_receiving(self, data: bytes | memoryview) -> Awaitable[None]:
         """The same for what is no more than a slice, when the peer has been heard."""
         return self._send(self.engine.encrypt, data)
 
     async def _send_slices(self, data: memoryview) -> None:
         start = 0
         try:
-            for start in range(0, len(data), SLICE):
-                await self._send(self.engine.encrypt, data[start : start + SLICE])
+            for start in range(0, len(data), MAX_PLAINTEXT_PER_SEND):
+                await self._send(
+                    self.engine.encrypt, data[start : start + MAX_PLAINTEXT_PER_SEND]
+                )
                 self.check_can_send()
         except BaseException:
             if start:
                 # A part of the data has left: a close_notify behind it would
                 # make it look like the whole.
-                self.state.note(Event.SENDING_LOST)
+                self.state.process_event_if_legal(Event.SENDING_BROKEN)
             raise
 
     def send_close_notify(self) -> Awaitable[None]:
@@ -260,10 +262,10 @@ class Connection:
                 if self.engine.output.pending:
                     await self.flush()
                 elif not self.state.can_receive:
-                    self.state.note(Event.SENDING_LOST)
+                    self.state.process_event_if_legal(Event.SENDING_BROKEN)
                     return
-                elif self.crowded and not self.state.closed:
-                    await self.wait_taken()
+                elif self.unread_limit_exceeded and not self.state.closed:
+                    await self.wait_buffer_drained()
                 else:
                     await self.receive_once()
             else:
@@ -349,7 +351,7 @@ class Connection:
 
     def _look(self) -> PeerState:
         silent = PeerState.BROKEN if self.state.sending in CUT else PeerState.IDLE
-        for _ in range(MAX_LOOKS):
+        for _ in range(MAX_NOWAIT_READS):
             if self.engine.unread:
                 return PeerState.DATA_WAITING
             if not self.state.can_receive:
@@ -373,20 +375,20 @@ class Connection:
         return self.engine.take(max_bytes)
 
     @property
-    def crowded(self) -> bool:
+    def unread_limit_exceeded(self) -> bool:
         """Whether more is unread than the policy lets us keep."""
         return self.engine.unread > self._policy.max_unread
 
-    async def wait_taken(self) -> None:
+    async def wait_buffer_drained(self) -> None:
         """Wait until a reader takes something or gives up, or this side closes."""
-        self._taken = self._taken or trio.Event()
-        await self._taken.wait()
+        self._buffer_drained = self._buffer_drained or trio.Event()
+        await self._buffer_drained.wait()
 
     def wake_up(self) -> None:
-        """Wake the tasks in `wait_taken`."""
-        if self._taken is not None:
-            self._taken.set()
-            self._taken = None
+        """Wake the tasks in `wait_buffer_drained`."""
+        if self._buffer_drained is not None:
+            self._buffer_drained.set()
+            self._buffer_drained = None
 
     # Ending:
 
@@ -395,7 +397,7 @@ class Connection:
         # What move_on_after() makes, at half its cost.
         return trio.CancelScope(deadline=trio.current_time() + self._policy.timeout)
 
-    def begin_ending(self) -> None:
+    def start_shutdown_clock(self) -> None:
         """Note the time of the first sign of an ending."""
         if self._ending_began is None:
             self._ending_began = trio.current_time()
@@ -410,14 +412,14 @@ class Connection:
         if self.state.closed:
             return
         if self._handshake is not None and not self._handshake.is_set():
-            self.state.note(Event.FAILED)
+            self.state.process_event_if_legal(Event.FAILED)
         if self.state.handshaken and not self.state.session_ended:
             self.engine.end_session()
         self.keeps_unread = (
             keep_unread and self.engine.unread > 0 and not self.state.can_receive
         )
         self._handshake_error = None  # its frames refer to us
-        self.state.move(Event.CLOSED)
+        self.state.process_event(Event.CLOSED)
         self.wake_up()
 
     def should_linger(self) -> bool:
@@ -511,13 +513,13 @@ class Connection:
             case _:
                 return None
 
-    def _moved(self, event: Event) -> None:
+    def _on_transition(self, event: Event) -> None:
         if self._trace_callback is not None and event in TRACED:
             kind = TRACED[event]
             if kind is not TraceKind.RESET_RECEIVED or not self._reset_both_ways():
                 self._trace(kind, 0)
         if event in BEGINNINGS:
-            self.begin_ending()
+            self.start_shutdown_clock()
         elif self.state.closed:
             self._ending_over = trio.current_time()
 

@@ -32,7 +32,7 @@ MAX_DISCARDED: Final = 2**23
 
 # An idle peer's kernel delays its ACK by up to 44 ms on Linux, and one that is busy
 # answers within some passes of our own scheduler.
-CHECKPOINTS: Final = 20
+CHECKPOINTS_BEFORE_SLEEPING: Final = 20
 FIRST_PAUSE: Final = 0.001  # seconds
 LONGEST_PAUSE: Final = 0.016
 
@@ -133,7 +133,7 @@ def reset_when_closed(stream: trio.SocketStream) -> None:
 
 
 def _pauses() -> Iterator[float]:
-    yield from itertools.repeat(0.0, CHECKPOINTS)
+    yield from itertools.repeat(0.0, CHECKPOINTS_BEFORE_SLEEPING)
     pause = FIRST_PAUSE
     while True:
         yield pause

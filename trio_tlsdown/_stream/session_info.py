@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 
-class SessionFacts:
+class SessionInfo:
     """The attributes of `ssl.SSLObject`, typed.
 
     Where there is no answer before the handshake, an SSLObject returns None;

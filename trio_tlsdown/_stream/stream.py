@@ -22,7 +22,7 @@ from trio_tlsdown._util import as_octets, check_type
 
 from .closing import Closer
 from .connection import Connection
-from .session_info import SessionFacts
+from .session_info import SessionInfo
 from .sync import ConflictDetector, SendConflictDetector
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _without_interrupts: Final = trio.lowlevel.enable_ki_protection
 
 
 @final
-class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
+class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     """TLS over any Trio stream, that can half-close and tells how it ended.
 
     It takes the place of `trio.SSLStream`, and is one to `isinstance`: what that has
@@ -190,13 +190,13 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         self._wait_guard.check()
         with self._send_guard:
             if not self._state.can_send:
-                await self._connection.get_ready_to_send()
+                await self._connection.ensure_can_send()
             await trio.lowlevel.checkpoint_if_cancelled()
             if octets:
                 try:
                     await self._connection.send(octets)
                 except ssl.SSLWantReadError:
-                    await self._connection.send_when_heard(octets)
+                    await self._connection.send_after_receiving(octets)
             else:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             if not self._state.can_send:
@@ -264,7 +264,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 raise at_address(
                     HalfCloseUnsupportedError(version), self._connection.address
                 )
-            self._connection.begin_ending()
+            self._connection.start_shutdown_clock()
             await self._connection.send_close_notify()
         if not self._state.close_notify_sent:
             self._connection.check_can_send()
@@ -433,7 +433,7 @@ class TLSStream(SessionFacts, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 f"policy: {report.outcome.value}"
             )
         self._check_nothing_unread()
-        self._state.move(Event.UNWRAPPED)
+        self._state.process_event(Event.UNWRAPPED)
         transport_stream, self._transport_stream = self.transport_stream, None
         return transport_stream, self._engine.trailing()
 

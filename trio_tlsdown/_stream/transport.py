@@ -116,7 +116,7 @@ SMALL_RECEIVE_SIZE = 2**16
 
 # Most records handed to the session at once. A peer can make each one cost 50 us
 # (KeyUpdate), and other tasks have to get their turn; 32 full ones are RECEIVE_SIZE.
-MAX_RECORDS = 64
+MAX_RECORDS_PER_READ = 64
 
 HEADER_SIZE = 5  # RFC 9846 section 5.1: type, version, length
 
@@ -136,7 +136,7 @@ class RecordBoundary:
         return bool(self._header or self._skip)
 
     def feed(self, data: Octets) -> int:
-        """Go on by *data*, or by the first `MAX_RECORDS` that begin in it.
+        """Go on by *data*, or by the first `MAX_RECORDS_PER_READ` that begin in it.
 
         Returns:
           How many bytes of it that was.
@@ -146,7 +146,7 @@ class RecordBoundary:
             data = self._header + data
         position = self._skip
         end = len(data)
-        room = MAX_RECORDS
+        room = MAX_RECORDS_PER_READ
         while position + HEADER_SIZE <= end and room:
             position += HEADER_SIZE + (data[position + 3] << 8 | data[position + 4])
             room -= 1
@@ -157,7 +157,7 @@ class RecordBoundary:
         return end - before
 
 
-class Wire:
+class RecordTransport:
     """The transport, as the session sees it.
 
     A failure of the transport is told to the *state*, one direction at a time,
@@ -255,7 +255,7 @@ class Wire:
             await trio.lowlevel.checkpoint_if_cancelled()
             if encrypt is not None:
                 encrypt(*arguments)
-            await self.flush_unlocked()
+            await self.flush_uncontended()
             return
         await self.lock.acquire()
         try:
@@ -267,7 +267,7 @@ class Wire:
         finally:
             self.lock.release()
 
-    def flush_unlocked(self) -> Awaitable[None]:
+    def flush_uncontended(self) -> Awaitable[None]:
         """Send what is due; nobody has the lock, and no cancellation is pending."""
         # Nobody else was let in since the lock was free, so there is no need to take
         # it for what the kernel takes at once.
@@ -344,16 +344,18 @@ class Wire:
         self._broken = True
         self.error = without_frames(error)
         self._was_reset = _is_reset(error)
-        self._state.note(Event.SENDING_RESET)
+        self._state.process_event_if_legal(Event.SENDING_RESET)
 
     def _give_up(self) -> None:
         self._broken = True
-        self._state.note(Event.SENDING_LOST)
+        self._state.process_event_if_legal(Event.SENDING_BROKEN)
 
     def _has_sent(self, size: int, *, last_word: bool) -> None:
         if self._trace is not None and size:
             self._trace(TraceKind.BYTES_SENT, size)
-        if last_word and not self._state.note(Event.CLOSE_NOTIFY_SENT):
+        if last_word and not self._state.process_event_if_legal(
+            Event.CLOSE_NOTIFY_SENT
+        ):
             self.alert_sent = self._state.failed
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -442,7 +444,7 @@ class Wire:
                 self._room = SMALL_RECEIVE_SIZE
             return self._hand_on(data)
         if self._was_reset:
-            self._state.note(Event.RECEIVING_RESET)
+            self._state.process_event_if_legal(Event.RECEIVING_RESET)
         elif self._trace is not None:
             self._trace(TraceKind.FIN_RECEIVED, 0)
         return data
