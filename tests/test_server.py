@@ -24,6 +24,7 @@ from trio_tlsdown import (
     cancel_on_drain,
     open_tls_nursery,
 )
+from trio_tlsdown._serving import server as _server
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
 
 from .serving import (
