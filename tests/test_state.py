@@ -95,7 +95,7 @@ def test_every_outcome_has_a_history() -> None:
 
 def test_every_joint_state_has_an_outcome() -> None:
     state = ConnectionState(lambda event: None)
-    for state.sending, state.receiving, state.life in itertools.product(
+    for state.sending, state.receiving, state.local in itertools.product(
         Sending, Receiving, LocalState
     ):
         assert state.outcome in ShutdownOutcome
@@ -124,7 +124,7 @@ def test_every_row_of_the_table_is_reached() -> None:
 @pytest.mark.parametrize("event", Event)
 def test_every_event_has_moves(event: Event) -> None:
     moves = TRANSITIONS[event]
-    assert moves.sending or moves.receiving or moves.life
+    assert moves.sending or moves.receiving or moves.local
 
 
 @pytest.mark.parametrize("event", Event)
@@ -135,7 +135,7 @@ def test_a_closed_connection_refuses_what_cannot_happen_and_changes_nothing(
     assert not state.process_event_if_legal(event)
     with pytest.raises(IllegalTransitionError, match=event.name):
         state.process_event(event)
-    assert (state.sending, state.receiving, state.life) == (
+    assert (state.sending, state.receiving, state.local) == (
         Sending.CLOSED,
         Receiving.CLOSED,
         LocalState.CLOSED,

@@ -57,13 +57,18 @@ class ShutdownOutcome(enum.Enum):
     """TLS itself failed: fatal alert, bad record, handshake refused. Final."""
 
     @property
+    def broken(self) -> bool:
+        """Whether something failed, so that the report has an error."""
+        return (
+            self is ShutdownOutcome.TRUNCATED
+            or self is ShutdownOutcome.RESET
+            or self is ShutdownOutcome.FAILED
+        )
+
+    @property
     def final(self) -> bool:
         """Whether nothing can change it any more, even while the stream is open."""
-        return (
-            self is not ShutdownOutcome.OPEN
-            and self is not ShutdownOutcome.SENT
-            and self is not ShutdownOutcome.ABORTED
-        )
+        return self is ShutdownOutcome.COMPLETE or self.broken
 
 
 def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:

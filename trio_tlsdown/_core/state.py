@@ -1,4 +1,4 @@
-"""Where a connection stands: every state, every legal move, every outcome.
+"""Where a connection stands: every state, every legal transition, every outcome.
 
 A TLS connection has two directions that end separately, and a third thing that
 is neither: whether this side still tries. So there are three small machines.
@@ -34,6 +34,11 @@ class Sending(_State):
     BROKEN = enum.auto()  # given up in mid-record: nothing can follow
     RESET = enum.auto()
     FAILED = enum.auto()
+
+    @property
+    def broken(self) -> bool:
+        """Whether nothing of ours can follow; what the peer said can still be read."""
+        return self is Sending.BROKEN or self is Sending.RESET or self is Sending.FAILED
 
 
 class Receiving(_State):
@@ -73,13 +78,29 @@ class Event(_State):
     UNWRAPPED = enum.auto()
     CLOSED = enum.auto()
 
+    @property
+    def begins_ending(self) -> bool:
+        """Whether this is a first sign of an ending that is no call of ours."""
+        return self in BEGINNINGS
+
+
+BEGINNINGS: Final = frozenset(
+    {
+        Event.CLOSE_NOTIFY_RECEIVED,
+        Event.TRUNCATED,
+        Event.SENDING_RESET,
+        Event.RECEIVING_RESET,
+        Event.FAILED,
+    }
+)
+
 
 class Transitions(NamedTuple):
     """What one event does to each machine."""
 
     sending: Mapping[Sending, Sending] = {}
     receiving: Mapping[Receiving, Receiving] = {}
-    life: Mapping[LocalState, LocalState] = {}
+    local: Mapping[LocalState, LocalState] = {}
 
 
 TRANSITIONS: Final[Mapping[Event, Transitions]] = {
@@ -136,16 +157,16 @@ TRANSITIONS: Final[Mapping[Event, Transitions]] = {
             Receiving.OPEN: Receiving.FAILED,
         },
     ),
-    Event.GIVEN_UP: Transitions(life={LocalState.LIVE: LocalState.GIVEN_UP}),
-    Event.RESUMED: Transitions(life={LocalState.GIVEN_UP: LocalState.LIVE}),
+    Event.GIVEN_UP: Transitions(local={LocalState.LIVE: LocalState.GIVEN_UP}),
+    Event.RESUMED: Transitions(local={LocalState.GIVEN_UP: LocalState.LIVE}),
     Event.UNWRAPPED: Transitions(
-        life={
+        local={
             LocalState.LIVE: LocalState.CLOSED,
             LocalState.GIVEN_UP: LocalState.CLOSED,
         }
     ),
     Event.CLOSED: Transitions(
-        life={
+        local={
             LocalState.LIVE: LocalState.CLOSED,
             LocalState.GIVEN_UP: LocalState.CLOSED_INCOMPLETE,
         },
@@ -201,7 +222,7 @@ class ConnectionState:
         "closed",
         "first",
         "handshaken",
-        "life",
+        "local",
         "receiving",
         "sending",
     )
@@ -209,7 +230,7 @@ class ConnectionState:
     def __init__(self, on_event: Callable[[Event], None]) -> None:
         self.sending: Sending = Sending.HANDSHAKING
         self.receiving: Receiving = Receiving.HANDSHAKING
-        self.life: LocalState = LocalState.LIVE
+        self.local: LocalState = LocalState.LIVE
         # These are asked at every call, and an Enum takes long to look a member up.
         self.can_receive = False
         self.can_send = False
@@ -226,7 +247,7 @@ class ConnectionState:
         """
         if not self.process_event_if_legal(event):
             raise IllegalTransitionError(
-                f"{event} in {self.sending}, {self.receiving}, {self.life}"
+                f"{event} in {self.sending}, {self.receiving}, {self.local}"
             )
 
     def process_event_if_legal(self, event: Event) -> bool:
@@ -239,14 +260,15 @@ class ConnectionState:
         if not (
             self.sending in moves.sending
             or self.receiving in moves.receiving
-            or self.life in moves.life
+            or self.local in moves.local
         ):
             return False
         self.sending = moves.sending.get(self.sending, self.sending)
         self.receiving = moves.receiving.get(self.receiving, self.receiving)
-        self.life = moves.life.get(self.life, self.life)
+        self.local = moves.local.get(self.local, self.local)
         self.closed = (
-            self.life is LocalState.CLOSED or self.life is LocalState.CLOSED_INCOMPLETE
+            self.local is LocalState.CLOSED
+            or self.local is LocalState.CLOSED_INCOMPLETE
         )
         self.can_receive = self.receiving is Receiving.OPEN
         self.can_send = self.sending is Sending.OPEN and not self.closed
@@ -290,11 +312,11 @@ class ConnectionState:
     @property
     def outcome(self) -> ShutdownOutcome:
         """What became of the connection, as far as it is known."""
-        for sending, receiving, life, outcome in OUTCOMES:
+        for sending, receiving, local, outcome in OUTCOMES:
             if (
                 (sending is None or sending is self.sending)
                 and (receiving is None or receiving is self.receiving)
-                and (life is None or life is self.life)
+                and (local is None or local is self.local)
             ):
                 return outcome
         return ShutdownOutcome.OPEN

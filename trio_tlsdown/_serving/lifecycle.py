@@ -9,7 +9,7 @@ import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome
 from trio_tlsdown._errors import HandshakeTimeoutError
-from trio_tlsdown._stream.stream import T_Stream, TLSStream
+from trio_tlsdown._stream.stream import T_Stream, TLSStream, is_over
 from trio_tlsdown._util import LOGGER
 
 
@@ -123,12 +123,8 @@ async def end_abruptly(stream: TLSStream[T_Stream]) -> None:
         await trio.aclose_forcefully(stream)
 
 
-def outcome_if_closed(stream: TLSStream[trio.SocketStream]) -> ShutdownOutcome | None:
-    """How a stream ended that was closed or unwrapped; None if there is more to do."""
-    transport: trio.SocketStream | None = stream.transport_stream
-    unwrapped = transport is None  # pyright: ignore[reportUnnecessaryComparison]
-    if not unwrapped and stream.transport_stream.socket.fileno() != -1:
-        return None
+def outcome_if_over(stream: TLSStream[trio.SocketStream]) -> ShutdownOutcome | None:
+    """How a stream ended that is over; None if there is more to do."""
     outcome = stream.report.outcome
     # Somebody may have closed just the transport.
-    return None if outcome is ShutdownOutcome.OPEN else outcome
+    return outcome if is_over(stream) and outcome is not ShutdownOutcome.OPEN else None

@@ -32,7 +32,7 @@ from .contexts import (
     default_client_context,
     warn_if_unusable,
 )
-from .lifecycle import end_gracefully, outcome_if_closed, shake_hands
+from .lifecycle import end_gracefully, outcome_if_over, shake_hands
 from .server import OnError, ServerOptions, TLSServer
 
 
@@ -125,7 +125,7 @@ class ClientRegistry:
         # Nobody tells when the user closes a stream, so it is looked for: seldom
         # enough that it costs each connection the same.
         for stream in self.streams:
-            if outcome_if_closed(stream) is not None:
+            if outcome_if_over(stream) is not None:
                 self.count(stream)
 
 

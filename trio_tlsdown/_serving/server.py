@@ -41,7 +41,7 @@ from .lifecycle import (
     hear_from,
     log_failed_handshake,
     log_visitor,
-    outcome_if_closed,
+    outcome_if_over,
 )
 from .places import Places
 
@@ -316,7 +316,7 @@ class TLSServer:
     async def _close(self, served: Served) -> ShutdownOutcome:
         stream = served.stream
         try:
-            outcome = outcome_if_closed(stream)
+            outcome = outcome_if_over(stream)
             if outcome is None:
                 with trio.CancelScope(shield=True):  # short: it waits for nobody
                     await trio.aclose_forcefully(stream)

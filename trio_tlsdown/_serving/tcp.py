@@ -24,7 +24,7 @@ from .lifecycle import (
     hear_from,
     log_failed_handshake,
     log_visitor,
-    outcome_if_closed,
+    outcome_if_over,
     shake_hands,
 )
 
@@ -226,7 +226,7 @@ async def _handle(
         if handshake_timeout is None or await _greet(stream, peer, handshake_timeout):
             await handler(stream)
     finally:
-        if outcome_if_closed(stream) is None:
+        if outcome_if_over(stream) is None:
             await trio.aclose_forcefully(stream)
 
 

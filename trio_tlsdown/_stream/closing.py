@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trio_tlsdown._core.report import PeerState
 from trio_tlsdown._core.state import Event, Sending
 
 from .sync import InProgress
@@ -143,7 +142,8 @@ class Closer:
         await trio.lowlevel.checkpoint()
         if not wait or self._closing is not None:
             return True
-        return self._connection.peer_state_nowait() is PeerState.CLOSED
+        self._connection.receive_nowait()
+        return state.close_notify_received and not self._connection.engine.unread
 
     async def send_close_notify(self) -> None:
         """Send our close_notify, after the handshake if there was none.

@@ -59,15 +59,6 @@ TRACED: Final[Mapping[Event, TraceKind]] = {
     Event.CLOSED: TraceKind.TRANSPORT_CLOSED,
 }
 
-BROKEN: Final = (
-    ShutdownOutcome.TRUNCATED,
-    ShutdownOutcome.RESET,
-    ShutdownOutcome.FAILED,
-)
-
-# Nothing of ours can follow; what the peer said before can still be read.
-CUT: Final = (Sending.BROKEN, Sending.RESET, Sending.FAILED)
-
 # Bounds a look that does not wait against a peer that sends endless records without
 # application data: each look takes in up to MAX_RECORDS_PER_READ.
 MAX_NOWAIT_READS: Final = 4
@@ -75,17 +66,6 @@ MAX_NOWAIT_READS: Final = 4
 # Most ciphertext that answers of the TLS layer may take up while another task is
 # sending, and does not get on. Above that, reading waits for it.
 MAX_ANSWERS: Final = 2**16
-
-# How an ending begins, if not by a call of ours.
-BEGINNINGS: Final = frozenset(
-    {
-        Event.CLOSE_NOTIFY_RECEIVED,
-        Event.TRUNCATED,
-        Event.SENDING_RESET,
-        Event.RECEIVING_RESET,
-        Event.FAILED,
-    }
-)
 
 
 class Connection:
@@ -342,32 +322,43 @@ class Connection:
         ):
             await self.flush()
 
-    def peer_state_nowait(self) -> PeerState:
-        """What the peer has done; it takes in what has come."""
-        state = self._look()
-        if self.engine.output.pending:
-            self.wire.flush_nowait()
-        return state
+    def receive_nowait(self) -> bool:
+        """Take in what has come, without waiting.
 
-    def _look(self) -> PeerState:
-        silent = PeerState.BROKEN if self.state.sending in CUT else PeerState.IDLE
+        Returns:
+          Whether that is all; False if it cannot be told, or there is too much that
+          is no data.
+        """
         for _ in range(MAX_NOWAIT_READS):
-            if self.engine.unread:
-                return PeerState.DATA_WAITING
-            if not self.state.can_receive:
-                closed = self.state.receiving is Receiving.CLOSED
-                return PeerState.CLOSED if closed else PeerState.BROKEN
+            if self.engine.unread or not self.state.can_receive:
+                return True
             if self._receiving.locked:
-                return silent  # what comes is for the task that is receiving
+                return True  # what comes is for the task that is receiving
             try:
                 ciphertext = self.wire.receive_nowait()
             except NotImplementedError:
-                return PeerState.UNKNOWN
+                return False
             if ciphertext is None:
-                return silent
-            # Session tickets, maybe: these are no data.
+                return True
             self.engine.feed(ciphertext)
-        return PeerState.UNKNOWN
+        return False
+
+    def peer_state_nowait(self) -> PeerState:
+        """What the peer has done; it takes in what has come."""
+        all_told = self.receive_nowait()
+        if self.engine.output.pending:
+            self.wire.flush_nowait()
+        match self.state.receiving:
+            case _ if self.engine.unread:
+                return PeerState.DATA_WAITING
+            case Receiving.CLOSED:
+                return PeerState.CLOSED
+            case Receiving.OPEN if not all_told:
+                return PeerState.UNKNOWN
+            case Receiving.OPEN if not self.state.sending.broken:
+                return PeerState.IDLE
+            case _:
+                return PeerState.BROKEN
 
     def take(self, max_bytes: int) -> bytes:
         """Up to *max_bytes* of what was received; ``b""`` if there is nothing."""
@@ -489,7 +480,7 @@ class Connection:
             first=self.state.first,
             discarded=self.engine.unread,
             elapsed=elapsed,
-            error=self.error() if outcome in BROKEN else None,
+            error=self.error() if outcome.broken else None,
         )
 
     def error(self) -> trio.BrokenResourceError | None:
@@ -518,7 +509,7 @@ class Connection:
             kind = TRACED[event]
             if kind is not TraceKind.RESET_RECEIVED or not self._reset_both_ways():
                 self._trace(kind, 0)
-        if event in BEGINNINGS:
+        if event.begins_ending:
             self.start_shutdown_clock()
         elif self.state.closed:
             self._ending_over = trio.current_time()

@@ -518,5 +518,14 @@ def connected_to(stream: TLSStream[T_Stream], host: str | bytes, port: int) -> N
     connection.address = host, port
 
 
+def is_over(stream: TLSStream[trio.SocketStream]) -> bool:
+    """Whether *stream* has no open transport any more: closed, by whomever, or unwrapped.
+
+    Not while it still lingers.
+    """
+    handed_back = stream._transport_stream is None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return handed_back or stream._connection.wire.closed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
 # It has the whole interface, and programs ask by isinstance().
 trio.SSLStream.register(TLSStream)

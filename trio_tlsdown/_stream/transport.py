@@ -37,6 +37,11 @@ class NonBlockingSocket:
         self._sock = stream.socket
         self._fileno = stream.socket.fileno
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed on this side."""
+        return self._fileno() == -1
+
     def send(self, data: bytes) -> int:
         """Send what the kernel takes at once; return how many bytes that was.
 
@@ -217,6 +222,11 @@ class RecordTransport:
         self._was_reset = False
         self._broken = False  # a record was cut, or the transport failed
         self.alert_sent = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether a socket was closed on this side; of other transports: False."""
+        return self._socket is not None and self._socket.closed
 
     @property
     def mid_record(self) -> bool:
