@@ -419,7 +419,11 @@ class Connection:
         To be asked before the last close_notify, which always needs a moment.
         """
         transport = self.wire.transport
-        return over_tcp(transport) and not all_acknowledged_and_read(transport)
+        return (
+            isinstance(transport, trio.SocketStream)
+            and not all_acknowledged_and_read(transport)
+            and over_tcp(transport)
+        )
 
     async def linger(self) -> None:
         """Wait until the peer's kernel has what was sent; `mark_closed` comes before.

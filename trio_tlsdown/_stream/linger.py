@@ -43,12 +43,26 @@ if sys.platform == "linux":
     def unacknowledged(sock: trio.socket.SocketType) -> int | None:
         """How many bytes the peer's kernel has not acknowledged; a FIN counts as 1."""
         # SIOCOUTQ has the same number: tcp(7).
-        count = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+        return _ask(sock, termios.TIOCOUTQ)
+
+    def unread(sock: trio.socket.SocketType) -> int | None:
+        """How many bytes have come that nobody has read."""
+        return _ask(sock, termios.FIONREAD)
+
+    def _ask(sock: trio.socket.SocketType, request: int) -> int | None:
+        try:
+            count = fcntl.ioctl(sock.fileno(), request, bytes(4))
+        except OSError:
+            return None  # not every family can tell
         return int.from_bytes(count, sys.byteorder)
 
-else:  # pragma: no cover - there is no such call there
+else:  # pragma: no cover - there are no such calls there
 
     def unacknowledged(sock: trio.socket.SocketType) -> int | None:
+        """None: nobody knows."""
+        return None
+
+    def unread(sock: trio.socket.SocketType) -> int | None:
         """None: nobody knows."""
         return None
 
@@ -61,7 +75,10 @@ def over_tcp(transport: trio.abc.Stream) -> TypeGuard[trio.SocketStream]:
 def all_acknowledged_and_read(stream: trio.SocketStream) -> bool:
     """Whether closing now can destroy nothing."""
     sock = stream.socket
-    return sock.fileno() < 0 or (unacknowledged(sock) == 0 and not sock.is_readable())
+    if sock.fileno() < 0:
+        return True
+    # Where no data is there, readable means FIN or RST: nothing can come any more.
+    return unread(sock) == 0 and (unacknowledged(sock) == 0 or sock.is_readable())
 
 
 async def linger(
