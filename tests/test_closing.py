@@ -213,6 +213,26 @@ async def test_an_abort_of_a_transport_that_is_closed_already_is_quiet(
         await trio.aclose_forcefully(stream)
 
 
+async def test_closing_a_stream_that_nobody_opened_destroys_nothing(tls: Maker) -> None:
+    """The handshake that it begins with takes a moment, and much may come meanwhile."""
+    for _ in range(10):
+        ours, theirs = await tcp_transports()
+        stream = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
+        peer = tls.peer(theirs)
+
+        async def greet(peer: ScriptedPeer = peer) -> None:
+            await peer.handshake()
+            await peer.send(peer.encrypt(b"welcome"))
+            await peer.hear_to_end()
+            await peer.transport.aclose()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(greet)
+            await stream.aclose()
+        assert peer.close_notify_received
+        assert peer.transport_end == "FIN"
+
+
 # A fatal alert is part of what was sent:
 
 

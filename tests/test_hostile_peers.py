@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import socket
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -369,42 +371,126 @@ async def test_a_reader_gets_its_data_before_it_answers(tls13: Maker) -> None:
         assert client._engine.output.pending
 
 
-@pytest.mark.parametrize("last", ["room", "data"])
-async def test_an_answer_leaves_while_a_reader_waits_and_does_not_keep_it(
-    tls13: Maker, monkeypatch: pytest.MonkeyPatch, last: str
-) -> None:
-    """Nobody is sending, but the kernel has no room for it yet."""
+@asynccontextmanager
+async def answer_without_room(
+    tls: Maker, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[TLSStream[trio.SocketStream], ScriptedPeer, Room]]:
+    """A server over TCP that has to answer a KeyUpdate, and cannot yet."""
     ours, theirs = await tcp_transports()
-    stream = TLSStream(ours, server_context(tls13.version), server_side=True)
-    peer = tls13.peer(theirs, server_side=False)
+    stream = TLSStream(ours, server_context(tls.version), server_side=True)
+    peer = tls.peer(theirs, server_side=False)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(peer.handshake)
         await stream.do_handshake()
-    send = NonBlockingSocket.send
-    full = True
-    monkeypatch.setattr(
-        NonBlockingSocket, "send", lambda sock, data: 0 if full else send(sock, data)
-    )
-    received: list[bytes] = []
-
-    async def receive() -> None:
-        received.append(await stream.receive_some())
-
+    room = Room(NonBlockingSocket.send)
+    room.fill(monkeypatch)
     await peer.send(storm(peer, 2))
-    output = stream._engine.output
-    with trio.fail_after(5):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive)
-            await until(lambda: output.pending)
-            if last == "data":
-                await peer.send(peer.encrypt(b"data"))
-            else:
-                full = False
-                await until(lambda: not output.pending)
-                nursery.cancel_scope.cancel()
-    assert received == ([b"data"] if last == "data" else [])
-    assert stream._state.can_send  # no answer was cut
+    await trio.testing.wait_all_tasks_blocked()
+    yield stream, peer, room
     await trio.aclose_forcefully(stream)
+    await trio.aclose_forcefully(theirs)
+
+
+@attrs.define
+class Room:
+    """Whether the kernel takes anything."""
+
+    real_send: Callable[[NonBlockingSocket, bytes], int]
+    free: bool = False
+
+    def fill(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def send(sock: NonBlockingSocket, data: bytes) -> int:
+            return self.real_send(sock, data) if self.free else 0
+
+        monkeypatch.setattr(NonBlockingSocket, "send", send)
+
+
+@pytest.mark.parametrize("beside", ["nobody", "a task that waits for room"])
+@pytest.mark.parametrize("last", ["room", "data"])
+async def test_an_answer_leaves_while_a_reader_waits_and_does_not_keep_it(
+    tls13: Maker, monkeypatch: pytest.MonkeyPatch, last: str, beside: str
+) -> None:
+    received: list[bytes] = []
+    async with answer_without_room(tls13, monkeypatch) as (stream, peer, room):
+        output = stream._engine.output
+
+        async def receive() -> None:
+            received.append(await stream.receive_some())
+
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive)
+                await until(lambda: output.pending)
+                if beside != "nobody":
+                    nursery.start_soon(stream.wait_send_all_might_not_block)
+                if last == "data":
+                    await peer.send(peer.encrypt(b"data"))
+                else:
+                    room.free = True
+                    await until(lambda: not output.pending)
+                    nursery.cancel_scope.cancel()
+        assert received == ([b"data"] if last == "data" else [])
+        assert stream._state.can_send  # no answer was cut
+
+
+async def test_nobody_has_to_know_how_an_answer_is_waited_for(
+    tls13: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a nursery in it, and its groups stay there."""
+    caught: list[BaseException] = []
+    async with answer_without_room(tls13, monkeypatch) as (stream, _, _):
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                async def receive() -> None:
+                    try:
+                        await stream.receive_some()
+                    except BaseException as exc:
+                        caught.append(exc)
+                        raise
+
+                nursery.start_soon(receive)
+                await until(lambda: stream._engine.output.pending)
+                scope.cancel()
+    assert [type(error) for error in caught] == [trio.Cancelled]
+
+
+async def test_an_answer_that_can_never_leave_is_dropped(
+    tls13: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A send was cut: who receives must not try to send it on and on."""
+    async with answer_without_room(tls13, monkeypatch) as (stream, _, room):
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.send_all, bytes(20_000_000))
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                assert stream.peer_state_nowait() is PeerState.IDLE
+                scope.cancel()
+        room.free = True
+        assert not stream._state.can_send
+        assert not stream._engine.output.pending
+
+
+async def test_what_came_before_the_end_can_be_read_although_nothing_can_leave(
+    tls: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = await tcp_transports()
+    policy = ShutdownPolicy(timeout=0)
+    stream = TLSStream(
+        ours, server_context(tls.version), server_side=True, policy=policy
+    )
+    peer = tls.peer(theirs, server_side=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.handshake)
+        await stream.do_handshake()
+    await peer.send(peer.encrypt(b"hello") + peer.close_notify())
+    await trio.testing.wait_all_tasks_blocked()
+    assert stream.peer_state_nowait() is PeerState.DATA_WAITING
+    Room(NonBlockingSocket.send).fill(monkeypatch)
+    await stream.aclose()
+    assert not stream.report.close_notify_sent
+    assert await stream.receive_some() == b"hello"
+    assert await stream.receive_some() == b""
     await trio.aclose_forcefully(theirs)
 
 

@@ -47,10 +47,10 @@ def interrupted_at(line: int) -> Iterator[None]:  # pragma: no cover
 
 
 async def talk(client: TLSStream[Any], heard: bytearray) -> None:  # pragma: no cover
-    for chunk in CHUNKS:
-        await client.send_all(chunk)
-        heard += await client.receive_some()
-    await client.aclose()
+    async with client:
+        for chunk in CHUNKS:
+            await client.send_all(chunk)
+            heard += await anext(client)
 
 
 async def conversation(  # pragma: no cover

@@ -309,6 +309,25 @@ async def test_aclose_aborts_a_handshake_of_another_task(
     await theirs.aclose()
 
 
+@pytest.mark.parametrize("size", [0, 3, 20])
+async def test_https_compatible_takes_no_cut_inside_a_record_for_an_end(
+    tls: Maker, size: int
+) -> None:
+    ours, theirs = await memory_transports()
+    stream = TLSStream(
+        ours, client_context(tls.version), server_hostname=NAME, https_compatible=True
+    )
+    assert isinstance(theirs, trio.abc.HalfCloseableStream)
+    await theirs.send_all((b"\x16\3\3\1\0" + bytes(256))[:size])
+    await theirs.send_eof()
+    if size:
+        with pytest.raises(TruncatedError):
+            await stream.receive_some()
+    else:
+        assert await stream.receive_some() == b""
+    await trio.aclose_forcefully(stream)
+
+
 # That are special:
 
 
@@ -680,6 +699,18 @@ async def test_the_trace_tells_of_resets_failures_and_giving_up(
 
 
 # Odds and ends:
+
+
+def test_a_report_can_be_asked_for_after_the_run(tls: Maker) -> None:
+    async def begin_to_end() -> TLSStream[Any]:
+        a, b = await tls.pair()
+        await a.send_eof(allow_tls12=True)
+        await trio.aclose_forcefully(b)
+        return a
+
+    stream = trio.run(begin_to_end)
+    assert stream.report.outcome is ShutdownOutcome.SENT
+    assert stream.report.elapsed == 0
 
 
 def test_importing_costs_nothing_but_trio_and_attrs() -> None:

@@ -618,6 +618,17 @@ async def test_what_a_parked_reader_is_about_to_get_is_not_unread(
         assert received == [b"late"]
 
 
+@pytest.mark.parametrize("byte", [b"A", b"\0"])
+async def test_unwrap_gives_back_all_that_came_behind_the_close_notify(
+    tls: Maker, byte: bytes
+) -> None:
+    """Also what looks like very many records."""
+    async with tls.client_and_bare_server() as (a, peer):
+        await peer.send(peer.close_notify() + byte * 5000)
+        _, trailing = await a.unwrap()
+        assert trailing == byte * 5000
+
+
 async def test_unwrap_raises_what_ended_the_connection_instead(
     tls: Maker, autojump_clock: MockClock
 ) -> None:

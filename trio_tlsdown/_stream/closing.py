@@ -206,17 +206,17 @@ class Closer:
         connection.start_shutdown_clock()
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
-            should_linger = connection.should_linger()
+            exposed = connection.should_linger()
             # A part of another task's data would end as if it were the whole.
             cut = self._sends.sending or connection.state.sending is Sending.BROKEN
             if not cut:
                 try:
-                    await self._send_last_word()
+                    exposed |= await self._send_last_word()
                 except trio.BrokenResourceError as exc:
                     failure = exc  # of the handshake that this began
             connection.mark_closed(keep_unread=not cut)
             graceful = connection.last_word_sent or (self._https_compatible and not cut)
-            if graceful and (should_linger or connection.wire.alert_sent):
+            if graceful and (exposed or connection.wire.alert_sent):
                 await connection.linger()
         except trio.ClosedResourceError:
             graceful = False  # somebody has closed the transport under us
@@ -233,22 +233,27 @@ class Closer:
         finally:
             del failure  # its traceback refers to this frame
 
-    async def _send_last_word(self) -> None:
+    async def _send_last_word(self) -> bool:
+        """Whether it had to wait, so that what was known before may not hold."""
         connection = self._connection
         state = connection.state
         if not state.failed:
             if self._https_compatible or state.close_notify_sent:
-                return
+                return False
             if not state.handshaken and connection.handshake_has_begun:
-                return  # in another task: it is aborted; or it was cut short before
+                return (
+                    False  # in another task: it is aborted; or it was cut short before
+                )
         with self._sends.ending():
             # What the kernel takes at once needs no deadline.
             ready = state.handshaken or state.failed
-            if not (ready and connection.send_close_notify_nowait()):
-                with connection.deadline():
-                    if not state.failed:
-                        await connection.ensure_handshake()
-                    await connection.send_close_notify()
+            if ready and connection.send_close_notify_nowait():
+                return False
+            with connection.deadline():
+                if not state.failed:
+                    await connection.ensure_handshake()
+                await connection.send_close_notify()
+            return True
 
     async def abort(self) -> None:
         """Close at once, without close_notify."""

@@ -406,6 +406,7 @@ class Connection:
             self.state.process_event_if_legal(Event.FAILED)
         if self.state.handshaken and not self.state.session_ended:
             self.engine.end_session()
+        self.engine.output.read()  # it is too late for what is due
         self.keeps_unread = (
             keep_unread and self.engine.unread > 0 and not self.state.can_receive
         )
@@ -473,9 +474,7 @@ class Connection:
         """How it stands now."""
         elapsed = 0.0
         if self._ending_began is not None:
-            over = self._ending_over
-            until = trio.current_time() if over is None else over
-            elapsed = until - self._ending_began
+            elapsed = self._until() - self._ending_began
         outcome = self.state.outcome
         return ShutdownReport(
             outcome=outcome,
@@ -486,6 +485,14 @@ class Connection:
             elapsed=elapsed,
             error=self.error() if outcome.broken else None,
         )
+
+    def _until(self) -> float:
+        if self._ending_over is not None:
+            return self._ending_over
+        try:
+            return trio.current_time()
+        except RuntimeError:  # after the run of a stream that nobody has closed
+            return self._ending_began or 0.0
 
     def error(self) -> trio.BrokenResourceError | None:
         """What broke the connection, made anew for each who is told."""

@@ -306,8 +306,8 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 if not self._state.handshaken:
                     try:
                         await self._connection.ensure_handshake()
-                    except TruncatedError:
-                        if not self._https_compatible:
+                    except TruncatedError as exc:
+                        if exc.mid_record or not self._https_compatible:
                             raise
                         await trio.lowlevel.checkpoint()
                         return b""
@@ -435,7 +435,8 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         self._check_nothing_unread()
         self._state.process_event(Event.UNWRAPPED)
         transport_stream, self._transport_stream = self.transport_stream, None
-        return transport_stream, self._engine.trailing()
+        trailing = self._engine.trailing() + self._connection.wire.trailing()
+        return transport_stream, trailing
 
     @_without_interrupts
     async def aclose(self) -> None:
@@ -470,6 +471,18 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             return
         await self._closer.aclose()
 
+    @_without_interrupts
+    async def __anext__(self) -> bytes:
+        """Receive: ``async for`` ends with the peer's close_notify, and only with it.
+
+        Raises:
+          Exception: as `receive_some`.
+        """
+        if data := await self.receive_some():
+            return data
+        raise StopAsyncIteration
+
+    @_without_interrupts
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,

@@ -354,10 +354,12 @@ class RecordTransport:
         self._broken = True
         self.error = without_frames(error)
         self._was_reset = _is_reset(error)
+        self._output.read()
         self._state.process_event_if_legal(Event.SENDING_RESET)
 
     def _give_up(self) -> None:
         self._broken = True
+        self._output.read()  # nothing can follow: what is due never leaves
         self._state.process_event_if_legal(Event.SENDING_BROKEN)
 
     def _has_sent(self, size: int, *, last_word: bool) -> None:
@@ -403,22 +405,31 @@ class RecordTransport:
 
     async def _wait_for_input(self) -> None:
         assert self._socket is not None
-        if not self._output.pending or self.busy:
+        if not self._output.pending:
             await self._socket.wait_readable()
             return
         # To wait until an answer has left would be for ever, if the peer reads only
         # when it has sent all; not to send it, if the peer waits for that.
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._flush_when_there_is_room)
-            with suppress(trio.ClosedResourceError):  # receive_nowait() says it again
-                await self._socket.wait_readable()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._flush_when_there_is_room)
+                with suppress(trio.ClosedResourceError):  # receive_nowait() says it too
+                    await self._socket.wait_readable()
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # Callers need not know of a nursery in here.
+            raise _most_important(group) from None
 
     async def _flush_when_there_is_room(self) -> None:
         with suppress(trio.ClosedResourceError):
-            while self._output.pending and not self.busy:
+            while self._output.pending:
                 await self.wait_send_all_might_not_block()
                 self.flush_nowait()
+
+    def trailing(self) -> bytes:
+        """What was received and not handed on: what came behind the last record."""
+        trailing, self._received = bytes(self._received), b""
+        return trailing
 
     def receive_nowait(self) -> Octets | None:
         """The same without waiting; None if nothing has come.
@@ -467,6 +478,15 @@ class RecordTransport:
         if self._trace is not None:
             self._trace(TraceKind.BYTES_RECEIVED, size)
         return data
+
+
+def _most_important(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    cancelled, others = group.split(trio.Cancelled)
+    error: BaseException | None = others or cancelled
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert error is not None
+    return error
 
 
 def _is_reset(error: trio.BrokenResourceError) -> bool:
