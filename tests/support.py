@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import ssl
-import sys
-import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
@@ -17,6 +14,7 @@ import trio.testing
 import trustme
 
 from trio_tlsdown import TLSStream, testing
+from trio_tlsdown._stream.linger import unread as unread
 from trio_tlsdown.testing import (
     NAME as NAME,
     ScriptedPeer,
@@ -80,12 +78,6 @@ def descriptors() -> set[tuple[int, int, int]]:
             status = os.fstat(number)
             found.add((number, status.st_dev, status.st_ino))
     return found
-
-
-def unread(sock: trio.socket.SocketType) -> int:
-    """How many bytes the kernel has for us."""
-    count = fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4))
-    return int.from_bytes(count, sys.byteorder)
 
 
 def reset(stream: TLSStream[Any]) -> None:
