@@ -14,7 +14,7 @@ import trio.testing
 import trustme
 
 from trio_tlsdown import TLSStream, testing
-from trio_tlsdown._stream.linger import unread as unread
+from trio_tlsdown._stream import linger
 from trio_tlsdown.testing import (
     NAME as NAME,
     ScriptedPeer,
@@ -78,6 +78,11 @@ def descriptors() -> set[tuple[int, int, int]]:
             status = os.fstat(number)
             found.add((number, status.st_dev, status.st_ino))
     return found
+
+
+def unread(sock: trio.socket.SocketType) -> int:
+    """How many bytes the kernel has for us."""
+    return linger.unread(sock) or 0
 
 
 def reset(stream: TLSStream[Any]) -> None:

@@ -492,3 +492,8 @@ async def test_without_a_count_of_the_kernel_it_waits_for_the_peers_end(
         assert closer.transport_stream.socket.fileno() != -1
         await peer.aclose()
     assert closer.transport_stream.socket.fileno() == -1
+
+
+async def test_a_family_of_sockets_that_cannot_tell_is_no_error() -> None:
+    with trio.socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
+        assert unacknowledged(sock) is None

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVarTuple
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVarTuple, cast
 
 import trio
 
@@ -18,7 +18,7 @@ from .sync import SendLock
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 # On Windows a socket is no file, and its number may be that of one.
 SOCKETS_ARE_FILES: Final = os.name == "posix"
@@ -183,7 +183,6 @@ class RecordTransport:
 
     __slots__ = (
         "_boundary",
-        "_broken",
         "_output",
         "_receive_some_nowait",
         "_received",
@@ -220,7 +219,6 @@ class RecordTransport:
         self.lock = SendLock()
         self._waiting: trio.CancelScope | None = None
         self._was_reset = False
-        self._broken = False  # a record was cut, or the transport failed
         self.alert_sent = False
 
     @property
@@ -314,7 +312,7 @@ class RecordTransport:
     def _flush_at_once(self) -> bool:
         if not self._output.pending:
             return True
-        if self._socket is None or self._broken:
+        if self._socket is None:
             return False
         try:
             data = self._output.read()
@@ -334,10 +332,6 @@ class RecordTransport:
         return True
 
     async def _send(self) -> None:
-        if self._broken:
-            self._output.read()
-            await trio.lowlevel.checkpoint()
-            return
         last_word = self._state.last_word_made
         try:
             data = self._output.read()
@@ -351,14 +345,12 @@ class RecordTransport:
             self._has_sent(len(data), last_word=last_word)
 
     def _cannot_send(self, error: trio.BrokenResourceError) -> None:
-        self._broken = True
         self.error = without_frames(error)
         self._was_reset = _is_reset(error)
         self._output.read()
         self._state.process_event_if_legal(Event.SENDING_RESET)
 
     def _give_up(self) -> None:
-        self._broken = True
         self._output.read()  # nothing can follow: what is due never leaves
         self._state.process_event_if_legal(Event.SENDING_BROKEN)
 
@@ -481,12 +473,17 @@ class RecordTransport:
 
 
 def _most_important(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    cancelled, others = group.split(trio.Cancelled)
-    error: BaseException | None = others or cancelled
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert error is not None
-    return error
+    leaves = list(_leaves(group))
+    others = (error for error in leaves if not isinstance(error, trio.Cancelled))
+    return next(others, leaves[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
 
 
 def _is_reset(error: trio.BrokenResourceError) -> bool:
