@@ -46,8 +46,8 @@ class Closer:
 
     Args:
       connection: The connection.
-      sends: Tells whether a task is sending, or waiting for room to send.
-      waits: Likewise.
+      sends: Tells whether a task is sending.
+      waits: Tells whether a task is waiting for room to send.
       receives: Tells whether a task is receiving.
       https_compatible: Close without close_notify.
 
@@ -240,10 +240,9 @@ class Closer:
         if not state.failed:
             if self._https_compatible or state.close_notify_sent:
                 return False
+            # A handshake of another task is aborted; one that was cut short is over.
             if not state.handshaken and connection.handshake_has_begun:
-                return (
-                    False  # in another task: it is aborted; or it was cut short before
-                )
+                return False
         with self._sends.ending():
             # What the kernel takes at once needs no deadline.
             ready = state.handshaken or state.failed
