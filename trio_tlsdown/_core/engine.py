@@ -115,9 +115,10 @@ class Engine:
             # its last bytes. They wait for the next output of any kind:
             # https://github.com/python-trio/trio/issues/819
             self._tickets = self.output.read()
-        # Data may have come along with the peer's last flight, and even inside the
-        # same record, which OpenSSL has taken out of the buffer already.
-        self._read_records(may_hold_more=True)
+        # Data may have come along with the peer's last flight. On TLS 1.2 a message may
+        # even be in the same record, which OpenSSL has taken out of the buffer already.
+        if self._incoming.pending or self._version != "TLSv1.3":
+            self._read_records()
         self._release_tickets()
 
     @property
@@ -250,12 +251,11 @@ class Engine:
             self.output.read()
             self.output.write(due)
 
-    def _read_records(self, *, may_hold_more: bool = False) -> None:
+    def _read_records(self) -> None:
         # What follows the peer's close_notify is not for us: RFC 9846
         # section 6.1.
         incoming, read = self._incoming, self.ssl_object.read
-        while (incoming.pending or may_hold_more) and self._state.can_receive:
-            may_hold_more = False  # what read() leaves is all in the buffer
+        while self._state.can_receive:
             try:
                 chunk = read(MAX_RECORD)
             except ssl.SSLWantReadError:
@@ -272,6 +272,8 @@ class Engine:
                 self._keep(chunk)
             else:
                 self._state.process_event(Event.CLOSE_NOTIFY_RECEIVED)
+            if not incoming.pending:
+                return
 
     def _is_close_notify(self, error: Exception) -> bool:
         # ZeroReturn is how it shows once ours was sent; since OpenSSL 3.2 an EOF

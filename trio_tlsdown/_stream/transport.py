@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import repeat
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVarTuple, cast
 
 import trio
@@ -151,11 +152,11 @@ class RecordBoundary:
             data = self._header + data
         position = self._skip
         end = len(data)
-        room = MAX_RECORDS_PER_READ
-        while position + HEADER_SIZE <= end and room:
+        for _ in repeat(None, MAX_RECORDS_PER_READ):
+            if position + HEADER_SIZE > end:
+                break
             position += HEADER_SIZE + (data[position + 3] << 8 | data[position + 4])
-            room -= 1
-        if not room:
+        else:
             end = min(position, end)
         self._header = bytes(data[position:end])
         self._skip = max(position - end, 0)
