@@ -1,4 +1,4 @@
-"""What can go wrong, by whose fault it is.
+"""The exceptions, grouped by the layer that failed.
 
 At the stream boundary every error is one of Trio's: ours are subclasses that
 carry the data. Misuse raises `trio.ClosedResourceError`,

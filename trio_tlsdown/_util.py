@@ -1,4 +1,4 @@
-"""Argument validation, the logger, and other small things without a better place."""
+"""Argument validation, the logger, and small things used everywhere."""
 
 from __future__ import annotations
 

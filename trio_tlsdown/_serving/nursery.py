@@ -68,7 +68,7 @@ class TaskCounter:
                 self._none = trio.Event()
 
     async def wait_idle(self) -> None:
-        """Wait until none runs, of those either that have been started meanwhile."""
+        """Wait until no task is running, including tasks started while waiting."""
         while self.running:
             await self._none.wait()
 
@@ -189,7 +189,7 @@ class TLSNursery:
         """
         return self._servers.tally + self._clients.tally
 
-    # TaskCounter:
+    # Tasks:
 
     def start_soon(
         self,
@@ -205,7 +205,7 @@ class TLSNursery:
         """
         self._tasks.start_soon(self._nursery, async_fn, args, name)
 
-    # ClientRegistry:
+    # Clients:
 
     async def connect(
         self,
@@ -279,7 +279,7 @@ class TLSNursery:
         self._clients.established(stream)
         return stream
 
-    # ServerRegistry:
+    # Servers:
 
     async def start_server(
         self,

@@ -159,8 +159,8 @@ async def serve_tls_over_tcp(
     it with ``async with stream:``. `TLSNursery.start_server` is the server that
     does all that by itself.
 
-    Other than there, the handshake is done before the handler is called, in the
-    same task. One that fails is logged, and concerns nobody else.
+    Unlike `trio.serve_ssl_over_tcp`, this does the handshake before it calls the handler,
+    in the same task. One that fails is logged, and concerns nobody else.
 
     Args:
       handler: Called with each stream, in a task of its own.
