@@ -1,10 +1,11 @@
 import pytest
 
+from tests.support import VERSIONS, Maker
+
 from .summary import (
     pytest_terminal_summary as pytest_terminal_summary,
     pytest_unconfigure as pytest_unconfigure,
 )
-from .support import VERSIONS, Maker
 
 
 @pytest.fixture(params=list(VERSIONS))

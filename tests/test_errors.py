@@ -18,6 +18,15 @@ import trio
 from hypothesis import given, strategies as st
 
 import trio_tlsdown
+from tests.servers import HOST, until
+from tests.support import (
+    CA,
+    NAME,
+    Maker,
+    client_context,
+    memory_transports,
+    server_context,
+)
 from trio_tlsdown import (
     ConnectFailedError,
     HalfCloseUnsupportedError,
@@ -35,16 +44,6 @@ from trio_tlsdown import (
     open_tls_nursery,
     open_tls_over_tcp_stream,
     testing,
-)
-
-from .serving import HOST, until
-from .support import (
-    CA,
-    NAME,
-    Maker,
-    client_context,
-    memory_transports,
-    server_context,
 )
 
 

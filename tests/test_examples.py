@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.servers import HOST, client_of, until
+from tests.support import CERT, NAME, Maker, client_context, unread
 from trio_tlsdown import ShutdownOutcome, TLSStream, testing
 
 from .cuts import strict
-from .serving import HOST, client_of, until
-from .support import CERT, NAME, Maker, client_context, unread
 
 GRACE = 1.5  # seconds
 DEADLINE = 2 * GRACE  # which the example promises

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support import CA, Maker, client_context, memory_transports, server_context
 from trio_tlsdown import TLSStream, open_tls_nursery, open_tls_over_tcp_stream
 from trio_tlsdown._names import certificate_name, check_host
-
-from .support import CA, Maker, client_context, memory_transports, server_context
 
 NAMES = {
     "localhost": "localhost",

@@ -16,9 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support import CA, CERT, NAME, client_context, memory_transports
 from trio_tlsdown import TLSFailedError, TLSStream
-
-from .support import CA, CERT, NAME, client_context, memory_transports
 
 STRANGER = trustme.CA()
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3

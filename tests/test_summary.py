@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from . import summary
+from tests import summary
 
 pytest_plugins = ["pytester"]
 

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tests import support
-from tests.serving import HOST, port_of
+from tests.servers import HOST, port_of
 from tests.support import Maker, reset, server_context
 from trio_tlsdown import ShutdownReport, open_tls_nursery
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.interop.programs import require_module
-from tests.serving import HOST, Stream, port_of, serving
+from tests.servers import HOST, Stream, port_of, serving
 from tests.support import NAME, Maker, client_context
 from trio_tlsdown import ShutdownOutcome
 

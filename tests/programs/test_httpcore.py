@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.interop.programs import PATIENCE, require, require_module
-from tests.serving import HOST, Stream, port_of, serving, until
+from tests.servers import HOST, Stream, port_of, serving, until
 from tests.support import Maker, client_context
 from trio_tlsdown import TLSStream
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.interop.programs import require_module
-from tests.serving import HOST
+from tests.servers import HOST
 from tests.support import CA, NAME, Maker, client_context
 from trio_tlsdown import open_tls_over_tcp_stream
 

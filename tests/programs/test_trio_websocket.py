@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.interop.programs import require_module
-from tests.serving import HOST, client_of, port_of, serving
+from tests.servers import HOST, client_of, port_of, serving
 from tests.support import Maker, client_context, server_context
 from trio_tlsdown import open_tls_over_tcp_listeners
 

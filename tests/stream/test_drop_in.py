@@ -11,9 +11,8 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support import NAME, client_context, server_context
 from trio_tlsdown import TLSListener, TLSStream
-
-from .support import NAME, client_context, server_context
 
 
 def of_trio() -> trio.SSLStream[Any]:

@@ -10,10 +10,9 @@ import trio
 import trio.testing
 from hypothesis import given, strategies as st
 
+from tests.support import Maker
 from trio_tlsdown import ShutdownOutcome
 from trio_tlsdown._stream.transport import RecordBoundary
-
-from .support import Maker
 
 
 def record(size: int) -> bytes:

@@ -12,12 +12,11 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support import NAME, TRANSPORTS, Maker, client_context, server_context
 from trio_tlsdown import ShutdownOutcome, TLSStream, TraceEvent, TraceKind
 from trio_tlsdown.testing import memory_transports
 
-from .support import NAME, TRANSPORTS, Maker, client_context, server_context
-
-EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 EXAMPLE = runpy.run_path(str(EXAMPLES / "starttls.py"))
 Lines, InjectionError = EXAMPLE["Lines"], EXAMPLE["InjectionError"]
 FTPSession = runpy.run_path(str(EXAMPLES / "ftps.py"))["Session"]

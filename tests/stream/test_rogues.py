@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support import VERSIONS
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream
 from trio_tlsdown.testing import (
     BEHAVIOURS,
@@ -24,8 +25,6 @@ from trio_tlsdown.testing import (
     memory_tls_pair,
     tcp_tls_pair,
 )
-
-from .support import VERSIONS
 
 PATIENCE: Final = 60  # seconds, on a clock that jumps: it would wait for ever
 

@@ -8,9 +8,8 @@ import trio
 import trio.abc
 import trio.testing
 
+from tests.support import NAME, Maker, client_context, server_context
 from trio_tlsdown import ShutdownPolicy, TLSListener, TLSStream
-
-from .support import NAME, Maker, client_context, server_context
 
 # On a lockstep transport nothing can leave that nobody takes: there a goodbye
 # costs its whole timeout, in mock time.

@@ -11,9 +11,8 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support import NAME, Maker, client_context, memory_transports, server_context
 from trio_tlsdown import ShutdownOutcome, TLSListener, TLSStream
-
-from .support import NAME, Maker, client_context, memory_transports, server_context
 
 
 async def test_a_transport_has_to_be_a_stream() -> None:

@@ -16,17 +16,7 @@ import trio
 import trio.testing
 from OpenSSL import SSL
 
-from trio_tlsdown import (
-    PeerState,
-    ShutdownOutcome,
-    ShutdownPolicy,
-    TLSFailedError,
-    TLSStream,
-)
-from trio_tlsdown.testing import ScriptedPeer
-from trio_tlsdown.testing._record_keys import HEADER, TAG_SIZE, TLS12, RecordKeys
-
-from .support import (
+from tests.support import (
     BAD_RECORD,
     CA,
     CERT,
@@ -38,6 +28,15 @@ from .support import (
     memory_transports,
     tcp_transports,
 )
+from trio_tlsdown import (
+    PeerState,
+    ShutdownOutcome,
+    ShutdownPolicy,
+    TLSFailedError,
+    TLSStream,
+)
+from trio_tlsdown.testing import ScriptedPeer
+from trio_tlsdown.testing._record_keys import HEADER, TAG_SIZE, TLS12, RecordKeys
 
 
 class RenegotiatingServer:

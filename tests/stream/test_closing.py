@@ -13,6 +13,8 @@ import pytest
 import trio
 import trio.testing
 
+from tests.servers import HOST, Stream, port_of, serving, until
+from tests.support import NAME, Maker, client_context, server_context, tcp_transports
 from trio_tlsdown import (
     PeerState,
     ShutdownOutcome,
@@ -24,9 +26,6 @@ from trio_tlsdown import (
 )
 from trio_tlsdown._stream.linger import unacknowledged
 from trio_tlsdown.testing import ScriptedPeer
-
-from .serving import HOST, Stream, port_of, serving, until
-from .support import NAME, Maker, client_context, server_context, tcp_transports
 
 Ending: TypeAlias = Callable[[TLSStream[Any]], Awaitable[object]]
 

@@ -15,17 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_tlsdown import (
-    ShutdownOutcome,
-    TLSStream,
-    TraceEvent,
-    TraceKind,
-    TransportBrokenError,
-)
-from trio_tlsdown._stream.connection import MAX_PLAINTEXT_PER_SEND
-from trio_tlsdown.testing import tcp_transports
-
-from .support import (
+from tests.support import (
     NAME,
     Maker,
     cancel_when_blocked,
@@ -35,6 +25,15 @@ from .support import (
     reset,
     server_context,
 )
+from trio_tlsdown import (
+    ShutdownOutcome,
+    TLSStream,
+    TraceEvent,
+    TraceKind,
+    TransportBrokenError,
+)
+from trio_tlsdown._stream.connection import MAX_PLAINTEXT_PER_SEND
+from trio_tlsdown.testing import tcp_transports
 
 
 @attrs.define(eq=False)

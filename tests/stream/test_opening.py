@@ -16,18 +16,7 @@ import trio
 import trio.testing
 import truststore
 
-from trio_tlsdown import (
-    ShutdownOutcome,
-    ShutdownPolicy,
-    TLSFailedError,
-    TLSStream,
-    TraceEvent,
-    TraceKind,
-    TransportBrokenError,
-    TruncatedError,
-)
-
-from .support import (
+from tests.support import (
     CA,
     CERT,
     NAME,
@@ -37,6 +26,16 @@ from .support import (
     reset,
     server_context,
     tcp_transports,
+)
+from trio_tlsdown import (
+    ShutdownOutcome,
+    ShutdownPolicy,
+    TLSFailedError,
+    TLSStream,
+    TraceEvent,
+    TraceKind,
+    TransportBrokenError,
+    TruncatedError,
 )
 
 MockClock = trio.testing.MockClock

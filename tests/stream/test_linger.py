@@ -16,13 +16,12 @@ import pytest
 import trio
 import trio.testing
 
+from tests.servers import until
+from tests.support import NAME, Maker, client_context, server_context, unread
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream
 from trio_tlsdown._stream.linger import linger, unacknowledged
 from trio_tlsdown.testing import FaultyStream, Rechunk, tcp_transports
 from trio_tlsdown.testing._transports import reset
-
-from .serving import until
-from .support import NAME, Maker, client_context, server_context, unread
 
 RUNS: Final = 50
 SMALL, BIG = 12_000, 2**20  # bytes

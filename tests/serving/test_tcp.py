@@ -11,6 +11,17 @@ import pytest
 import trio
 import trio.testing
 
+from tests.servers import (
+    HOST,
+    Stream,
+    client_of,
+    nothing_left,
+    port_of,
+    rogue_of,
+    until,
+    what_it_sees,
+)
+from tests.support import NAME, Maker, client_context, server_context
 from trio_tlsdown import (
     HandshakeTimeoutError,
     ShutdownPolicy,
@@ -28,18 +39,6 @@ from trio_tlsdown._serving.accept import (
 )
 from trio_tlsdown.testing import echo
 from trio_tlsdown.testing._transports import reset_when_closed
-
-from .serving import (
-    HOST,
-    Stream,
-    client_of,
-    nothing_left,
-    port_of,
-    rogue_of,
-    until,
-    what_it_sees,
-)
-from .support import NAME, Maker, client_context, server_context
 
 POLICY = ShutdownPolicy(timeout=1)
 

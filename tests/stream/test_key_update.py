@@ -15,9 +15,8 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support import Maker, server_context
 from trio_tlsdown import ShutdownOutcome, TLSStream
-
-from .support import Maker, server_context
 
 with warnings.catch_warnings(action="ignore"):  # asyncore, on Python 3.11
     from tlslite.api import TLSConnection

@@ -10,6 +10,18 @@ import pytest
 import trio
 import trio.testing
 
+from tests.servers import (
+    HOST,
+    Stream,
+    SyncClient,
+    client_of,
+    port_of,
+    rogue_of,
+    serving,
+    until,
+    what_it_sees,
+)
+from tests.support import NAME, Maker, client_context
 from trio_tlsdown import (
     ShutdownOutcome,
     ShutdownPolicy,
@@ -21,19 +33,6 @@ from trio_tlsdown._serving.drain import MOMENT, MultiCancelScope, Wait
 from trio_tlsdown._serving.lifecycle import hear_from
 from trio_tlsdown._serving.server import FIRST_REQUEST
 from trio_tlsdown.testing import echo
-
-from .serving import (
-    HOST,
-    Stream,
-    SyncClient,
-    client_of,
-    port_of,
-    rogue_of,
-    serving,
-    until,
-    what_it_sees,
-)
-from .support import NAME, Maker, client_context
 
 ABORTED = ShutdownOutcome.ABORTED
 COMPLETE = ShutdownOutcome.COMPLETE

@@ -8,11 +8,11 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support import NAME, Maker, client_context
 from trio_tlsdown import PeerState, TLSStream
 from trio_tlsdown.testing import BEHAVIOURS, connect_rogue, tcp_transports
 from trio_tlsdown.testing._transports import reset
 
-from .support import NAME, Maker, client_context
 from .test_hostile_peers import session_ticket
 
 

@@ -12,6 +12,15 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support import (
+    BAD_RECORD,
+    NAME,
+    Maker,
+    client_context,
+    memory_transports,
+    reset,
+    tcp_transports,
+)
 from trio_tlsdown import (
     ShutdownOutcome,
     ShutdownPolicy,
@@ -20,16 +29,6 @@ from trio_tlsdown import (
     TLSStream,
     TransportBrokenError,
     TruncatedError,
-)
-
-from .support import (
-    BAD_RECORD,
-    NAME,
-    Maker,
-    client_context,
-    memory_transports,
-    reset,
-    tcp_transports,
 )
 
 both_transports = pytest.mark.parametrize("transport", ["memory", "tcp", "stapled"])

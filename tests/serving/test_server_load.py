@@ -18,6 +18,8 @@ import pytest
 import trio
 import trio.testing
 
+from tests.servers import HOST, Stream, port_of, rogue_of, serving, until, what_it_sees
+from tests.support import CA, NAME, Maker, client_context
 from trio_tlsdown import (
     HandshakeTimeoutError,
     ShutdownOutcome,
@@ -29,9 +31,6 @@ from trio_tlsdown import (
     cancel_on_drain,
 )
 from trio_tlsdown.testing import BEHAVIOURS, RoguePeer, _behaviours
-
-from .serving import HOST, Stream, port_of, rogue_of, serving, until, what_it_sees
-from .support import CA, NAME, Maker, client_context
 
 ABORTED: Final = ShutdownOutcome.ABORTED
 COMPLETE: Final = ShutdownOutcome.COMPLETE

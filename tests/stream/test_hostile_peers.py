@@ -18,6 +18,9 @@ import pytest
 import trio
 import trio.testing
 
+from tests.core.test_engine import session
+from tests.servers import until
+from tests.support import NAME, Maker, client_context, server_context, tcp_transports
 from trio_tlsdown import (
     PeerState,
     ShutdownOutcome,
@@ -35,10 +38,6 @@ from trio_tlsdown._stream.transport import (
     NonBlockingSocket,
 )
 from trio_tlsdown.testing import ScriptedPeer
-
-from .serving import until
-from .support import NAME, Maker, client_context, server_context, tcp_transports
-from .test_engine import session
 
 MockClock = trio.testing.MockClock
 

@@ -6,16 +6,15 @@ import pytest
 import trio
 import trio.testing
 
-from trio_tlsdown import TLSStream, open_tls_nursery, testing
-
-from .serving import HOST
-from .support import (
+from tests.servers import HOST
+from tests.support import (
     NAME,
     Maker,
     client_context,
     memory_transports,
     server_context,
 )
+from trio_tlsdown import TLSStream, open_tls_nursery, testing
 
 MEMORY = "StapledStream"
 

@@ -19,6 +19,24 @@ import trio
 import trio.lowlevel
 import trio.testing
 
+from tests.servers import (
+    HOST,
+    Stream,
+    nothing_left,
+    port_of,
+    rogue_of,
+    serving,
+    until,
+)
+from tests.support import (
+    CA,
+    NAME,
+    VERSIONS,
+    Maker,
+    client_context,
+    descriptors,
+    server_context,
+)
 from trio_tlsdown import (
     ConnectFailedError,
     HandshakeTimeoutError,
@@ -33,25 +51,6 @@ from trio_tlsdown import (
 )
 from trio_tlsdown._serving.nursery import SWEEP_AT_LEAST
 from trio_tlsdown.testing import cancel_everywhere, echo, serve_rogue
-
-from .serving import (
-    HOST,
-    Stream,
-    nothing_left,
-    port_of,
-    rogue_of,
-    serving,
-    until,
-)
-from .support import (
-    CA,
-    NAME,
-    VERSIONS,
-    Maker,
-    client_context,
-    descriptors,
-    server_context,
-)
 
 ABORTED = ShutdownOutcome.ABORTED
 COMPLETE = ShutdownOutcome.COMPLETE

@@ -12,12 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_tlsdown import ShutdownOutcome, serve_tls_over_tcp
-from trio_tlsdown._serving.places import RESERVATION
-from trio_tlsdown.testing import echo
-from trio_tlsdown.testing._transports import reset_when_closed
-
-from .serving import (
+from tests.servers import (
     HOST,
     Stream,
     SyncClient,
@@ -27,7 +22,11 @@ from .serving import (
     serving,
     until,
 )
-from .support import CA, NAME, Maker, server_context
+from tests.support import CA, NAME, Maker, server_context
+from trio_tlsdown import ShutdownOutcome, serve_tls_over_tcp
+from trio_tlsdown._serving.places import RESERVATION
+from trio_tlsdown.testing import echo
+from trio_tlsdown.testing._transports import reset_when_closed
 
 COMPLETE = ShutdownOutcome.COMPLETE
 FAILED = ShutdownOutcome.FAILED

@@ -18,9 +18,8 @@ import pytest
 import trio
 
 import trio_tlsdown
+from tests.support import VERSIONS, Maker
 from trio_tlsdown import TLSStream
-
-from .support import VERSIONS, Maker
 
 OURS: Final = str(Path(trio_tlsdown.__file__).parent)
 CHUNKS: Final = [b"one, ", b"two, ", b"three"]

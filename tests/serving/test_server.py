@@ -14,6 +14,17 @@ import pytest
 import trio
 import trio.testing
 
+from tests.servers import (
+    HOST,
+    Stream,
+    client_of,
+    port_of,
+    rogue_of,
+    serving,
+    until,
+    what_it_sees,
+)
+from tests.support import NAME, Maker, client_context, server_context
 from trio_tlsdown import (
     HandshakeTimeoutError,
     ShutdownOutcome,
@@ -26,18 +37,6 @@ from trio_tlsdown import (
 )
 from trio_tlsdown._serving import server as _server
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
-
-from .serving import (
-    HOST,
-    Stream,
-    client_of,
-    port_of,
-    rogue_of,
-    serving,
-    until,
-    what_it_sees,
-)
-from .support import NAME, Maker, client_context, server_context
 
 ABORTED = ShutdownOutcome.ABORTED
 COMPLETE = ShutdownOutcome.COMPLETE

@@ -16,11 +16,10 @@ import attrs
 import pytest
 from hypothesis import given, strategies as st
 
+from tests.support import BAD_RECORD, NAME, VERSIONS, client_context, server_context
 from trio_tlsdown import ShutdownOutcome
 from trio_tlsdown._core.engine import MAX_BIO_WRITE, MAX_RECORD, Engine
 from trio_tlsdown._core.state import ConnectionState, Event, Receiving, Sending
-
-from .support import BAD_RECORD, NAME, VERSIONS, client_context, server_context
 
 
 @attrs.frozen

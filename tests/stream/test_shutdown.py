@@ -11,6 +11,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings, strategies as st
 
+from tests.support import VERSIONS, Maker
 from trio_tlsdown import (
     HalfCloseUnsupportedError,
     ShutdownOutcome,
@@ -24,8 +25,6 @@ from trio_tlsdown import (
     TruncatedError,
     UnreadDataError,
 )
-
-from .support import VERSIONS, Maker
 
 MockClock = trio.testing.MockClock
 

@@ -17,9 +17,8 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support import Maker, cancel_when_blocked, cancelled_at, each_step
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
-
-from .support import Maker, cancel_when_blocked, cancelled_at, each_step
 
 MemoryTransport: TypeAlias = trio.StapledStream[
     trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support import CA, NAME, client_context, descriptors, server_context
 from trio_tlsdown import (
     ShutdownPolicy,
     TLSListener,
@@ -21,8 +22,6 @@ from trio_tlsdown import (
     open_tls_nursery,
 )
 from trio_tlsdown.testing import RoguePeer
-
-from .support import CA, NAME, client_context, descriptors, server_context
 
 HOST = "127.0.0.1"
 
