@@ -248,8 +248,10 @@ class Engine:
             # the peer it could be clear text. RFC 9846 section 6.1.
             due = self.output.read()
             self._read_records()
-            self.output.read()
-            self.output.write(due)
+            if self.output.pending:
+                self.output.read()
+            if due:
+                self.output.write(due)
 
     def _read_records(self) -> None:
         # What follows the peer's close_notify is not for us: RFC 9846

@@ -209,7 +209,7 @@ class Closer:
             exposed = connection.should_linger()
             # A part of another task's data would end as if it were the whole.
             cut = self._sends.sending or connection.state.sending is Sending.BROKEN
-            if not cut:
+            if not cut and not connection.state.close_notify_sent:
                 try:
                     exposed |= await self._send_last_word()
                 except trio.BrokenResourceError as exc:
@@ -238,7 +238,7 @@ class Closer:
         connection = self._connection
         state = connection.state
         if not state.failed:
-            if self._https_compatible or state.close_notify_sent:
+            if self._https_compatible:
                 return False
             # A handshake of another task is aborted; one that was cut short is over.
             if not state.handshaken and connection.handshake_has_begun:

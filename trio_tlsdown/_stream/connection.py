@@ -422,6 +422,11 @@ class Connection:
         transport = self.wire.transport
         return (
             isinstance(transport, trio.SocketStream)
+            and not (
+                self.state.handshaken
+                and not self.state.can_receive
+                and self.wire.at_fin()
+            )
             and not all_acknowledged_and_read(transport)
             and over_tcp(transport)
         )

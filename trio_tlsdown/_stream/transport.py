@@ -445,6 +445,18 @@ class RecordTransport:
             return self._cannot_receive(exc)
         return None if received is None else self._has_received(received)
 
+    def at_fin(self) -> bool:
+        """Whether nothing is unread, and nothing can come any more.
+
+        It may take in what came behind the end of the session.
+        """
+        if self._socket is None or self._received:
+            return False
+        try:
+            return self._socket.receive(1) == b""
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return True
+
     def _cannot_receive(self, error: trio.BrokenResourceError) -> Octets:
         self.error = without_frames(error)
         self._was_reset = True
