@@ -81,7 +81,7 @@ class Stepped:
 
         The transport's `unstick` ends it some steps later.
         """
-        lock = self.stream._connection.wire.lock
+        lock = self.stream._connection.records.lock
         await lock.acquire()
         try:
             await self.stream.transport_stream.wait_send_all_might_not_block()
@@ -323,7 +323,7 @@ async def test_nothing_follows_a_record_that_was_cut(
 
 async def test_a_goodbye_on_tcp_waits_for_its_turn_too(tls: Maker) -> None:
     a, b = await tls.pair("tcp")
-    lock = a._connection.wire.lock
+    lock = a._connection.records.lock
     await lock.acquire()
     assert not a._connection.send_close_notify_nowait()
     assert a.report.outcome is ShutdownOutcome.OPEN
@@ -589,7 +589,7 @@ async def test_a_handshake_that_is_cancelled_before_its_last_flight_breaks_nothi
 ) -> None:
     """While another task has the turn to send; the flight leaves with what comes."""
     client, server = tls13.wrap(trio.testing.memory_stream_pair())
-    lock = client._connection.wire.lock
+    lock = client._connection.records.lock
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as opening:

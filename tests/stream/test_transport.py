@@ -73,7 +73,7 @@ async def test_who_waits_for_room_gives_way_to_who_has_something_to_send(
 ) -> None:
     """Also if that one came later, while both waited for a third task."""
     a, b = await tls.pair()
-    wire = a._connection.wire
+    wire = a._connection.records
     a.transport_stream.send_stream.wait_send_all_might_not_block_hook = (
         trio.sleep_forever
     )

@@ -216,7 +216,7 @@ class Closer:
                     failure = exc  # of the handshake that this began
             connection.mark_closed(keep_unread=not cut)
             graceful = connection.last_word_sent or (self._https_compatible and not cut)
-            if graceful and (exposed or connection.wire.alert_sent):
+            if graceful and (exposed or connection.records.alert_sent):
                 await connection.linger()
         except trio.ClosedResourceError:
             graceful = False  # somebody has closed the transport under us
@@ -225,7 +225,7 @@ class Closer:
             raise
         try:
             if graceful:
-                await connection.wire.transport.aclose()
+                await connection.records.transport.aclose()
             else:
                 await self.abort()
             if failure is not None:

@@ -1,7 +1,7 @@
-"""One TLS session over one transport: how its bytes move, and how it stands.
+"""One TLS session over one transport: it moves the bytes and keeps the state.
 
-This is the part of a `TLSStream` that knows no methods of a stream: no task
-conflicts, no waiting for the peer's goodbye, no promises to callers.
+This is the part of `TLSStream` below the stream interface. It does not detect
+conflicting tasks and does not decide how to end; see `closing` for that.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 Arguments = TypeVarTuple("Arguments")
 
-# Bytes of plaintext that one trip to the transport encrypts, so that a big
-# send_all needs little memory beside the data itself.
+# Bytes of plaintext encrypted per write to the transport, so that a big send_all needs
+# little memory besides the data itself.
 MAX_PLAINTEXT_PER_SEND: Final = 2**18
 
 TRACED: Final[Mapping[Event, TraceKind]] = {
@@ -59,29 +59,29 @@ TRACED: Final[Mapping[Event, TraceKind]] = {
     Event.CLOSED: TraceKind.TRANSPORT_CLOSED,
 }
 
-# Bounds a look that does not wait against a peer that sends endless records without
-# application data: each look takes in up to MAX_RECORDS_PER_READ.
+# Bounds a nonblocking read against a peer that sends endless records without
+# application data; each read takes in up to MAX_RECORDS_PER_READ.
 MAX_NOWAIT_READS: Final = 4
 
-# Most ciphertext that answers of the TLS layer may take up while another task is
-# sending, and does not get on. Above that, reading waits for it.
+# Bytes of TLS-layer answers (to KeyUpdates, say) that may pile up while another task's
+# send is stuck. Above that, receiving waits until they are sent.
 MAX_ANSWERS: Final = 2**16
 
 
 class Connection:
-    """Engine, wire and state of one connection.
+    """Engine, transport and state of one connection.
 
     Args:
       transport: The caller's stream.
       context: The caller's context.
       server_hostname: As for `TLSStream`.
       server_side: As for `TLSStream`.
-      policy: What an ending may cost.
+      policy: Limits on ending the connection.
       trace: Called with each `TraceEvent`.
       initial_bytes: As for `TLSStream`.
 
     Attributes:
-      address: Host and port, for errors to say; None if they are not known.
+      address: Host and port, for error messages; None if unknown.
     """
 
     __slots__ = (
@@ -96,8 +96,8 @@ class Connection:
         "address",
         "engine",
         "keeps_unread",
+        "records",
         "state",
-        "wire",
     )
 
     def __init__(
@@ -130,7 +130,7 @@ class Connection:
                 None if server_hostname is None else certificate_name(server_hostname)
             ),
         )
-        self.wire = RecordTransport(
+        self.records = RecordTransport(
             transport,
             initial_bytes,
             self.engine.output,
@@ -142,11 +142,11 @@ class Connection:
 
     @property
     def handshake_has_begun(self) -> bool:
-        """Whether a handshake was tried; it may be running, over, or failed."""
+        """Whether a handshake was started; it may be running, done or failed."""
         return self._handshake is not None
 
     async def ensure_handshake(self) -> None:
-        """Shake hands, or wait for the task that does."""
+        """Do the handshake, or wait for the task that is doing it."""
         if self.state.handshaken:
             return
         if self._handshake is not None:
@@ -159,14 +159,15 @@ class Connection:
                 if isinstance(exc, Exception):
                     self._handshake_error = exc
                 if not self.state.handshaken:
-                    # Else our last flight is due, and leaves with what comes next.
+                    # Otherwise only our last flight is pending, and the next send
+                    # flushes it.
                     self.state.process_event_if_legal(Event.SENDING_BROKEN)
                 raise
             finally:
                 self._handshake.set()
         if not self.state.handshaken:
             self.check_open()
-            # No variable for it: its traceback will refer to this frame.
+            # Not kept in a variable: its traceback will refer to this frame.
             raise self.error() or self._cut_short()
 
     def _cut_short(self) -> trio.BrokenResourceError:
@@ -181,34 +182,30 @@ class Connection:
             self.state.sending is Sending.HANDSHAKING
             and self.state.receiving is Receiving.HANDSHAKING
         ):
-            self.engine.feed(await self.wire.receive_some())
+            self.engine.feed(await self.records.receive_some())
             if self.engine.output.pending:
                 await self.flush()
 
     # Sending:
 
     async def ensure_can_send(self) -> None:
-        """Shake hands if need be; raise what keeps us from sending, if anything does."""
+        """Do the handshake if needed; raise if this side cannot send."""
         self.check_open()
         await self.ensure_handshake()
         self.check_can_send()
 
     def send(self, data: bytes | memoryview) -> Awaitable[None]:
-        """Encrypt and send *data*, for one who has checked for cancellation.
-
-        Raises:
-          ssl.SSLWantReadError: nothing was encrypted: use `send_after_receiving`.
-        """
+        """Encrypt and send *data*. The caller has checked for cancellation."""
         if len(data) > MAX_PLAINTEXT_PER_SEND:
             return self._send_slices(memoryview(data))
-        if self.wire.lock.locked:
-            return self.wire.flush(self.engine.encrypt, data)
-        # As flush() does, but for a coroutine: many send little at a time.
-        self.engine.encrypt(data)
-        return self.wire.flush_uncontended()
-
-    def send_after_receiving(self, data: bytes | memoryview) -> Awaitable[None]:
-        """The same for what is no more than a slice, when the peer has been heard."""
+        if not self.records.lock.locked:
+            # The fast path of flush(), without its coroutine: small sends are common.
+            try:
+                self.engine.encrypt(data)
+            except ssl.SSLWantReadError:
+                pass
+            else:
+                return self.records.flush_uncontended()
         return self._send(self.engine.encrypt, data)
 
     async def _send_slices(self, data: memoryview) -> None:
@@ -221,13 +218,13 @@ class Connection:
                 self.check_can_send()
         except BaseException:
             if start:
-                # A part of the data has left: a close_notify behind it would
-                # make it look like the whole.
+                # Part of the data was sent: a close_notify after it would make it
+                # look complete.
                 self.state.process_event_if_legal(Event.SENDING_BROKEN)
             raise
 
     def send_close_notify(self) -> Awaitable[None]:
-        """Send our close_notify, and all that is due before it."""
+        """Send our close_notify, after everything that is pending."""
         return self._send(self.engine.encrypt_close_notify)
 
     async def _send(
@@ -237,8 +234,9 @@ class Connection:
             try:
                 await self.flush(encrypt, *arguments)
             except ssl.SSLWantReadError:
-                # The peer is in the middle of something, and has to be heard first.
-                # After each wait it is asked again: others may have heard it.
+                # OpenSSL must read more from the peer first (a TLS 1.2 renegotiation,
+                # half a session ticket). Retry after each wait: another task may have
+                # received it.
                 if self.engine.output.pending:
                     await self.flush()
                 elif not self.state.can_receive:
@@ -252,9 +250,9 @@ class Connection:
                 return
 
     def send_close_notify_nowait(self) -> bool:
-        """The same if it needs no waiting; else say False."""
+        """The same without waiting; return False if that is not possible."""
         try:
-            return self.wire.flush_nowait(self.engine.encrypt_close_notify)
+            return self.records.flush_nowait(self.engine.encrypt_close_notify)
         except ssl.SSLWantReadError:
             return False
 
@@ -263,18 +261,18 @@ class Connection:
         encrypt: Callable[[*Arguments], None] | None = None,
         *arguments: *Arguments,
     ) -> Awaitable[None]:
-        """Send what is due, and what *encrypt* makes due."""
+        """Send pending ciphertext, and what *encrypt* adds to it."""
         if self.engine.error is None:
-            return self.wire.flush(encrypt, *arguments)
+            return self.records.flush(encrypt, *arguments)
         return self._flush_alert()
 
     async def _flush_alert(self) -> None:
-        # A peer that takes nothing in must not keep us from saying what went wrong.
+        # Bounded: the peer may have stopped reading.
         with self.deadline():
-            await self.wire.flush()
+            await self.records.flush()
 
     def check_can_send(self) -> None:
-        """Raise what keeps us from sending, if anything does."""
+        """Raise if this side cannot send."""
         if self.state.can_send:
             return
         match self.state.sending:
@@ -291,7 +289,7 @@ class Connection:
     # Receiving:
 
     async def receive_once(self) -> None:
-        """Receive once: one task does, the others wait for what it brings.
+        """Receive once. One task does it; the others wait for its result.
 
         Cancellation:
           Nothing is lost.
@@ -300,42 +298,42 @@ class Connection:
             await self._receiving.wait_released()
             return
         with self._receiving:
-            ciphertext = await self.wire.receive_some()
+            ciphertext = await self.records.receive_some()
             self.check_open()
             self.engine.feed(ciphertext)
         if self.engine.output.pending:
             await self.flush_answers()
 
     async def flush_answers(self) -> None:
-        """Send what the TLS layer has to say to what came, or its alert.
+        """Send the TLS layer's answers to what was received, or its alert.
 
-        A reader does not wait for that with data in hand, nor while more may come: a
-        peer that first writes all it has and then reads would wait for us for ever.
-        What is due leaves with what is sent next, by whichever task, or while the
-        next call waits for input.
+        A reader never blocks on this while it has data to return, or while more may
+        come: a peer that writes everything before it reads would deadlock with us.
+        What stays pending goes out with the next send of any task, or while the next
+        receive waits for input.
         """
-        wire = self.wire
-        if wire.flush_nowait() or self.engine.unread:
+        records = self.records
+        if records.flush_nowait() or self.engine.unread:
             return
         if self.engine.output.pending > MAX_ANSWERS or not (
-            wire.busy or (wire.answers_while_waiting and self.state.can_receive)
+            records.busy or (records.answers_while_waiting and self.state.can_receive)
         ):
             await self.flush()
 
     def receive_nowait(self) -> bool:
-        """Take in what has come, without waiting.
+        """Receive what has arrived, without waiting.
 
         Returns:
-          Whether that is all; False if it cannot be told, or there is too much that
-          is no data.
+          Whether that was all. False if the transport cannot tell, or there is too
+          much that is not application data.
         """
         for _ in range(MAX_NOWAIT_READS):
             if self.engine.unread or not self.state.can_receive:
                 return True
             if self._receiving.locked:
-                return True  # what comes is for the task that is receiving
+                return True  # the task that is receiving gets it
             try:
-                ciphertext = self.wire.receive_nowait()
+                ciphertext = self.records.receive_nowait()
             except NotImplementedError:
                 return False
             if ciphertext is None:
@@ -344,10 +342,10 @@ class Connection:
         return False
 
     def peer_state_nowait(self) -> PeerState:
-        """What the peer has done; it takes in what has come."""
+        """As `TLSStream.peer_state_nowait`."""
         all_told = self.receive_nowait()
         if self.engine.output.pending:
-            self.wire.flush_nowait()
+            self.records.flush_nowait()
         match self.state.receiving:
             case _ if self.engine.unread:
                 return PeerState.DATA_WAITING
@@ -361,17 +359,17 @@ class Connection:
                 return PeerState.BROKEN
 
     def take(self, max_bytes: int) -> bytes:
-        """Up to *max_bytes* of what was received; ``b""`` if there is nothing."""
+        """Return up to *max_bytes* of received data; ``b""`` if there is none."""
         self.wake_up()
         return self.engine.take(max_bytes)
 
     @property
     def unread_limit_exceeded(self) -> bool:
-        """Whether more is unread than the policy lets us keep."""
+        """Whether more is unread than ``policy.max_unread``."""
         return self.engine.unread > self._policy.max_unread
 
     async def wait_buffer_drained(self) -> None:
-        """Wait until a reader takes something or gives up, or this side closes."""
+        """Wait until a reader takes data or gives up, or this side closes."""
         self._buffer_drained = self._buffer_drained or trio.Event()
         await self._buffer_drained.wait()
 
@@ -384,21 +382,21 @@ class Connection:
     # Ending:
 
     def deadline(self) -> trio.CancelScope:
-        """A scope as long as the policy lets an exchange take."""
-        # What move_on_after() makes, at half its cost.
+        """A cancel scope that lasts ``policy.timeout``."""
+        # Half the cost of move_on_after().
         return trio.CancelScope(deadline=trio.current_time() + self._policy.timeout)
 
     def start_shutdown_clock(self) -> None:
-        """Note the time of the first sign of an ending."""
+        """Record the time of the first sign of an ending."""
         if self._ending_began is None:
             self._ending_began = trio.current_time()
 
     def mark_closed(self, *, keep_unread: bool = False) -> None:
-        """The transport is about to be closed by us.
+        """Record that this side is about to close the transport.
 
         Args:
-          keep_unread: If the peer's direction has ended, what came before its end
-            can be received afterwards. Default: nothing can.
+          keep_unread: Whether data that the peer sent before its own end can still
+            be received. Default: False.
         """
         if self.state.closed:
             return
@@ -406,54 +404,54 @@ class Connection:
             self.state.process_event_if_legal(Event.FAILED)
         if self.state.handshaken and not self.state.session_ended:
             self.engine.end_session()
-        self.engine.output.read()  # it is too late for what is due
+        self.engine.output.read()  # too late for what is still pending
         self.keeps_unread = (
             keep_unread and self.engine.unread > 0 and not self.state.can_receive
         )
-        self._handshake_error = None  # its frames refer to us
+        self._handshake_error = None  # its traceback refers to this object
         self.state.process_event(Event.CLOSED)
         self.wake_up()
 
     def should_linger(self) -> bool:
-        """Whether closing the transport now may destroy what was sent.
+        """Whether closing the transport now could destroy data that was sent.
 
-        To be asked before the last close_notify, which always needs a moment.
+        Ask before sending close_notify, which takes a moment to be acknowledged.
         """
-        transport = self.wire.transport
+        transport = self.records.transport
         return (
             isinstance(transport, trio.SocketStream)
             and not (
                 self.state.handshaken
                 and not self.state.can_receive
-                and self.wire.at_fin()
+                and self.records.at_fin()
             )
             and not all_acknowledged_and_read(transport)
             and over_tcp(transport)
         )
 
     async def linger(self) -> None:
-        """Wait until the peer's kernel has what was sent; `mark_closed` comes before.
+        """Wait until the peer's kernel has everything. Call `mark_closed` first.
 
-        Behind a fatal alert the peer may be sending still: it is read to its end.
+        After a fatal alert the peer may still be sending, so read up to its FIN.
         """
-        transport = self.wire.transport
+        transport = self.records.transport
         if self._policy.linger_timeout > 0 and over_tcp(transport):
-            # Takes the transport back from a reader that is parked on it.
+            # Wakes a reader that is parked on the transport.
             trio.lowlevel.notify_closing(transport.socket)
             await linger(
                 transport,
                 self._policy.linger_timeout,
-                until_fin=self.wire.alert_sent,
+                until_fin=self.records.alert_sent,
             )
 
     async def abort(self) -> None:
         """Close the transport at once.
 
-        A FIN without close_notify looks like the end to a peer that does not check.
-        So TCP is reset, unless our last word has left.
+        Many peers take a FIN without close_notify for a proper end, so TCP is reset
+        unless our close_notify or alert was sent.
         """
         self.mark_closed()
-        transport = self.wire.transport
+        transport = self.records.transport
         if (
             self._policy.reset_on_abort
             and self.state.handshaken
@@ -465,18 +463,18 @@ class Connection:
 
     @property
     def last_word_sent(self) -> bool:
-        """Whether our close_notify has left, or the alert of a failed session."""
-        return self.state.close_notify_sent or self.wire.alert_sent
+        """Whether our close_notify was sent, or the alert of a failed session."""
+        return self.state.close_notify_sent or self.records.alert_sent
 
     def check_open(self) -> None:
         """Raise `trio.ClosedResourceError` if this side has closed."""
         if self.state.closed:
             raise trio.ClosedResourceError("this TLSStream was closed")
 
-    # What is told of it:
+    # Reporting:
 
     def report(self) -> ShutdownReport:
-        """How it stands now."""
+        """The report as of now."""
         elapsed = 0.0
         if self._ending_began is not None:
             elapsed = self._until() - self._ending_began
@@ -496,21 +494,21 @@ class Connection:
             return self._ending_over
         try:
             return trio.current_time()
-        except RuntimeError:  # after the run of a stream that nobody has closed
+        except RuntimeError:  # outside trio.run(), of a stream that was never closed
             return self._ending_began or 0.0
 
     def error(self) -> trio.BrokenResourceError | None:
-        """What broke the connection, made anew for each who is told."""
+        """What broke the connection: a new exception for each caller."""
         error = self._error()
         return None if error is None else at_address(error, self.address)
 
     def _error(self) -> TruncatedError | TransportBrokenError | TLSFailedError | None:
         match self.state.outcome:
             case ShutdownOutcome.TRUNCATED:
-                return TruncatedError(mid_record=self.wire.mid_record)
+                return TruncatedError(mid_record=self.records.mid_record)
             case ShutdownOutcome.RESET:
-                assert self.wire.error is not None
-                return TransportBrokenError(self.wire.error)
+                assert self.records.error is not None
+                return TransportBrokenError(self.records.error)
             case ShutdownOutcome.FAILED:
                 return TLSFailedError(
                     self.engine.error,
@@ -531,7 +529,7 @@ class Connection:
             self._ending_over = trio.current_time()
 
     def _reset_both_ways(self) -> bool:
-        # One RST ends both directions, each when it is used next.
+        # One RST shows in each direction separately, at its next use.
         return (
             self.state.sending is Sending.RESET
             and self.state.receiving is Receiving.RESET

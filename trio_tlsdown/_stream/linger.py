@@ -1,12 +1,12 @@
-"""Closing TCP without destroying what was sent, or so that nobody takes it for the end.
+"""Closing TCP without destroying sent data, and aborting it so that the peer notices.
 
-``close()`` with unread input, or input that comes later, makes the kernel send RST
-and drop what it has not delivered yet, and a receiver's kernel that gets an RST may
-drop what its application has not read. So a socket lingers: it says FIN, throws away
-what comes, and is closed when the peer's kernel has acknowledged all. What decides is
-what our kernel says of the socket, never what a peer ought to do.
+``close()`` with unread input, or input that arrives later, makes the kernel send RST
+and drop what it has not delivered yet; a kernel that receives RST may drop what its
+application has not read. So a socket lingers: it sends FIN, discards input, and closes
+once the peer's kernel has acknowledged everything. What our kernel says about the
+socket decides, never what a peer ought to do.
 
-Delivery to the peer's *application* is proven by its answer only.
+Only the peer's answer proves that its *application* has the data.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ import trio
 
 TCP: Final = frozenset({socket.AF_INET, socket.AF_INET6})
 
-DISCARD_SIZE: Final = 2**16  # bytes at once
+DISCARD_SIZE: Final = 2**16  # bytes per read
 
-# Most bytes thrown away: what kernels have under way when a peer learns of the end,
-# and no more. Linux lets a receive buffer grow to 6 MiB.
+# Most bytes discarded: as much as two kernels buffer when a peer learns of the end.
+# Linux lets a receive buffer grow to 6 MiB.
 MAX_DISCARDED: Final = 2**23
 
-# An idle peer's kernel delays its ACK by up to 44 ms on Linux, and one that is busy
-# answers within some passes of our own scheduler.
+# A busy peer's kernel acknowledges within a few passes of our scheduler. An idle one
+# delays its ACK, by up to 44 ms on Linux.
 CHECKPOINTS_BEFORE_SLEEPING: Final = 20
 FIRST_PAUSE: Final = 0.001  # seconds
 LONGEST_PAUSE: Final = 0.016
@@ -41,59 +41,58 @@ if sys.platform == "linux":
     import termios
 
     def unacknowledged(sock: trio.socket.SocketType) -> int | None:
-        """How many bytes the peer's kernel has not acknowledged; a FIN counts as 1."""
+        """How many sent bytes are unacknowledged; a FIN counts as one."""
         # SIOCOUTQ has the same number: tcp(7).
         return _ask(sock, termios.TIOCOUTQ)
 
     def unread(sock: trio.socket.SocketType) -> int | None:
-        """How many bytes have come that nobody has read."""
+        """How many received bytes are unread."""
         return _ask(sock, termios.FIONREAD)
 
     def _ask(sock: trio.socket.SocketType, request: int) -> int | None:
         try:
             count = fcntl.ioctl(sock.fileno(), request, bytes(4))
         except OSError:
-            return None  # not every family can tell
+            return None  # not supported by every address family
         return int.from_bytes(count, sys.byteorder)
 
-else:  # pragma: no cover - there are no such calls there
+else:  # pragma: no cover - no such calls
 
     def unacknowledged(sock: trio.socket.SocketType) -> int | None:
-        """None: nobody knows."""
+        """None: this system cannot tell."""
         return None
 
     def unread(sock: trio.socket.SocketType) -> int | None:
-        """None: nobody knows."""
+        """None: this system cannot tell."""
         return None
 
 
 def over_tcp(transport: trio.abc.Stream) -> TypeGuard[trio.SocketStream]:
-    """Whether closing this can destroy what was sent; a Unix socket loses nothing."""
+    """Whether closing can destroy sent data; a Unix socket never loses any."""
     return isinstance(transport, trio.SocketStream) and transport.socket.family in TCP
 
 
 def all_acknowledged_and_read(stream: trio.SocketStream) -> bool:
-    """Whether closing now can destroy nothing."""
+    """Whether closing now cannot destroy anything."""
     sock = stream.socket
     if sock.fileno() < 0:
         return True
-    # Where no data is there, readable means FIN or RST: nothing can come any more.
+    # Readable with no data means FIN or RST: nothing more can arrive.
     return unread(sock) == 0 and (unacknowledged(sock) == 0 or sock.is_readable())
 
 
 async def linger(
     stream: trio.SocketStream, seconds: float, *, until_fin: bool = False
 ) -> None:
-    """End our direction, and wait until the peer's kernel has all that was sent.
+    """Send FIN, and wait until the peer's kernel has everything that was sent.
 
-    A peer that sends something meanwhile is in the middle of a conversation, and may
-    send more: then this waits until it ends its direction, too. It takes in up to
-    `MAX_DISCARDED` bytes.
+    A peer that sends something meanwhile is in mid-conversation and may send more, so
+    this then waits for its FIN. Up to `MAX_DISCARDED` bytes are read.
 
     Args:
-      stream: Nobody else may be using it. It is not closed.
-      seconds: To wait at most.
-      until_fin: Wait for the peer's end in any case. Default: False.
+      stream: No other task may be using it. It is not closed.
+      seconds: How long to wait at most.
+      until_fin: Wait for the peer's FIN in any case. Default: False.
     """
     sock = stream.socket
     with trio.move_on_after(seconds):
@@ -101,21 +100,21 @@ async def linger(
             sock.shutdown(socket.SHUT_WR)
             await _Discarding(sock).until_delivered(until_fin=until_fin)
         except OSError:
-            pass  # it was reset: there is nothing left to wait for
+            pass  # reset: nothing left to wait for
         except ValueError:
-            # Another task has closed it: a number of -1 is no descriptor.
+            # Another task has closed it: -1 is not a descriptor.
             assert sock.fileno() == -1
 
 
 class _Discarding:
-    """Throws away what comes."""
+    """Discards what arrives on a socket."""
 
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self._sock = sock
         self._room = MAX_DISCARDED
 
     async def until_delivered(self, *, until_fin: bool) -> None:
-        # What came before says nothing of what will come.
+        # Input that was there before says nothing about what is still to come.
         while not until_fin and self._sock.is_readable():
             if not await self._discard():
                 return
@@ -124,7 +123,7 @@ class _Discarding:
                 while await self._discard():
                     pass
                 return
-            # What is left is our FIN: everything before it has been acknowledged.
+            # One unacknowledged byte is our FIN.
             if (count := unacknowledged(self._sock)) is not None and count <= 1:
                 return
             if pause:
@@ -134,7 +133,7 @@ class _Discarding:
                 await trio.lowlevel.checkpoint()
 
     async def _discard(self) -> bool:
-        """Whether there may be more."""
+        """Discard one read; return whether to go on."""
         size = len(await self._sock.recv(DISCARD_SIZE))
         self._room -= size
         return size > 0 and self._room > 0
@@ -144,7 +143,7 @@ def reset_when_closed(stream: trio.SocketStream) -> None:
     """Make ``close()`` send RST: socket(7), SO_LINGER."""
     on_for_no_time = struct.pack("ii" if os.name == "posix" else "hh", 1, 0)
     if stream.socket.fileno() >= 0:
-        # Only to a connection that is not one any more can this fail.
+        # This only fails on a connection that is already gone.
         with suppress(OSError):
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, on_for_no_time)
 

@@ -193,10 +193,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 await self._connection.ensure_can_send()
             await trio.lowlevel.checkpoint_if_cancelled()
             if octets:
-                try:
-                    await self._connection.send(octets)
-                except ssl.SSLWantReadError:
-                    await self._connection.send_after_receiving(octets)
+                await self._connection.send(octets)
             else:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             if not self._state.can_send:
@@ -221,7 +218,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         with self._wait_guard:
             self._connection.check_open()
             self._check_can_send()
-            await self._connection.wire.wait_send_all_might_not_block()
+            await self._connection.records.wait_send_all_might_not_block()
             self._check_can_send()
 
     def _check_can_send(self) -> None:
@@ -360,10 +357,10 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             case Receiving.CLOSED:
                 return b""
             case Receiving.TRUNCATED:
-                if self._https_compatible and not self._connection.wire.mid_record:
+                if self._https_compatible and not self._connection.records.mid_record:
                     return b""
                 raise at_address(
-                    TruncatedError(mid_record=self._connection.wire.mid_record),
+                    TruncatedError(mid_record=self._connection.records.mid_record),
                     self._connection.address,
                 )
             case _:
@@ -435,7 +432,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         self._check_nothing_unread()
         self._state.process_event(Event.UNWRAPPED)
         transport_stream, self._transport_stream = self.transport_stream, None
-        trailing = self._engine.trailing() + self._connection.wire.trailing()
+        trailing = self._engine.trailing() + self._connection.records.trailing()
         return transport_stream, trailing
 
     @_without_interrupts
@@ -516,7 +513,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         return f"<TLSStream {side} {self._whereabouts()} {version} {state}>"
 
     def _whereabouts(self) -> str:
-        transport = self._connection.wire.transport
+        transport = self._connection.records.transport
         address: object = self._connection.address
         if address is None and isinstance(transport, trio.SocketStream):
             with suppress(Exception):  # it has gone, or is no socket of the kernel's
@@ -537,7 +534,7 @@ def is_over(stream: TLSStream[trio.SocketStream]) -> bool:
     Not while it still lingers.
     """
     handed_back = stream._transport_stream is None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return handed_back or stream._connection.wire.closed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return handed_back or stream._connection.records.closed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 # It has the whole interface, and programs ask by isinstance().

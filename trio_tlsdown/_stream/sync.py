@@ -1,4 +1,4 @@
-"""Locks that cost nothing while nobody else wants them, and who may call what when."""
+"""Locks that are free while uncontended, and detectors of conflicting tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import trio
 
 
 class SendLock:
-    """A lock, first come, first served.
+    """A first-come, first-served lock.
 
     Its uncontended path neither allocates nor yields to the scheduler.
     """
@@ -22,24 +22,24 @@ class SendLock:
 
     @property
     def contended(self) -> bool:
-        """Whether a task is waiting for it."""
+        """Whether a task is waiting for the lock."""
         return bool(self._queue)
 
     async def acquire(self) -> None:
-        """Take it; wait only while another task has it.
+        """Take the lock. Only waits while another task holds it.
 
         Cancellation:
-          It was not taken.
+          The lock was not taken.
         """
         if not self.locked:
             self.locked = True
             return
         if self._queue is None:
             self._queue = trio.lowlevel.ParkingLot()
-        await self._queue.park()  # release() has handed it to us
+        await self._queue.park()  # release() hands it over
 
     def release(self) -> None:
-        """Hand it to the task that has waited longest; no other can come between."""
+        """Hand the lock to the task that has waited longest, if any."""
         if self._queue:
             self._queue.unpark()
         else:
@@ -47,7 +47,7 @@ class SendLock:
 
 
 class InProgress:
-    """What one task does while others wait for it to be over.
+    """Something that one task does and others may wait for.
 
     Enter it with ``with``, when it is not `locked`.
     """
@@ -59,7 +59,7 @@ class InProgress:
         self._over: trio.Event | None = None
 
     async def wait_released(self) -> None:
-        """Wait until the task that is in it leaves it."""
+        """Wait until the task inside leaves."""
         if self._over is None:
             self._over = trio.Event()
         await self._over.wait()
@@ -75,7 +75,7 @@ class InProgress:
 
 
 class ConflictDetector:
-    """A context manager that only one task may be in."""
+    """A context manager for one task at a time; a second gets BusyResourceError."""
 
     __slots__ = ("_message", "busy")
 
@@ -98,7 +98,7 @@ class ConflictDetector:
 
 
 class SendConflictDetector(ConflictDetector):
-    """One task may send data, or any number may end the direction, together."""
+    """Admits one task that sends data, or any number that end the direction."""
 
     __slots__ = ("_ending",)
 
@@ -115,8 +115,8 @@ class SendConflictDetector(ConflictDetector):
         """Raise if a task is inside.
 
         Raises:
-          trio.BusyResourceError: it sends data.
-          trio.ClosedResourceError: it sends close_notify, and nothing can follow.
+          trio.BusyResourceError: it is sending data.
+          trio.ClosedResourceError: it is sending close_notify; nothing can follow.
         """
         if self._ending:
             raise trio.ClosedResourceError("another task is ending this TLSStream")
@@ -129,7 +129,7 @@ class SendConflictDetector(ConflictDetector):
 
     @contextmanager
     def ending(self) -> Generator[None]:
-        """Keep data out while close_notify is sent."""
+        """Exclude senders of data while close_notify is being sent."""
         self.check_sending()
         self.busy = True
         self._ending += 1

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Iterator
 
-# On Windows a socket is no file, and its number may be that of one.
+# On Windows a socket is not a file, and its handle may be the number of one.
 SOCKETS_ARE_FILES: Final = os.name == "posix"
 
 
@@ -29,7 +29,7 @@ class NonBlockingSocket:
     """The socket under a `trio.SocketStream`.
 
     Args:
-      stream: Whose it is. Nobody else may be using the same direction.
+      stream: Its owner. No other task may be using the same direction.
     """
 
     __slots__ = ("_fileno", "_sock")
@@ -40,11 +40,11 @@ class NonBlockingSocket:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed on this side."""
+        """Whether this side has closed it."""
         return self._fileno() == -1
 
     def send(self, data: bytes) -> int:
-        """Send what the kernel takes at once; return how many bytes that was.
+        """Send what the kernel accepts without blocking; return how many bytes.
 
         Raises:
           trio.BrokenResourceError: the connection failed.
@@ -58,7 +58,7 @@ class NonBlockingSocket:
             raise _stream_error(exc) from exc
 
     def receive(self, max_bytes: int) -> bytes | None:
-        """What has come, ``b""`` at the end, None if it is neither.
+        """Return what has arrived: ``b""`` at the end, None if nothing.
 
         Raises:
           trio.BrokenResourceError: the connection failed.
@@ -72,7 +72,7 @@ class NonBlockingSocket:
             raise _stream_error(exc) from exc
 
     async def wait_readable(self) -> None:
-        """Wait until something has come.
+        """Wait until there is something to receive.
 
         Raises:
           trio.ClosedResourceError: it was closed on this side.
@@ -81,7 +81,7 @@ class NonBlockingSocket:
 
 
 def socket_of(transport: trio.abc.Stream) -> NonBlockingSocket | None:
-    """The socket under *transport*, if it is one that can be called so."""
+    """The socket under *transport*, if it can be called without Trio."""
     if SOCKETS_ARE_FILES and isinstance(transport, trio.SocketStream):
         return NonBlockingSocket(transport)
     return None
@@ -90,7 +90,7 @@ def socket_of(transport: trio.abc.Stream) -> NonBlockingSocket | None:
 def receive_some_nowait_of(
     transport: trio.abc.Stream,
 ) -> Callable[[int], bytes | bytearray]:
-    """The method that a transport may have, or one that raises NotImplementedError.
+    """The transport's own method, or one that raises NotImplementedError.
 
     See `TLSStream.peer_state_nowait`.
     """
@@ -106,7 +106,7 @@ def _not_implemented(max_bytes: int) -> bytes:
 def _stream_error(
     error: OSError,
 ) -> trio.BrokenResourceError | trio.ClosedResourceError:
-    # The words of trio.SocketStream.
+    # The messages of trio.SocketStream.
     if error.errno == errno.EBADF:
         return trio.ClosedResourceError("this socket was already closed")
     return trio.BrokenResourceError(f"socket connection broken: {error}")
@@ -120,20 +120,20 @@ Octets: TypeAlias = bytes | bytearray | memoryview
 RECEIVE_SIZE = 2**19
 SMALL_RECEIVE_SIZE = 2**16
 
-# Most records handed to the session at once. A peer can make each one cost 50 us
-# (KeyUpdate), and other tasks have to get their turn; 32 full ones are RECEIVE_SIZE.
+# Most records processed without a checkpoint. A peer can make each cost 50 us
+# (KeyUpdate), and other tasks have to run; 32 full ones are RECEIVE_SIZE.
 MAX_RECORDS_PER_READ = 64
 
 HEADER_SIZE = 5  # RFC 9846 section 5.1: type, version, length
 
 
 class RecordBoundary:
-    """Follows the headers of TLS records through a stream of bytes."""
+    """Tracks TLS record headers through a stream of bytes."""
 
     __slots__ = ("_header", "_skip")
 
     def __init__(self) -> None:
-        self._header = b""  # of the next record, if only a part of it came
+        self._header = b""  # the received part of the next record's header
         self._skip = 0  # bytes until the next header
 
     @property
@@ -142,10 +142,10 @@ class RecordBoundary:
         return bool(self._header or self._skip)
 
     def feed(self, data: Octets) -> int:
-        """Go on by *data*, or by the first `MAX_RECORDS_PER_READ` that begin in it.
+        """Advance over *data*, or over the first `MAX_RECORDS_PER_READ` records in it.
 
         Returns:
-          How many bytes of it that was.
+          How many bytes were consumed.
         """
         before = len(self._header)
         if before:
@@ -164,22 +164,22 @@ class RecordBoundary:
 
 
 class RecordTransport:
-    """The transport, as the session sees it.
+    """Sends and receives TLS records over the caller's transport.
 
-    A failure of the transport is told to the *state*, one direction at a time,
-    and not raised: the other direction may still have something to say.
+    A failure of the transport is an event of *state*, for one direction, and is not
+    raised: the other direction may still have data.
 
     Args:
       transport: The caller's stream.
-      initial: What was received from it already.
-      output: Ciphertext that is due.
-      state: Learns what left, what broke, and in which direction.
-      trace: Called with a kind and a number of bytes, if anybody wants to know.
+      initial: Ciphertext that was received from it already.
+      output: The pending ciphertext.
+      state: Told what was sent, what broke, and in which direction.
+      trace: Called with a kind and a number of bytes. None: no tracing.
 
     Attributes:
       transport: The caller's stream.
       error: What the transport raised when it failed.
-      alert_sent: Whether the fatal alert of a failed session has left.
+      alert_sent: Whether the fatal alert of a failed session was sent.
     """
 
     __slots__ = (
@@ -210,7 +210,7 @@ class RecordTransport:
         self.transport = transport
         self._socket = socket_of(transport)
         self._receive_some_nowait = receive_some_nowait_of(transport)
-        self._received: Octets = initial  # and not handed on yet
+        self._received: Octets = initial  # but not returned to the session yet
         self._output = output
         self._room = SMALL_RECEIVE_SIZE
         self.error: trio.BrokenResourceError | None = None
@@ -224,7 +224,7 @@ class RecordTransport:
 
     @property
     def closed(self) -> bool:
-        """Whether a socket was closed on this side; of other transports: False."""
+        """Whether this side has closed the socket; False for other transports."""
         return self._socket is not None and self._socket.closed
 
     @property
@@ -239,7 +239,7 @@ class RecordTransport:
 
     @property
     def answers_while_waiting(self) -> bool:
-        """Whether `receive_some` sends what is due when there is room for it."""
+        """Whether `receive_some` also sends pending ciphertext while it waits."""
         return self._socket is not None
 
     async def flush(
@@ -247,16 +247,16 @@ class RecordTransport:
         encrypt: Callable[[*Arguments], None] | None = None,
         *arguments: *Arguments,
     ) -> None:
-        """Send all that is due, in order, one task at a time.
+        """Take the lock, encrypt, and send all pending ciphertext in order.
 
         Args:
-          encrypt: Called when it is our turn, to make more due. What it raises
-            ends this call; what was due stays so.
-          *arguments: It gets these.
+          encrypt: Called with the lock held, to add ciphertext. If it raises, nothing
+            is sent and what was pending stays pending.
+          *arguments: Passed to *encrypt*.
 
         Cancellation:
-          Nothing is encrypted or lost while it waits for its turn. Later, part
-          of a record may have left: nothing can be sent any more.
+          While waiting for the lock: nothing was encrypted. Later: part of a record
+          may have been sent, so sending is broken.
         """
         if self._waiting is not None:
             self._waiting.cancel()
@@ -271,20 +271,20 @@ class RecordTransport:
             await trio.lowlevel.checkpoint_if_cancelled()
             if encrypt is not None:
                 encrypt(*arguments)
-            if not self._flush_at_once():
+            if not self._try_flush():
                 await self._flush_locked()
         finally:
             self.lock.release()
 
     def flush_uncontended(self) -> Awaitable[None]:
-        """Send what is due; nobody has the lock, and no cancellation is pending."""
-        # Nobody else was let in since the lock was free, so there is no need to take
-        # it for what the kernel takes at once.
-        if self._flush_at_once():
+        """`flush` for a caller that found the lock free and checked for cancellation."""
+        # No checkpoint has passed since, so what the kernel accepts at once needs no
+        # lock.
+        if self._try_flush():
             return trio.lowlevel.cancel_shielded_checkpoint()  # noqa: ASYNC105
-        return self._flush_in_parts()
+        return self._flush_slow()
 
-    async def _flush_in_parts(self) -> None:
+    async def _flush_slow(self) -> None:
         self.lock.locked = True
         try:
             await self._flush_locked()
@@ -292,25 +292,27 @@ class RecordTransport:
             self.lock.release()
 
     async def _flush_locked(self) -> None:
+        """The caller holds the lock."""
         while self._output.pending:
             await self._send()
 
     def flush_nowait(self, encrypt: Callable[[], None] | None = None) -> bool:
-        """The same as `flush`, if that is possible without waiting.
+        """`flush` without waiting.
 
-        A deadline costs more than all else that closing does, and an alert that
-        the kernel takes at once needs none.
+        It exists because a deadline costs more than everything else in closing, and
+        an alert that the kernel accepts at once needs none.
 
         Returns:
-          Whether nothing is left to send. What could not go stays due.
+          Whether everything was sent. The rest stays pending.
         """
         if self.lock.locked or self._socket is None:
             return False
         if encrypt is not None:
             encrypt()
-        return self._flush_at_once()
+        return self._try_flush()
 
-    def _flush_at_once(self) -> bool:
+    def _try_flush(self) -> bool:
+        """Send what the kernel accepts at once; the lock is held or not needed."""
         if not self._output.pending:
             return True
         if self._socket is None:
@@ -328,7 +330,7 @@ class RecordTransport:
             self._output.write(memoryview(data)[size:])
             self._has_sent(size, last_word=False)
             return False
-        if self._trace is not None or not self._state.can_send:  # else there is no news
+        if self._trace is not None or not self._state.can_send:  # else nobody cares
             self._has_sent(size, last_word=self._state.last_word_made)
         return True
 
@@ -352,7 +354,7 @@ class RecordTransport:
         self._state.process_event_if_legal(Event.SENDING_RESET)
 
     def _give_up(self) -> None:
-        self._output.read()  # nothing can follow: what is due never leaves
+        self._output.read()  # nothing can follow, so it is never sent
         self._state.process_event_if_legal(Event.SENDING_BROKEN)
 
     def _has_sent(self, size: int, *, last_word: bool) -> None:
@@ -364,7 +366,7 @@ class RecordTransport:
             self.alert_sent = self._state.failed
 
     async def wait_send_all_might_not_block(self) -> None:
-        """As the transport does; early, if somebody wants to `flush`."""
+        """As the transport does, but return early if a task wants to `flush`."""
         await self.lock.acquire()
         try:
             if not self.lock.contended:
@@ -377,7 +379,7 @@ class RecordTransport:
             self.lock.release()
 
     async def receive_some(self) -> Octets:
-        """Receive ciphertext; ``b""`` at the end and after a reset."""
+        """Receive ciphertext; ``b""`` at the end or after a reset."""
         if self._socket is None and not self._received:
             try:
                 return self._has_received(await self.transport.receive_some(self._room))
@@ -391,7 +393,7 @@ class RecordTransport:
         while data is None:
             await self._wait_for_input()
             if self._state.closed:
-                # What has come is for the task that closes, and lingers.
+                # The task that closes, and lingers, reads from here on.
                 raise trio.ClosedResourceError("this TLSStream was closed")
             data = self.receive_nowait()
         return data
@@ -401,8 +403,8 @@ class RecordTransport:
         if not self._output.pending:
             await self._socket.wait_readable()
             return
-        # To wait until an answer has left would be for ever, if the peer reads only
-        # when it has sent all; not to send it, if the peer waits for that.
+        # Waiting only to send would deadlock with a peer that writes everything before
+        # it reads; waiting only to receive, with a peer that waits for our answer.
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._flush_when_there_is_room)
@@ -410,7 +412,7 @@ class RecordTransport:
                     await self._socket.wait_readable()
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            # Callers need not know of a nursery in here.
+            # Callers need not know that there is a nursery.
             raise _most_important(group) from None
 
     async def _flush_when_there_is_room(self) -> None:
@@ -420,15 +422,15 @@ class RecordTransport:
                 self.flush_nowait()
 
     def trailing(self) -> bytes:
-        """What was received and not handed on: what came behind the last record."""
+        """Return what was received but not processed: clear text after the session."""
         trailing, self._received = bytes(self._received), b""
         return trailing
 
     def receive_nowait(self) -> Octets | None:
-        """The same without waiting; None if nothing has come.
+        """`receive_some` without waiting; None if nothing has arrived.
 
         Raises:
-          NotImplementedError: that cannot be had of this transport.
+          NotImplementedError: this transport cannot do that.
         """
         if self._received:
             data, self._received = self._received, b""
@@ -446,9 +448,9 @@ class RecordTransport:
         return None if received is None else self._has_received(received)
 
     def at_fin(self) -> bool:
-        """Whether nothing is unread, and nothing can come any more.
+        """Whether the peer's kernel has ended and nothing is unread.
 
-        It may take in what came behind the end of the session.
+        Only for a session whose input is over: it may read a byte that follows.
         """
         if self._socket is None or self._received:
             return False
@@ -500,8 +502,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_reset(error: trio.BrokenResourceError) -> bool:
-    # Linux tells what broke the connection once, to whichever call comes first, and
-    # then lets receiving end as if a FIN had come. What it says after a real FIN is
-    # EPIPE.
+    # Linux reports what broke a connection once, to whichever call comes first; later
+    # reads end as if a FIN had come. After a real FIN, sending fails with EPIPE.
     cause = error.__cause__
     return isinstance(cause, OSError) and cause.errno != errno.EPIPE
