@@ -352,7 +352,7 @@ async def test_a_client_that_is_refused_behind_its_handshake_learns_by_whom(
         tls13.version, testing.echo, client_certificate=True
     ) as client:
         with pytest.raises(
-            TLSFailedError, match="wants a client certificate"
+            TLSFailedError, match="requires a client certificate"
         ) as caught:
             await client.receive_some()
         assert is_at(caught.value, client)

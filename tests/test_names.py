@@ -55,11 +55,11 @@ def test_a_name_may_have_253_bytes(host: str) -> None:
         ("fe80::zz", "must be a name or an address"),
         ("local%1", "must be a name or an address"),
         ("x" * 64 + ".example", "must be a name or an address"),
-        ("x." * 126 + "xx", "has 254 bytes, a name 253 at most"),
-        (b"x" * 300, "has 300 bytes, a name 253 at most"),
-        ("ü" * 70, "is no name: Label too long"),
-        ("ü..example", "is no name: Empty Label"),
-        (b"b\xfccher.example", "is no name: 'ascii' codec"),
+        ("x." * 126 + "xx", "has 254 bytes; a name has at most 253"),
+        (b"x" * 300, "has 300 bytes; a name has at most 253"),
+        ("ü" * 70, "is not a valid name: Label too long"),
+        ("ü..example", "is not a valid name: Empty Label"),
+        (b"b\xfccher.example", "is not a valid name: 'ascii' codec"),
         ("https://localhost/", 'pass "localhost", not'),
         ("localhost:443", 'pass "localhost", not'),
     ],
@@ -90,7 +90,7 @@ async def test_a_host_that_is_more_than_that_is_told_what_to_pass(
     host: str | bytes, instead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trio, "open_tcp_stream", None)  # it is not even looked up
-    complaint = f"^host is a name or an address, .* pass {instead}, not "
+    complaint = f"^host must be a name or an address, .* pass {instead}, not "
     with pytest.raises(ValueError, match=complaint):
         await open_tls_over_tcp_stream(host, 443)
     async with open_tls_nursery() as nursery:

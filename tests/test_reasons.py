@@ -161,8 +161,8 @@ class Row:
 
 
 UNKNOWN_CA = (
-    "the client refused our certificate: it does not know the CA. Either it has to "
-    "trust that, or load_cert_chain() has to load the intermediate certificates, too"
+    "the client refused our certificate: it does not know the CA. Make it trust the "
+    "CA, or include the intermediate certificates in load_cert_chain()"
 )
 REFUSED = "a callback of ssl_context, such as its sni_callback, refused the client"
 VERSIONS = "see minimum_version and maximum_version of ssl_context"
@@ -171,18 +171,18 @@ ROWS = [
     Row(
         untrusted,
         "certificate verification: unable to get local issuer certificate: load the CA "
-        "with ssl_context.load_verify_locations(); or the server does not send its "
+        "with ssl_context.load_verify_locations(), unless the server fails to send its "
         "intermediate certificates",
         UNKNOWN_CA,
     ),
     Row(
         intermediate_missing,
-        "or the server does not send its intermediate certificates",
+        "unless the server fails to send its intermediate certificates",
         UNKNOWN_CA,
     ),
     Row(
         root_sent,
-        "if you trust that, load it with ssl_context.load_verify_locations()",
+        "if you trust it, load it with ssl_context.load_verify_locations()",
         UNKNOWN_CA,
     ),
     Row(
@@ -192,14 +192,13 @@ ROWS = [
     ),
     Row(
         for_clients,
-        "unsuitable certificate purpose: it is not for a server",
-        "the client refused our certificate: it is of a kind, or for a purpose, that "
-        "the client does not take",
+        "unsuitable certificate purpose: it was not issued for a server",
+        "the client refused our certificate: it does not accept its type or purpose",
     ),
     Row(
         not_strict,
         "clear VERIFY_X509_STRICT in ssl_context.verify_flags",
-        "the client refused our certificate, and does not say why",
+        "the client refused our certificate without saying why",
     ),
     Row(
         expired,
@@ -214,8 +213,8 @@ ROWS = [
     ),
     Row(
         other_name,
-        "certificate is not valid for 'localhost': give as server_hostname a name that "
-        "it is valid for",
+        "certificate is not valid for 'localhost': pass a server_hostname that it is "
+        "valid for",
         "the client refused our certificate: bad certificate, such as one for another "
         "name (SSLV3_ALERT_BAD_CERTIFICATE)",
     ),
@@ -226,41 +225,41 @@ ROWS = [
     ),
     Row(
         client_has_none,
-        "it may have no certificate, want one of ours, or",
-        "the client sent no certificate, and ssl_context.verify_mode demands one",
+        "it may have no certificate, require one of ours, or",
+        "the client sent no certificate, but ssl_context.verify_mode requires one",
         versions=(V12,),
     ),
     Row(
         client_has_none,
-        "the server wants a client certificate: load one with "
+        "the server requires a client certificate: load one with "
         "ssl_context.load_cert_chain()",
-        "the client sent no certificate, and ssl_context.verify_mode demands one",
+        "the client sent no certificate, but ssl_context.verify_mode requires one",
         versions=(V13,),
     ),
     Row(
         client_untrusted,
         "the server refused our certificate: it does not know the CA",
         "certificate verification: unable to get local issuer certificate: load the CA "
-        "with ssl_context.load_verify_locations(); or the client does not send its "
+        "with ssl_context.load_verify_locations(), unless the client fails to send its "
         "intermediate certificates",
     ),
     Row(
         no_certificate,
-        "the server refused the handshake, and does not say why: it may have no "
+        "the server refused the handshake without saying why: it may have no "
         "certificate",
-        "no cipher in common with the client: has ssl_context a certificate",
+        "no cipher in common with the client: does ssl_context have a certificate",
         versions=(V12,),
     ),
     Row(
         no_certificate,
-        f"the server accepts no TLS version that we offer: {VERSIONS}",
+        f"the server accepts none of the TLS versions that we offer: {VERSIONS}",
         f"no TLS version in common with the client: {VERSIONS}; TLS 1.3 needs a "
         "certificate (load_cert_chain())",
         versions=(V13,),
     ),
     Row(
         other_versions,
-        f"the server accepts no TLS version that we offer: {VERSIONS}",
+        f"the server accepts none of the TLS versions that we offer: {VERSIONS}",
         f"no TLS version in common with the client: {VERSIONS}",
     ),
     Row(
@@ -270,7 +269,7 @@ ROWS = [
     ),
     Row(
         other_ciphers,
-        "or have no cipher or curve in common with us",
+        "or share no cipher or curve with us",
         "no cipher in common with the client",
         versions=(V12,),
     ),
@@ -282,7 +281,7 @@ ROWS = [
     ),
     Row(
         other_curves,
-        "or have no cipher or curve in common with us",
+        "or share no cipher or curve with us",
         "no key exchange in common with the client: see ssl_context.set_ecdh_curve()",
         versions=(V13,),
     ),
@@ -294,32 +293,32 @@ ROWS = [
     ),
     Row(
         alert(49),
-        "the server knows who we are, and refused us",
+        "the server accepted our certificate but denied access",
         REFUSED,
         "access_denied",
     ),
     Row(
         alert(80),
-        "the server met an error of its own: its log may tell which",
+        "the server had an internal error: see its log",
         REFUSED,
         "internal_error",
     ),
     Row(
         alert(112),
-        "the server does not know the name that we ask for: see server_hostname",
+        "the server does not know the name we asked for: see server_hostname",
         REFUSED,
         "unrecognized_name",
     ),
     Row(
         alert(120),
-        "the server speaks none of the protocols of ssl_context.set_alpn_protocols() "
+        "the server supports none of the protocols in ssl_context.set_alpn_protocols() "
         "(TLSV1_ALERT_NO_APPLICATION_PROTOCOL)",
         REFUSED,
         "no_application_protocol",
     ),
     Row(
         callback_raises,
-        "the server refused the handshake, and does not say why",
+        "the server refused the handshake without saying why",
         f"{REFUSED} or raised (see sys.unraisablehook) (CALLBACK_FAILED)",
     ),
 ]

@@ -1,7 +1,7 @@
 """The exceptions, grouped by the layer that failed.
 
-At the stream boundary every error is one of Trio's: ours are subclasses that
-carry the data. Misuse raises `trio.ClosedResourceError`,
+At the stream boundary every error is one of Trio's; ours are subclasses with
+data as attributes. Misuse raises `trio.ClosedResourceError`,
 `trio.BusyResourceError`, `TypeError` or `ValueError`, as in Trio.
 """
 
@@ -18,29 +18,30 @@ from ._reasons import explain, reason_of
 
 
 class TLSDownError(Exception):
-    """The root of this package's own errors.
+    """The base class of this package's errors.
 
-    They can be copied and pickled, with their attributes and notes, and with a cause
-    that is an `OSError`, as an `ssl.SSLError` is.
+    They can be copied and pickled, including attributes, notes, and a cause that is an
+    `OSError` (such as an `ssl.SSLError`).
 
     Attributes:
-      host: To which host `TLSNursery.connect` was to connect, or has connected, or at
-        which `TLSNursery.start_server` was to listen; None in errors of others.
-      port: Likewise. If it is there, the message begins with both.
+      host: The host that `TLSNursery.connect` was given, or the one that
+        `TLSNursery.start_server` was to listen on. None in other errors.
+      port: The port, likewise. If it is set, the message begins with host and port.
     """
 
     host: str | bytes | None = None
     port: int | None = None
 
     def __str__(self) -> str:
-        """Say where, if that is known, and what."""
+        """The message, after host and port if they are known."""
         text = super().__str__()
         if self.port is None:
             return text
         return f"{host_and_port(self.host, self.port)}: {text}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An exception would be made anew from its message, which none of ours is.
+        # By default an exception is rebuilt from its message, but our constructors
+        # take other arguments.
         state = {**vars(self), "args": self.args}
         if isinstance(self, OSError):
             state["errno"] = self.errno
@@ -50,7 +51,7 @@ class TLSDownError(Exception):
 
 
 def host_and_port(host: str | bytes | None, port: int) -> str:
-    """Where, as people write it; None is any address of this machine."""
+    """Host and port as people write them; None is any local address."""
     name = os.fsdecode(host or "*")
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
 
@@ -59,21 +60,21 @@ E_TLSDown = TypeVar("E_TLSDown", bound=TLSDownError)
 
 
 def at_address(error: E_TLSDown, address: tuple[str | bytes, int] | None) -> E_TLSDown:
-    """Have *error* say with whom we were connected, if that is known."""
+    """Set the peer's address on *error*, if it is known."""
     if address is not None:
         error.host, error.port = address
     return error
 
 
 class ConnectFailedError(TLSDownError, OSError):
-    """There is no TCP connection: no such name, nobody listens, no way, no answer.
+    """No TCP connection could be made: no such name, refused, unreachable, timed out.
 
-    The cause is the `OSError` of Trio, which knows about each address.
+    The cause is Trio's `OSError`, which has the error of each address.
 
     Attributes:
-      errno: What all addresses failed with, such as `errno.ECONNREFUSED`; None
-        if they differ. If the name has no address: that of `socket.gaierror`,
-        such as `socket.EAI_NONAME`.
+      errno: The error number, such as `errno.ECONNREFUSED`, if all addresses failed
+        the same way, else None. If the name did not resolve: that of
+        `socket.gaierror`, such as `socket.EAI_NONAME`.
     """
 
     def __init__(self, host: str | bytes, port: int, error: OSError) -> None:
@@ -82,12 +83,12 @@ class ConnectFailedError(TLSDownError, OSError):
 
 
 class ListenFailedError(TLSDownError, OSError):
-    """There is no listening: the port is taken or not allowed, or no such address.
+    """Listening failed: the address is in use, not permitted, or not local.
 
-    The cause is the `OSError` of the system.
+    The cause is the system's `OSError`.
 
     Attributes:
-      errno: Such as `errno.EADDRINUSE`.
+      errno: The error number, such as `errno.EADDRINUSE`.
     """
 
     def __init__(self, host: str | bytes | None, port: int, error: OSError) -> None:
@@ -96,10 +97,10 @@ class ListenFailedError(TLSDownError, OSError):
 
 
 class HandshakeTimeoutError(TLSDownError, trio.BrokenResourceError, trio.TooSlowError):
-    """The TLS handshake took longer than it may.
+    """The TLS handshake took longer than its timeout.
 
     Attributes:
-      timeout: How long it may take, in seconds.
+      timeout: The timeout in seconds.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -108,15 +109,15 @@ class HandshakeTimeoutError(TLSDownError, trio.BrokenResourceError, trio.TooSlow
 
 
 class TruncatedError(TLSDownError, trio.BrokenResourceError):
-    """The transport ended and the peer's close_notify never came.
+    """The transport ended without the peer's close_notify.
 
-    What was received may be incomplete: the peer crashed, does not say
-    goodbye, or an attacker cut the connection. Do not treat it as a whole
-    unless the application's own framing says so.
+    What was received may be incomplete: the peer crashed, does not send close_notify,
+    or an attacker cut the connection. Do not treat it as complete unless the
+    application's own framing says that it is.
 
     Attributes:
-      mid_record: Whether the cut fell inside a TLS record. Diagnostic only: an
-        attacker can choose a boundary.
+      mid_record: Whether the cut was inside a TLS record. For diagnosis only: an
+        attacker can cut at a boundary.
     """
 
     def __init__(self, *, mid_record: bool) -> None:
@@ -126,7 +127,7 @@ class TruncatedError(TLSDownError, trio.BrokenResourceError):
             f"the peer's transport ended {where}, without close_notify: "
             "data may be missing"
         )
-        # What trio.SSLStream chains here, and what code written for it looks for.
+        # trio.SSLStream chains this, and code written for it looks for it.
         _chain(
             self,
             ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol"),
@@ -136,7 +137,7 @@ class TruncatedError(TLSDownError, trio.BrokenResourceError):
 class TransportBrokenError(TLSDownError, trio.BrokenResourceError):
     """The transport under the TLS session failed (ECONNRESET, EPIPE, ...).
 
-    The cause is the `OSError` behind it, or else what the transport raised.
+    The cause is the underlying `OSError`, or else what the transport raised.
     """
 
     def __init__(self, error: trio.BrokenResourceError) -> None:
@@ -150,9 +151,9 @@ class TLSFailedError(TLSDownError, trio.BrokenResourceError):
     The cause is the `ssl.SSLError`.
 
     Attributes:
-      reason: OpenSSL's word for it, such as ``"CERTIFICATE_VERIFY_FAILED"``;
-        None if it gave none.
-      during_handshake: Whether it kept the connection from being established.
+      reason: OpenSSL's name for it, such as ``"CERTIFICATE_VERIFY_FAILED"``, if it
+        gave one.
+      during_handshake: Whether it happened in the handshake.
     """
 
     def __init__(
@@ -176,9 +177,9 @@ class TLSFailedError(TLSDownError, trio.BrokenResourceError):
 
 
 class UnreadDataError(TLSDownError, trio.BrokenResourceError):
-    """`TLSStream.unwrap` found application data that nobody has read.
+    """`TLSStream.unwrap` found unread application data.
 
-    Read it with `TLSStream.receive_some` until ``b""``, then unwrap.
+    Receive until ``b""``, then unwrap.
 
     Attributes:
       unread: How many bytes of plaintext are waiting.
@@ -188,21 +189,21 @@ class UnreadDataError(TLSDownError, trio.BrokenResourceError):
         self.unread = unread
         super().__init__(
             f'{unread} bytes of application data are unread: receive until b"", '
-            "then unwrap"
+            "then unwrap again"
         )
 
 
 class HalfCloseUnsupportedError(TLSDownError, RuntimeError, AttributeError):
-    """Half-close was asked for on TLS 1.2 or older.
+    """`TLSStream.send_eof` was called on TLS 1.2 or older.
 
-    It is an `AttributeError`, too: `trio.SSLStream` has no ``send_eof``, and code that
-    takes any stream is prepared for that.
+    It is also an `AttributeError`: `trio.SSLStream` has no ``send_eof``, and code that
+    accepts any stream handles that.
 
-    A conforming TLS 1.2 peer discards what it still had to say when it gets a
-    close_notify (`RFC 5246 section 7.2.1
+    A conforming TLS 1.2 peer discards its pending data when it receives close_notify
+    (`RFC 5246 section 7.2.1
     <https://www.rfc-editor.org/rfc/rfc5246#section-7.2.1>`__). Use TLS 1.3, or
-    `TLSStream.shutdown`, or, if this peer is known to behave,
-    ``send_eof(allow_tls12=True)``.
+    `TLSStream.shutdown`, or ``send_eof(allow_tls12=True)`` if this peer is known to
+    send its data all the same.
 
     Attributes:
       version: The negotiated version, such as ``"TLSv1.2"``.
@@ -212,7 +213,7 @@ class HalfCloseUnsupportedError(TLSDownError, RuntimeError, AttributeError):
         self.version = version
         super().__init__(
             f"{version} has no half-close: a conforming peer discards its answer. "
-            "Use TLS 1.3 or shutdown(), or insist with send_eof(allow_tls12=True)"
+            "Use TLS 1.3 or shutdown(), or force it with send_eof(allow_tls12=True)"
         )
 
 
@@ -233,8 +234,8 @@ def _reasons(error: OSError) -> str:
     causes = _each(error)
     if causes == [error]:
         return error.strerror or str(error)
-    # Without the address that Trio adds, and each once: a host often has several
-    # addresses, and one trouble.
+    # Without the address that Trio adds, and each reason once: the addresses of a host
+    # usually fail for the same one.
     return "; ".join(
         dict.fromkeys(
             os.strerror(one.errno) if one.errno else str(one) for one in causes
@@ -243,7 +244,7 @@ def _reasons(error: OSError) -> str:
 
 
 def _each(error: OSError) -> list[OSError]:
-    # Trio chains what happened at each address of a host.
+    # Trio chains the errors of each address of a host.
     causes: tuple[object, ...] = getattr(error.__cause__, "exceptions", (error,))
     return [one for one in causes if isinstance(one, OSError)]
 

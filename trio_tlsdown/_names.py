@@ -1,4 +1,4 @@
-"""Host names: which host to connect to, and whom its certificate has to be for."""
+"""Host names: the one to connect to, and the one the certificate must match."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import idna
 
 from ._util import check_type
 
-MAX_NAME: Final = 253  # bytes: RFC 1035 section 2.3.4, in the form without length bytes
+MAX_NAME: Final = 253  # bytes in text form: RFC 1035 section 2.3.4
 
 NAME: Final = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63})*", re.ASCII)
 
-# What is easily passed for a host: a URL, a name with its port, an address in brackets.
+# What users pass by mistake: a URL, a name with a port, an address in brackets.
 SPELLED_OUT: Final = re.compile(
     r"(?P<scheme>\w+://)?"
     r"(?:\[(?P<address>[^]]+)]|(?P<name>[^][/:]+))"
@@ -24,11 +24,11 @@ SPELLED_OUT: Final = re.compile(
 
 
 def check_host(host: str | bytes, argument: str = "host") -> None:
-    """Refuse what is more than a host, before anybody looks it up.
+    """Refuse a URL, a port or brackets, which no resolver would understand.
 
     Raises:
-      TypeError: it is neither str nor bytes.
-      ValueError: it is a URL, has a port, or is in brackets.
+      TypeError: *host* is neither str nor bytes.
+      ValueError: it is more than a host.
     """
     check_type(argument, host, str | bytes)
     text = host if isinstance(host, str) else host.decode("latin-1")
@@ -38,19 +38,19 @@ def check_host(host: str | bytes, argument: str = "host") -> None:
     port = parts["port"] or ("443" if parts["scheme"] == "https://" else None)
     also = f" and port {port}" if port and argument == "host" else ""
     raise ValueError(
-        f"{argument} is a name or an address, not a URL, and has no port or brackets:"
+        f"{argument} must be a name or an address, without scheme, port or brackets:"
         f' pass "{parts["address"] or parts["name"]}"{also}, not {host!r}'
     )
 
 
 def certificate_name(host: str | bytes) -> bytes:
-    """Whom the certificate of *host* has to be for. SNI says it, if it is no address.
+    """The name that the certificate of *host* must match; also for SNI, if no address.
 
-    A final dot and the zone of an address help to find a host. They are in no
-    certificate, and RFC 6066 section 3 allows none in SNI.
+    A trailing dot and the zone of an address only matter for finding the host. They
+    are not in certificates, and RFC 6066 section 3 does not allow them in SNI.
 
     Raises:
-      ValueError: it is no name and no address.
+      ValueError: *host* is neither a name nor an address.
     """
     check_host(host, "server_hostname")
     try:
@@ -59,14 +59,16 @@ def certificate_name(host: str | bytes) -> bytes:
         if _is_address(address):
             return address.encode("ascii")
         if not text.isascii():
-            # Python would encode it by the old IDNA: https://bugs.python.org/issue17305
+            # Python would use IDNA 2003: https://bugs.python.org/issue17305
             text = idna.encode(text, uts46=True).decode("ascii")
     except UnicodeError as exc:
-        raise ValueError(f"server_hostname {host!r} is no name: {exc}") from exc
+        raise ValueError(
+            f"server_hostname {host!r} is not a valid name: {exc}"
+        ) from exc
     name = text.removesuffix(".")
     if len(name) > MAX_NAME:
         raise ValueError(
-            f"server_hostname has {len(name)} bytes, a name {MAX_NAME} at most"
+            f"server_hostname has {len(name)} bytes; a name has at most {MAX_NAME}"
         )
     if not NAME.fullmatch(name):
         raise ValueError(f"server_hostname must be a name or an address, not {host!r}")

@@ -1,4 +1,4 @@
-"""OpenSSL's reasons in words: whose fault it is, and what to do about it."""
+"""OpenSSL's reason codes explained: whose fault it is, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Final
 
-# The first bytes are not a TLS record. Later, it would be about a broken one.
+# In the handshake: the first bytes are not a TLS record. (Later: a corrupt record.)
 NOT_TLS: Final = frozenset(
     {
         "HTTP_REQUEST",
@@ -21,7 +21,7 @@ NOT_TLS: Final = frozenset(
 
 VERSIONS: Final = "see minimum_version and maximum_version of ssl_context"
 
-# What either side can meet. {peer} is the other one. An ALERT is what that has sent.
+# For both sides. {peer} is the other one, who has sent what is called an ALERT.
 EITHER_SIDE: Final[Mapping[str, str]] = {
     "NO_CIPHERS_AVAILABLE": (
         "ssl_context leaves no cipher to use: see its ciphers, minimum_version and "
@@ -39,44 +39,43 @@ EITHER_SIDE: Final[Mapping[str, str]] = {
         "the {peer} refused our certificate: it was revoked"
     ),
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": (
-        "the {peer} refused our certificate, and does not say why"
+        "the {peer} refused our certificate without saying why"
     ),
     "SSLV3_ALERT_HANDSHAKE_FAILURE": (
-        "the {peer} refused the handshake, and does not say why: its log may"
+        "the {peer} refused the handshake without saying why: see its log"
     ),
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": (
-        "the {peer} refused our certificate: it is of a kind, or for a purpose, that "
-        "the {peer} does not take"
+        "the {peer} refused our certificate: it does not accept its type or purpose"
     ),
-    "TLSV1_ALERT_ACCESS_DENIED": ("the {peer} knows who we are, and refused us"),
-    "TLSV1_ALERT_INTERNAL_ERROR": (
-        "the {peer} met an error of its own: its log may tell which"
+    "TLSV1_ALERT_ACCESS_DENIED": (
+        "the {peer} accepted our certificate but denied access"
     ),
+    "TLSV1_ALERT_INTERNAL_ERROR": ("the {peer} had an internal error: see its log"),
     "TLSV1_ALERT_PROTOCOL_VERSION": (
-        f"the {{peer}} accepts no TLS version that we offer: {VERSIONS}"
+        f"the {{peer}} accepts none of the TLS versions that we offer: {VERSIONS}"
     ),
     "TLSV1_ALERT_UNKNOWN_CA": (
-        "the {peer} refused our certificate: it does not know the CA. Either it has to "
-        "trust that, or load_cert_chain() has to load the intermediate certificates, too"
+        "the {peer} refused our certificate: it does not know the CA. Make it trust the "
+        "CA, or include the intermediate certificates in load_cert_chain()"
     ),
     "UNSUPPORTED_PROTOCOL": f"no TLS version in common with the {{peer}}: {VERSIONS}",
 }
 
 AS_CLIENT: Final[Mapping[str, str]] = {
     "SSLV3_ALERT_HANDSHAKE_FAILURE": (
-        "the server refused the handshake, and does not say why: it may have no "
-        "certificate, want one of ours, or have no cipher or curve in common with us. "
-        "Its log may tell"
+        "the server refused the handshake without saying why: it may have no "
+        "certificate, require one of ours, or share no cipher or curve with us. "
+        "See its log"
     ),
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": (
-        "the server wants a client certificate: "
+        "the server requires a client certificate: "
         "load one with ssl_context.load_cert_chain()"
     ),
     "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": (
-        "the server speaks none of the protocols of ssl_context.set_alpn_protocols()"
+        "the server supports none of the protocols in ssl_context.set_alpn_protocols()"
     ),
     "TLSV1_UNRECOGNIZED_NAME": (
-        "the server does not know the name that we ask for: see server_hostname"
+        "the server does not know the name we asked for: see server_hostname"
     ),
 }
 
@@ -86,14 +85,14 @@ AS_SERVER: Final[Mapping[str, str]] = {
         "raised (see sys.unraisablehook)"
     ),
     "NO_SHARED_CIPHER": (
-        "no cipher in common with the client: has ssl_context a certificate "
+        "no cipher in common with the client: does ssl_context have a certificate "
         "(load_cert_chain())?"
     ),
     "NO_SUITABLE_KEY_SHARE": (
         "no key exchange in common with the client: see ssl_context.set_ecdh_curve()"
     ),
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": (
-        "the client sent no certificate, and ssl_context.verify_mode demands one"
+        "the client sent no certificate, but ssl_context.verify_mode requires one"
     ),
     # Without a certificate OpenSSL does not offer TLS 1.3.
     "UNSUPPORTED_PROTOCOL": (
@@ -103,27 +102,27 @@ AS_SERVER: Final[Mapping[str, str]] = {
 }
 
 UNTRUSTED: Final = (
-    "load the CA with ssl_context.load_verify_locations(); or the {peer} does not send "
-    "its intermediate certificates"
+    "load the CA with ssl_context.load_verify_locations(), unless the {peer} fails to "
+    "send its intermediate certificates"
 )
 CLOCK: Final = "the {peer} needs another certificate, or a clock is wrong"
-OTHER_NAME: Final = "give as server_hostname a name that it is valid for"
+OTHER_NAME: Final = "pass a server_hostname that it is valid for"
 STRICT: Final = (
     "it or its CA breaks RFC 5280: replace it, or clear VERIFY_X509_STRICT in "
     "ssl_context.verify_flags"
 )
 
-# By X509_V_ERR_*, see <openssl/x509_vfy.h>: what to do about the peer's certificate.
+# What to do about the peer's certificate, by X509_V_ERR_* of <openssl/x509_vfy.h>.
 REMEDIES: Final[Mapping[int, str]] = {
     2: UNTRUSTED,
     3: "load a CRL with ssl_context.load_verify_locations()",
     9: CLOCK,
     10: CLOCK,
     18: "if you trust it, load it with ssl_context.load_verify_locations()",
-    19: "if you trust that, load it with ssl_context.load_verify_locations()",
+    19: "if you trust it, load it with ssl_context.load_verify_locations()",
     20: UNTRUSTED,
     21: UNTRUSTED,
-    26: "it is not for a {peer}",
+    26: "it was not issued for a {peer}",
     62: OTHER_NAME,
     64: OTHER_NAME,
     **dict.fromkeys(range(80, 95), STRICT),
@@ -143,12 +142,12 @@ PEERS: Final[Mapping[bool | None, str]] = {
 
 
 def reason_of(error: ssl.SSLError) -> str | None:
-    """OpenSSL's name for what *error* is about, if there is one."""
+    """OpenSSL's name for the reason of *error*, if it has one."""
     reason: object = getattr(error, "reason", None)
     if isinstance(reason, str):
         return reason
-    # Python knows no name for what is newer than itself (RECORD_LAYER_FAILURE of
-    # OpenSSL 3.2), or had none (no_application_protocol). The text comes from OpenSSL.
+    # Python has no name for a reason that is newer than itself (RECORD_LAYER_FAILURE of
+    # OpenSSL 3.2) or that it left out (no_application_protocol). OpenSSL's text does.
     found = re.match(r"\[SSL\] (.+?)( \(_ssl\.c:\d+\))?$", _text(error))
     return None if found is None else found[1].upper().replace(" ", "_")
 
@@ -156,10 +155,10 @@ def reason_of(error: ssl.SSLError) -> str | None:
 def explain(
     error: ssl.SSLError, *, during_handshake: bool, server_side: bool | None
 ) -> str:
-    """What *error* means, and what to do; where that is not known, the error's words.
+    """Explain *error* and what to do about it, or return its own text.
 
-    It takes any: Python code that raises an `ssl.SSLError` in a hook need not know
-    what OpenSSL puts into one.
+    It accepts any `ssl.SSLError`, including those that Python code raises in a hook
+    without the attributes that OpenSSL's have.
     """
     peer = PEERS[server_side]
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -180,8 +179,8 @@ def explain(
 def _text(error: ssl.SSLError) -> str:
     try:
         text = str(error)
-        if text == str(error.args):  # as long as there is no strerror
+        if text == str(error.args):  # it has no strerror
             text = ", ".join(map(str, error.args))
-    except Exception:  # noqa: BLE001 - it may be of a class of the user's
+    except Exception:  # noqa: BLE001 - it may be a user's class
         text = ""
     return text or type(error).__name__

@@ -1,4 +1,4 @@
-"""Argument validation, the logger, and small things used everywhere."""
+"""Argument validation, the logger, and other small helpers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_count(name: str, value: object) -> None:
 
 
 def as_octets(name: str, value: object) -> bytes | memoryview:
-    """The bytes of any buffer; a copy only where they are not in one piece."""
+    """The bytes of any buffer, copied only if it is not contiguous."""
     try:
         view = memoryview(value)  # type: ignore[arg-type]
     except TypeError:
@@ -51,8 +51,8 @@ def check_port(port: object) -> None:
 
 
 def check_async_function(name: str, value: object) -> None:
-    # A callable in C does not tell; neither does a function in Python that is not async
-    # and returns an awaitable, but more often it is a mistake.
+    # A C callable cannot be checked. A plain Python function might return an awaitable,
+    # but is more often a mistake.
     function = value
     while isinstance(function, functools.partial):
         function = function.func
@@ -64,7 +64,7 @@ def check_async_function(name: str, value: object) -> None:
             return
     raise TypeError(
         f"{name} must be an async function, not {value!r}; "
-        "functools.partial() gives one more arguments"
+        "use functools.partial() to pass it more arguments"
     )
 
 
@@ -82,10 +82,10 @@ E = TypeVar("E", bound=BaseException)
 
 
 def without_frames(error: E) -> E:
-    """Let go of the frames an error has passed through, so that it can be kept.
+    """Drop an error's references to stack frames, so that it can be stored.
 
-    They refer to whoever keeps it: such a cycle, and with it a TLS session, would
-    live until the garbage collector finds it.
+    The frames refer to the object that stores it. The cycle would keep a TLS session
+    alive until the garbage collector runs.
     """
     link: BaseException | None = error
     while link is not None:

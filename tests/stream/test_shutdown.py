@@ -636,7 +636,7 @@ async def test_unwrap_raises_what_ended_the_connection_instead(
         with pytest.raises(TruncatedError):
             await a.unwrap()
     async with tls.client_and_bare_server() as (a, peer):
-        with pytest.raises(trio.BrokenResourceError, match="did not cross"):
+        with pytest.raises(trio.BrokenResourceError, match="did not complete"):
             await a.unwrap()
         assert a.report.outcome is ShutdownOutcome.ABORTED
         await peer.send(peer.close_notify())

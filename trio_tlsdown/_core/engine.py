@@ -1,15 +1,13 @@
 """One TLS session without I/O: bytes in, bytes out, and how it ended.
 
-What `trio.SSLStream` does with an `ssl.SSLObject` can lose what it has in hand when a
-call fails or is cancelled: plaintext, ciphertext it had taken out of its buffer, the
-fatal alert it did not flush, and, after the first error, everything that is left to
-read. Here
+`trio.SSLStream` drives its `ssl.SSLObject` in a way that can lose what it holds when a
+call fails or is cancelled: plaintext, ciphertext taken out of its buffer, an unflushed
+fatal alert, and, after the first error, everything still unread. Here
 
-- *plaintext* stays in a buffer until `take`, when no ``await`` can come in
-  between;
-- *ciphertext* stays in `output` until the wire has its turn to send, and is
-  sent from there in order, so nothing overtakes and nothing is skipped;
-- *endings* go to the `ConnectionState`, and the first error is kept.
+- *plaintext* stays in a buffer until `take`, with no ``await`` in between;
+- *ciphertext* stays in `output` until the transport can send it, and leaves from there
+  in order, so nothing is overtaken or skipped;
+- *endings* are events of the `ConnectionState`, and the first error is kept.
 """
 
 from __future__ import annotations
@@ -23,15 +21,15 @@ from trio_tlsdown._util import without_frames
 
 from .state import ConnectionState, Event, Receiving, Sending
 
-# The most plaintext that one record holds: RFC 9846 section 5.1. Reading in this
-# size leaves no decrypted bytes inside OpenSSL.
+# The most plaintext in one record: RFC 9846 section 5.1. Reads of this size leave no
+# decrypted bytes inside OpenSSL.
 MAX_RECORD: Final = 2**14
 
-# Most ciphertext given to OpenSSL at once: its buffer grows to this size, never
-# shrinks, and each idle connection has one.
+# The most ciphertext written to OpenSSL's buffer at once. Each connection has one, and
+# it never shrinks.
 MAX_BIO_WRITE: Final = 2**16
 
-# Smaller pieces of plaintext are put together while they wait.
+# Smaller pieces of plaintext are joined while they wait.
 MIN_CHUNK: Final = 2**12
 
 
@@ -40,15 +38,15 @@ class Engine:
 
     Args:
       context: The user's context. It is never changed.
-      state: Told how the session goes.
+      state: Receives the events of the session.
       server_side: Whether this is the server's end.
-      server_hostname: The server's name, for a client.
+      server_hostname: For a client: the server's name.
 
     Attributes:
-      output: Ciphertext that is due.
-      unread: Bytes of plaintext that wait to be taken.
+      output: Pending ciphertext.
+      unread: Bytes of plaintext that were not taken yet.
       error: What broke the session.
-      ssl_object: The session as OpenSSL has it.
+      ssl_object: OpenSSL's session.
     """
 
     __slots__ = (
@@ -89,7 +87,7 @@ class Engine:
     # Opening:
 
     def do_handshake(self) -> None:
-        """Take the handshake as far as it goes with what was fed."""
+        """Advance the handshake with the bytes fed so far."""
         if (
             self._state.sending is not Sending.HANDSHAKING
             or self._state.receiving is not Receiving.HANDSHAKING
@@ -100,23 +98,23 @@ class Engine:
         except ssl.SSLWantReadError:
             return
         except ssl.SSLZeroReturnError:
-            # A close_notify instead of a handshake: nothing was authenticated.
+            # close_notify instead of a handshake: nothing was authenticated.
             self._state.process_event(Event.TRUNCATED)
             return
         except Exception as exc:  # noqa: BLE001 - _fail() raises what is not of ssl
             self._fail(exc)
             return
         self._state.process_event(Event.HANDSHAKE_DONE)
-        # OpenSSL does not tell in the middle of a session ticket.
+        # Kept, because OpenSSL returns None in the middle of a session ticket.
         self._version = self.ssl_object.version()
         if self.server_side and self.version() == "TLSv1.3":
-            # OpenSSL sends session tickets at once. A client that only sends and
-            # never reads would then deadlock with us, or get a reset instead of
-            # its last bytes. They wait for the next output of any kind:
+            # OpenSSL produces session tickets at once. Sent now, they could deadlock
+            # with a client that never reads, or make its close a reset that destroys
+            # its last bytes. They are held back until the next output of any kind:
             # https://github.com/python-trio/trio/issues/819
             self._tickets = self.output.read()
-        # Data may have come along with the peer's last flight. On TLS 1.2 a message may
-        # even be in the same record, which OpenSSL has taken out of the buffer already.
+        # Data may have arrived with the peer's last flight. On TLS 1.2 a message may even
+        # share its record, which OpenSSL has already taken out of the buffer.
         if self._incoming.pending or self._version != "TLSv1.3":
             self._read_records()
         self._release_tickets()
@@ -133,11 +131,10 @@ class Engine:
     # Receiving:
 
     def feed(self, ciphertext: bytes | bytearray | memoryview) -> None:
-        """Decrypt what was received; ``b""`` is the end of the transport.
+        """Decrypt received bytes; ``b""`` is the end of the transport.
 
-        OpenSSL is never told of that end: it would put a fatal alert out and
-        break the session for sending, and with OP_IGNORE_UNEXPECTED_EOF take
-        the cut for a close_notify.
+        OpenSSL is never told of that end. It would produce a fatal alert and break
+        sending, or with OP_IGNORE_UNEXPECTED_EOF take the cut for a close_notify.
         """
         if not ciphertext:
             self._state.process_event_if_legal(Event.TRUNCATED)
@@ -149,7 +146,7 @@ class Engine:
                 self._take_in(view[start : start + MAX_BIO_WRITE])
 
     def take(self, max_bytes: int) -> bytes:
-        """Up to *max_bytes* of what was decrypted; ``b""`` if there is nothing."""
+        """Return up to *max_bytes* of plaintext; ``b""`` if there is none."""
         if max_bytes >= self.unread:
             everything = b"".join(self._plaintext)
             self._plaintext.clear()
@@ -161,8 +158,8 @@ class Engine:
         while room:
             chunk = self._plaintext.popleft()
             if len(chunk) > room:
-                # A view: many small reads of one record must not copy its rest
-                # each time.
+                # A view, so that many small reads of a record do not each copy its
+                # rest.
                 view = memoryview(chunk)
                 self._plaintext.appendleft(view[room:])
                 chunk = view[:room]
@@ -171,18 +168,18 @@ class Engine:
         return bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
 
     def trailing(self) -> bytes:
-        """What came behind the peer's close_notify, in clear text."""
+        """Return what follows the peer's close_notify, in clear text."""
         return self._incoming.read()
 
     # Sending:
 
     def encrypt(self, data: bytes | bytearray | memoryview) -> None:
-        """Make *data* due, unless it is too late.
+        """Encrypt *data* and queue it; do nothing if sending has ended.
 
         Raises:
-          ssl.SSLWantReadError: the peer renegotiates (TLS 1.2), or a part of a
-            message such as a session ticket has come (TLS 1.3). Send what is due,
-            feed what follows, then call again with the same data.
+          ssl.SSLWantReadError: the peer renegotiates (TLS 1.2), or part of a message
+            such as a session ticket has arrived (TLS 1.3). Flush, feed what follows,
+            then call again with the same data.
         """
         if not self._state.can_send:
             return
@@ -196,18 +193,18 @@ class Engine:
             self._release_tickets()
 
     def encrypt_close_notify(self) -> None:
-        """Make our close_notify due, unless it is already, or too late.
+        """Queue our close_notify; do nothing if sending has ended.
 
         Raises:
-          ssl.SSLWantReadError: as of `encrypt`.
+          ssl.SSLWantReadError: as for `encrypt`.
         """
         if self._state.sending is not Sending.OPEN:
             return
         try:
-            # SSL_shutdown reads, and eats what it reads: application data would
-            # be lost and every later read fail. It finds none, because feed()
-            # has decrypted all there was, and keeps a part of a record. So a
-            # return does not mean that the peer's alert was received, either.
+            # SSL_shutdown reads, and discards what it reads: application data would be
+            # lost and every later read fail. It finds none, because feed() has
+            # decrypted everything but part of a record. For the same reason its return
+            # does not mean that the peer's alert was received.
             self.ssl_object.unwrap()
         except ssl.SSLWantReadError:
             pass
@@ -224,13 +221,13 @@ class Engine:
     # Ending:
 
     def end_session(self) -> None:
-        """Let the session be resumed although no close_notify was exchanged.
+        """Keep the session resumable although no close_notify was exchanged.
 
-        OpenSSL forgets the session of a connection that is freed without
-        SSL_shutdown, at either end. But since TLS 1.1 a missing close_notify does
-        not forbid resumption: RFC 5246 section 7.2.1. Nothing is sent.
+        OpenSSL drops the session of a connection that is freed without SSL_shutdown,
+        but since TLS 1.1 a missing close_notify does not forbid resumption: RFC 5246
+        section 7.2.1. Nothing is sent.
         """
-        with suppress(Exception):  # in a renegotiation, say: then it is forgotten
+        with suppress(Exception):  # fails in a renegotiation: then it is dropped
             self.ssl_object.unwrap()
         self.output.read()
 
@@ -242,10 +239,10 @@ class Engine:
             self.do_handshake()
         elif self._state.sending is Sending.OPEN:
             self._read_records()
-            self._release_tickets()  # an answer to a KeyUpdate is output, too
+            self._release_tickets()  # an answer to a KeyUpdate is output as well
         else:
-            # Nothing follows our close_notify, not even such an answer: to
-            # the peer it could be clear text. RFC 9846 section 6.1.
+            # Nothing may follow our close_notify, not even such an answer: the peer
+            # could take it for clear text. RFC 9846 section 6.1.
             due = self.output.read()
             self._read_records()
             if self.output.pending:
@@ -254,8 +251,7 @@ class Engine:
                 self.output.write(due)
 
     def _read_records(self) -> None:
-        # What follows the peer's close_notify is not for us: RFC 9846
-        # section 6.1.
+        # What follows the peer's close_notify is ignored: RFC 9846 section 6.1.
         incoming, read = self._incoming, self.ssl_object.read
         while self._state.can_receive:
             try:
@@ -278,10 +274,10 @@ class Engine:
                 return
 
     def _is_close_notify(self, error: Exception) -> bool:
-        # ZeroReturn is how it shows once ours was sent; since OpenSSL 3.2 an EOF
-        # without a reason, if user_canceled came before it, as from Java:
-        # https://github.com/openssl/openssl/issues/25254. OpenSSL is never told
-        # that the transport ended. An EOF with a reason is a failure.
+        # It shows as ZeroReturn once ours was sent. Since OpenSSL 3.2 it shows as an EOF
+        # without a reason after user_canceled, as Java sends it:
+        # https://github.com/openssl/openssl/issues/25254. (OpenSSL is never told that
+        # the transport ended.) An EOF with a reason is a failure.
         return isinstance(error, ssl.SSLZeroReturnError) or (
             isinstance(error, ssl.SSLEOFError)
             and not error.reason
@@ -290,15 +286,14 @@ class Engine:
 
     def _keep(self, chunk: bytes) -> None:
         self.unread += len(chunk)
-        # A peer that sends one byte a record must not cost an object a byte.
+        # A peer that sends one byte per record must not cost an object per byte.
         if self._plaintext and len(self._plaintext[-1]) + len(chunk) <= MIN_CHUNK:
             chunk = bytes(self._plaintext.pop()) + chunk
         self._plaintext.append(chunk)
 
     def _fail(self, error: Exception) -> None:
-        # OpenSSL remembers only that something failed, and says EOF from then
-        # on: a bad MAC would look like a truncation. The first error stays.
-        # Each caller looks at the state first, so there is no second.
+        # From now on OpenSSL reports EOF: a bad MAC would look like a truncation. So the
+        # first error is kept. Callers check the state, so there is no second one.
         if isinstance(error, ssl.SSLError):
             self.error = without_frames(error)
         else:
@@ -306,8 +301,8 @@ class Engine:
         self._state.process_event(Event.FAILED)
         self._release_tickets()
         if not isinstance(error, ssl.SSLError):
-            # A mistake in the user's class, and the user's to see. What the call has
-            # done before is lost: this must not end as if it were whole.
+            # A bug in the user's class, and the user must see it. What the call did
+            # before that is lost, so the session must not end as if complete.
             raise error
 
     def _release_tickets(self) -> None:

@@ -14,30 +14,29 @@ if TYPE_CHECKING:
 
 
 class ShutdownOutcome(enum.Enum):
-    """How a TLS connection ended, or has ended so far.
+    """How a TLS connection ended, or stands so far.
 
-    Only facts decide it: which close_notify alerts crossed, and what the
+    Derived from facts only: which close_notify alerts crossed, and what the
     transport and the TLS layer did.
     """
 
     OPEN = "open"
-    """Nothing of ours has ended yet."""
+    """The connection is open."""
 
     COMPLETE = "complete"
     """Both close_notify alerts crossed. Final, secure."""
 
     SENT = "sent"
-    """Ours went out and we did not wait for the peer's. Secure.
+    """Our close_notify was sent; we did not wait for the peer's. Secure.
 
-    A later `TLSStream.shutdown` takes the exchange up again, until the stream
-    is closed.
+    Until the stream is closed, another `TLSStream.shutdown` resumes the exchange.
     """
 
     ABORTED = "aborted"
-    """Closed, cancelled, or out of time or space, before both alerts crossed.
+    """Closed, cancelled, or out of time or ``max_unread``, before both alerts crossed.
 
-    Secure only if ours was sent. A later `TLSStream.shutdown` takes the
-    exchange up again, until the stream is closed.
+    Secure only if ours was sent. Until the stream is closed, another
+    `TLSStream.shutdown` resumes the exchange.
     """
 
     TRUNCATED = "truncated"
@@ -49,8 +48,8 @@ class ShutdownOutcome(enum.Enum):
     RESET = "reset"
     """The transport failed (ECONNRESET, EPIPE, ...). Final.
 
-    With `ShutdownReport.peer_data_complete` all of the peer's data was there before:
-    what may be missing is only at the peer, of ours.
+    If `ShutdownReport.peer_data_complete` holds, all of the peer's data had arrived
+    before; only the peer may be missing some of ours.
     """
 
     FAILED = "failed"
@@ -58,7 +57,7 @@ class ShutdownOutcome(enum.Enum):
 
     @property
     def broken(self) -> bool:
-        """Whether something failed, so that the report has an error."""
+        """Whether something failed; the report then has an error."""
         return (
             self is ShutdownOutcome.TRUNCATED
             or self is ShutdownOutcome.RESET
@@ -67,7 +66,7 @@ class ShutdownOutcome(enum.Enum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing can change it any more, even while the stream is open."""
+        """Whether nothing can change it, even while the stream is open."""
         return self is ShutdownOutcome.COMPLETE or self.broken
 
 
@@ -84,9 +83,9 @@ def _bytes(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 
 @attrs.frozen(kw_only=True)
 class ShutdownPolicy:
-    """How much an ending may cost, given once to a stream.
+    """Limits on ending a connection, given once to a stream or a nursery.
 
-    Any other deadline is a cancel scope of the caller's.
+    For any other deadline, use a cancel scope.
 
     Raises:
       TypeError: a field is not a number.
@@ -94,14 +93,14 @@ class ShutdownPolicy:
     """
 
     timeout: float = attrs.field(default=5.0, validator=_seconds)
-    """Seconds for the whole exchange: sending our close_notify (and the
-    handshake, if there was none yet), then waiting for the peer's. `math.inf`
-    waits for ever; 0 sends only what closing can send without waiting. The default
-    is that of Go (sending) and swift-nio-ssl (both)."""
+    """Seconds for the whole exchange: sending our close_notify (after the handshake, if
+    there was none yet), then waiting for the peer's. `math.inf` waits forever; 0
+    sends only what can be sent without waiting. Default: 5, as in Go (for sending)
+    and swift-nio-ssl (for both)."""
 
     linger_timeout: float = attrs.field(default=2.0, validator=_seconds)
-    """Seconds that closing may wait until the peer's kernel has what was sent.
-    0: do not wait."""
+    """Seconds that closing may wait for the peer's kernel to acknowledge what was
+    sent. 0 does not wait. Default: 2."""
 
     max_unread: int = attrs.field(default=2**20, validator=_bytes)
     """How much unread application data, in bytes, a shutdown may keep while no task
@@ -110,30 +109,30 @@ class ShutdownPolicy:
     reset_on_abort: bool = attrs.field(
         default=True, validator=attrs.validators.instance_of(bool)
     )
-    """Whether an abort resets a TCP connection, if our close_notify has not left. To
-    many peers, curl, Java, Go and Node.js among them, a FIN without close_notify is
-    the end, and a part looks whole; a reset does not. Default: True."""
+    """Whether an abort resets a TCP connection whose close_notify was not sent. Many
+    peers, curl, Java, Go and Node.js among them, take a FIN without close_notify for
+    the end of the data; a reset is an error to them. Default: True."""
 
 
 @attrs.frozen(kw_only=True)
 class ShutdownReport:
-    """How a connection ended, as of the moment it was asked for."""
+    """How a connection ended, as of the moment the report was made."""
 
     outcome: ShutdownOutcome
-    """The ending in one word."""
+    """How it ended, in one word."""
 
     close_notify_sent: bool
-    """Our close_notify left: the transport took all of it."""
+    """Whether our close_notify was sent: the transport accepted all of it."""
 
     close_notify_received: bool
-    """The peer's close_notify arrived, authenticated."""
+    """Whether the peer's close_notify arrived, authenticated."""
 
     first: Literal["local", "peer"] | None
-    """Whose close_notify came first; None while there was none."""
+    """Whose close_notify came first; None if there was none."""
 
     discarded: int
-    """Bytes of plaintext that arrived and were never read. While the stream is
-    not closed they can still be read."""
+    """Bytes of application data that arrived and were never read. Until the stream is
+    closed they can still be read."""
 
     elapsed: float
     """Seconds from the first sign of an ending (ours or the peer's) until this
@@ -144,11 +143,12 @@ class ShutdownReport:
 
     @property
     def secure(self) -> bool:
-        """Whether our side ended as TLS asks.
+        """Whether this side ended as TLS requires.
 
-        True if the peer can know that it has everything we sent. It rests on
-        facts, never on the category of an error: `RFC 9846 section 6.1
-        <https://www.rfc-editor.org/rfc/rfc9846#section-6.1>`__.
+        True if the peer can know that it has everything we sent. Derived from the
+        alerts that crossed, never from an error's category: `RFC 9846 section 6.1
+        <https://www.rfc-editor.org/rfc/rfc9846#section-6.1>`__. It says nothing about
+        encryption.
         """
         match self.outcome:
             case ShutdownOutcome.COMPLETE | ShutdownOutcome.SENT:
@@ -160,30 +160,30 @@ class ShutdownReport:
 
     @property
     def peer_data_complete(self) -> bool:
-        """Whether the peer said that we have all of its data."""
+        """Whether the peer confirmed, by close_notify, that we have all of its data."""
         return self.close_notify_received
 
 
 class PeerState(enum.Enum):
-    """What `TLSStream.peer_state_nowait` tells."""
+    """What `TLSStream.peer_state_nowait` returns."""
 
     IDLE = "idle"
-    """It has sent nothing that was not read, and has not ended."""
+    """The connection is open and nothing is unread."""
 
     DATA_WAITING = "data waiting"
-    """It has sent application data: `TLSStream.receive_some` returns at once. On an
-    idle connection of a pool that is an answer to nothing: do not use it."""
+    """Application data has arrived: `TLSStream.receive_some` returns at once. On a
+    pool's idle connection it answers no request: do not reuse the connection."""
 
     CLOSED = "closed"
-    """It has sent close_notify, and all that it sent before was read."""
+    """The peer has sent close_notify, and everything before it was read."""
 
     BROKEN = "broken"
-    """The transport ended without close_notify, or failed, or TLS failed; or it is silent,
-    and a send of ours was cut: nothing can follow that."""
+    """The transport ended without close_notify, or failed; or TLS failed; or a send of
+    ours was cancelled half-way, so that nothing more can be sent."""
 
     UNKNOWN = "unknown"
-    """It cannot be told without waiting: the transport is no socket and has no
-    ``receive_some_nowait``, or the peer sends on and on what is no data."""
+    """Not known without waiting: the transport is not a socket and has no
+    ``receive_some_nowait``, or the peer keeps sending records without data."""
 
 
 class TraceKind(enum.Enum):
@@ -204,16 +204,16 @@ class TraceKind(enum.Enum):
 
 @attrs.frozen
 class TraceEvent:
-    """One thing that happened on a connection."""
+    """Something that happened on a connection."""
 
     time: float
     """Seconds on Trio's clock."""
 
     side: Literal["client", "server"]
-    """Which party saw it: the role of the stream that is traced."""
+    """The role of the stream that is traced."""
 
     kind: TraceKind
-    """What it was."""
+    """What happened."""
 
     size: int = 0
-    """Bytes on the transport, for the two kinds that carry bytes."""
+    """Bytes on the transport, for BYTES_SENT and BYTES_RECEIVED; else 0."""

@@ -1,10 +1,9 @@
-"""Where a connection stands: every state, every legal transition, every outcome.
+"""The connection's state: every state, every legal transition, every outcome.
 
-A TLS connection has two directions that end separately, and a third thing that
-is neither: whether this side still tries. So there are three small machines.
-An event moves each machine that has a row for it in `TRANSITIONS`; nothing else
-assigns a state. What became of the connection is never stored: it is looked up
-in `OUTCOMES`.
+A TLS connection has two directions that end separately, and besides them this side
+may give up or close. So there are three small state machines. An event moves each
+machine that has a row for it in `TRANSITIONS`; nothing else assigns a state. The
+outcome is never stored: it is looked up in `OUTCOMES`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _State(enum.Enum):
-    # An Enum hashes its name, in Python; these are looked up at each step.
+    # Enum's own hash is slow Python code, and these are looked up at every step.
     __hash__ = object.__hash__
 
 
@@ -29,15 +28,15 @@ class Sending(_State):
 
     HANDSHAKING = enum.auto()
     OPEN = enum.auto()
-    ENCRYPTED = enum.auto()  # our close_notify is made, and not yet on the wire
-    CLOSED = enum.auto()  # our close_notify left
-    BROKEN = enum.auto()  # given up in mid-record: nothing can follow
+    ENCRYPTED = enum.auto()  # our close_notify is queued, but not sent
+    CLOSED = enum.auto()  # our close_notify was sent
+    BROKEN = enum.auto()  # cancelled inside a record: nothing can follow
     RESET = enum.auto()
     FAILED = enum.auto()
 
     @property
     def broken(self) -> bool:
-        """Whether nothing of ours can follow; what the peer said can still be read."""
+        """Whether sending is broken. What the peer sent can still be received."""
         return self is Sending.BROKEN or self is Sending.RESET or self is Sending.FAILED
 
 
@@ -53,12 +52,12 @@ class Receiving(_State):
 
 
 class LocalState(_State):
-    """Whether this side still tries."""
+    """What this side has done, apart from sending and receiving."""
 
     LIVE = enum.auto()
     GIVEN_UP = enum.auto()  # a shutdown was cancelled, or ran out of time or space
     CLOSED = enum.auto()
-    CLOSED_INCOMPLETE = enum.auto()  # closed after it had been given up
+    CLOSED_INCOMPLETE = enum.auto()  # closed after giving up
 
 
 class Event(_State):
@@ -80,7 +79,7 @@ class Event(_State):
 
     @property
     def begins_ending(self) -> bool:
-        """Whether this is a first sign of an ending that is no call of ours."""
+        """Whether this starts the shutdown clock without a local call."""
         return self in BEGINNINGS
 
 
@@ -115,8 +114,8 @@ TRANSITIONS: Final[Mapping[Event, Transitions]] = {
     Event.CLOSE_NOTIFY_RECEIVED: Transitions(
         receiving={Receiving.OPEN: Receiving.CLOSED}
     ),
-    # The end of input says nothing about our direction: our close_notify can
-    # still follow (RFC 9846 section 6.1 asks for it).
+    # The end of input does not affect our direction: our close_notify can still follow,
+    # and RFC 9846 section 6.1 asks for it.
     Event.TRUNCATED: Transitions(
         receiving={
             Receiving.HANDSHAKING: Receiving.TRUNCATED,
@@ -130,8 +129,8 @@ TRANSITIONS: Final[Mapping[Event, Transitions]] = {
             Sending.ENCRYPTED: Sending.BROKEN,
         },
     ),
-    # A peer may answer and close while we still send: EPIPE ends our direction
-    # and leaves its answer to be read.
+    # A peer may answer and close while we are sending: EPIPE ends our direction, but its
+    # answer can still be received.
     Event.SENDING_RESET: Transitions(
         sending={
             Sending.HANDSHAKING: Sending.RESET,
@@ -145,8 +144,8 @@ TRANSITIONS: Final[Mapping[Event, Transitions]] = {
             Receiving.OPEN: Receiving.RESET,
         },
     ),
-    # RFC 9846 section 6.2: a fatal error ends both directions at once. A
-    # close_notify that is encrypted already still leaves, ahead of the alert.
+    # RFC 9846 section 6.2: a fatal error ends both directions at once. A close_notify
+    # that is already queued still leaves, ahead of the alert.
     Event.FAILED: Transitions(
         sending={
             Sending.HANDSHAKING: Sending.FAILED,
@@ -173,7 +172,7 @@ TRANSITIONS: Final[Mapping[Event, Transitions]] = {
     ),
 }
 
-# The first row that fits wins; None fits every state. If none fits, it is OPEN.
+# The first matching row wins; None matches every state. If none matches: OPEN.
 OUTCOMES: Final[
     tuple[
         tuple[Sending | None, Receiving | None, LocalState | None, ShutdownOutcome], ...
@@ -194,10 +193,10 @@ OUTCOMES: Final[
 
 
 class IllegalTransitionError(RuntimeError):
-    """An event came where no machine has a row for it: a bug of ours."""
+    """No machine has a row for this event in its state: a bug in this package."""
 
 
-def _nobody_asks(_: Event) -> None:
+def _ignore(_: Event) -> None:
     pass
 
 
@@ -205,12 +204,12 @@ class ConnectionState:
     """The three machines of one connection.
 
     Args:
-      on_event: Called with each event, after the machines have moved.
+      on_event: Called with each event after the machines have moved.
 
     Attributes:
-      can_receive: Whether the peer can send: its direction is open.
-      can_send: Whether we can: ours is, and this side has not closed.
-      handshaken: Whether there was a handshake.
+      can_receive: Whether the peer's direction is open.
+      can_send: Whether our direction is open and this side has not closed.
+      handshaken: Whether the handshake was done.
       closed: Whether this side has closed the connection.
       first: Whose close_notify came first.
     """
@@ -231,7 +230,7 @@ class ConnectionState:
         self.sending: Sending = Sending.HANDSHAKING
         self.receiving: Receiving = Receiving.HANDSHAKING
         self.local: LocalState = LocalState.LIVE
-        # These are asked at every call, and an Enum takes long to look a member up.
+        # Kept as flags: they are read at every call, and enum lookups are slow.
         self.can_receive = False
         self.can_send = False
         self.handshaken = False
@@ -243,7 +242,7 @@ class ConnectionState:
         """Move each machine that has a row for *event*.
 
         Raises:
-          IllegalTransitionError: none has one. Nothing has moved then.
+          IllegalTransitionError: none has one. Nothing has moved.
         """
         if not self.process_event_if_legal(event):
             raise IllegalTransitionError(
@@ -251,7 +250,7 @@ class ConnectionState:
             )
 
     def process_event_if_legal(self, event: Event) -> bool:
-        """Move if *event* can still change something; else it comes too late.
+        """`process_event` for an event that may come too late to matter.
 
         Returns:
           Whether a machine has moved.
@@ -280,38 +279,38 @@ class ConnectionState:
             self.first = self.first or "peer"
         self._on_event(event)
         if self.closed:
-            # Else a session would live until the garbage collector finds it.
-            self._on_event = _nobody_asks
+            # Breaks a cycle, so that the session is freed without the collector.
+            self._on_event = _ignore
         return True
 
     @property
     def failed(self) -> bool:
-        """Whether TLS itself failed."""
+        """Whether the TLS layer failed."""
         return self.sending is Sending.FAILED or self.receiving is Receiving.FAILED
 
     @property
     def last_word_made(self) -> bool:
-        """Whether what is due ends with our close_notify, or with a fatal alert."""
+        """Whether the pending ciphertext ends with our close_notify or a fatal alert."""
         return not self.can_send and (self.sending is Sending.ENCRYPTED or self.failed)
 
     @property
     def session_ended(self) -> bool:
-        """Whether OpenSSL knows of an end, and so has decided about resumption."""
+        """Whether OpenSSL has seen an end, and so has decided about resumption."""
         return self.close_notify_sent or self.close_notify_received or self.failed
 
     @property
     def close_notify_sent(self) -> bool:
-        """Whether ours left."""
+        """Whether our close_notify was sent."""
         return self.sending is Sending.CLOSED
 
     @property
     def close_notify_received(self) -> bool:
-        """Whether the peer's arrived."""
+        """Whether the peer's close_notify arrived."""
         return self.receiving is Receiving.CLOSED
 
     @property
     def outcome(self) -> ShutdownOutcome:
-        """What became of the connection, as far as it is known."""
+        """How the connection ended, or stands so far."""
         for sending, receiving, local, outcome in OUTCOMES:
             if (
                 (sending is None or sending is self.sending)

@@ -1,15 +1,15 @@
-"""How a stream ends: every way to end it, and every wait with what bounds it.
+"""How a stream ends: each way to end it, what that waits for, and what bounds the wait.
 
-| way | our last word | waits for | within |
+| call | our last word | waits for | within |
 |---|---|---|---|
 | `shutdown` | close_notify | the handshake, room to send | ``policy.timeout`` |
 | | | the peer's close_notify, or a reader | the same |
 | `aclose` | close_notify | the handshake, room to send | ``policy.timeout`` |
-| | | the peer's kernel to have it all | ``policy.linger_timeout``, 8 MiB |
-| `aclose`, *https_compatible* | none, by agreement | the peer's kernel | the same |
+| | | the peer's kernel to acknowledge all | ``policy.linger_timeout``, 8 MiB |
+| `aclose`, *https_compatible* | none, by agreement | the same | the same |
 | `aclose` after TLS failed | a fatal alert | room to send | ``policy.timeout`` |
 | | | the peer's FIN | ``policy.linger_timeout``, 8 MiB |
-| `aclose` beside a sender | none: abort | nothing | |
+| `aclose` while a task sends | none: abort | nothing | |
 | `abort` | none: TCP is reset | nothing | |
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class _SharedShutdown(InProgress):
-    """One run of `shutdown`, for other tasks that call it meanwhile."""
+    """A running `shutdown` that other callers join."""
 
     __slots__ = ("report", "waits")
 
@@ -46,14 +46,14 @@ class Closer:
 
     Args:
       connection: The connection.
-      sends: Tells whether a task is sending.
-      waits: Tells whether a task is waiting for room to send.
-      receives: Tells whether a task is receiving.
-      https_compatible: Close without close_notify.
+      sends: Knows whether a task is sending.
+      waits: Knows whether a task is waiting for room to send.
+      receives: Knows whether a task is receiving.
+      https_compatible: Whether to close without close_notify.
 
     Attributes:
-      reader_seen: Set by `TLSStream.receive_some`: whether a task has received, or
-        begun to, since a shutdown began, and did not give up.
+      reader_seen: Whether a task has called `TLSStream.receive_some` since the shutdown
+        began, or was in it then, and did not give up.
     """
 
     __slots__ = (
@@ -124,16 +124,16 @@ class Closer:
             self._give_up()
             raise
         except trio.BrokenResourceError:
-            pass  # the report has it
+            pass  # it is in the report
         except trio.ClosedResourceError:
             if not state.closed:
-                raise  # not by us: somebody closed the transport under us
+                raise  # the transport was closed by someone else
         return self._connection.report()
 
     async def _exchange_at_once(self, *, wait: bool) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
-        # A deadline costs a quarter of a shutdown whose peer answers at once, and
-        # costs nothing while one has to wait.
+        # Without a deadline: it would be a quarter of the cost of a shutdown whose peer
+        # answers at once. If we have to wait anyway it costs nothing.
         state = self._connection.state
         if not state.close_notify_sent and not (
             state.handshaken and self._connection.send_close_notify_nowait()
@@ -146,11 +146,11 @@ class Closer:
         return state.close_notify_received and not self._connection.engine.unread
 
     async def send_close_notify(self) -> None:
-        """Send our close_notify, after the handshake if there was none.
+        """Send our close_notify, after the handshake if it has not been done.
 
         Raises:
           trio.BusyResourceError: a task is sending data.
-          TLSFailedError: the handshake failed; likewise TruncatedError and
+          TLSFailedError: the handshake failed. Likewise TruncatedError and
             TransportBrokenError.
         """
         with self._sends.ending():
@@ -159,8 +159,8 @@ class Closer:
 
     async def _wait_for_close_notify(self) -> None:
         connection = self._connection
-        # Also when our alert could not be sent: how the input ends tells whether
-        # the peer cut the connection, or had said goodbye before it went.
+        # Also if our alert could not be sent: how the input ends tells whether the peer
+        # cut the connection or had sent close_notify before.
         while (
             connection.state.can_receive
             and connection.state.sending is not Sending.BROKEN
@@ -173,7 +173,7 @@ class Closer:
             else:
                 self._give_up()
                 return
-        # A reader that is parked is about to take what has come for it.
+        # A parked reader is about to take what has arrived.
         while (
             connection.engine.unread and self._receives.busy and self._closing is None
         ):
@@ -197,7 +197,7 @@ class Closer:
                 await self._closing.wait_released()
             await trio.lowlevel.checkpoint()
         except trio.Cancelled:
-            await self.abort()  # noqa: ASYNC102 - it waits for nobody
+            await self.abort()  # noqa: ASYNC102 - does not wait
             raise
 
     async def _close(self) -> None:
@@ -207,21 +207,21 @@ class Closer:
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
             exposed = connection.should_linger()
-            # A part of another task's data would end as if it were the whole.
+            # With a close_notify, part of another task's data would look complete.
             cut = self._sends.sending or connection.state.sending is Sending.BROKEN
             if not cut and not connection.state.close_notify_sent:
                 try:
                     exposed |= await self._send_last_word()
                 except trio.BrokenResourceError as exc:
-                    failure = exc  # of the handshake that this began
+                    failure = exc  # of the handshake that closing began
             connection.mark_closed(keep_unread=not cut)
             graceful = connection.last_word_sent or (self._https_compatible and not cut)
             if graceful and (exposed or connection.records.alert_sent):
                 await connection.linger()
         except trio.ClosedResourceError:
-            graceful = False  # somebody has closed the transport under us
+            graceful = False  # the transport was closed by someone else
         except BaseException:
-            await self.abort()  # noqa: ASYNC102 - it waits for nobody
+            await self.abort()  # noqa: ASYNC102 - does not wait
             raise
         try:
             if graceful:
@@ -231,20 +231,20 @@ class Closer:
             if failure is not None:
                 raise failure
         finally:
-            del failure  # its traceback refers to this frame
+            del failure  # breaks a cycle: its traceback refers to this frame
 
     async def _send_last_word(self) -> bool:
-        """Whether it had to wait, so that what was known before may not hold."""
+        """Send close_notify or the pending alert; return whether that had to wait."""
         connection = self._connection
         state = connection.state
         if not state.failed:
             if self._https_compatible:
                 return False
-            # A handshake of another task is aborted; one that was cut short is over.
+            # Another task's handshake is aborted; a failed one cannot be continued.
             if not state.handshaken and connection.handshake_has_begun:
                 return False
         with self._sends.ending():
-            # What the kernel takes at once needs no deadline.
+            # What the kernel accepts at once needs no deadline.
             ready = state.handshaken or state.failed
             if ready and connection.send_close_notify_nowait():
                 return False

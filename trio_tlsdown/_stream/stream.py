@@ -33,47 +33,46 @@ if TYPE_CHECKING:
 
 T_Stream = TypeVar("T_Stream", bound=trio.abc.Stream)
 
-# Ctrl-C may come between any two steps, such as when ciphertext has left its buffer and
-# not yet reached the kernel. In here it waits for the next wait, and looks like a
+# Ctrl-C could strike between any two steps, such as when ciphertext has left its buffer
+# but not reached the kernel. Protected, it is delivered at the next checkpoint, like a
 # cancellation.
 _without_interrupts: Final = trio.lowlevel.enable_ki_protection
 
 
 @final
 class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
-    """TLS over any Trio stream, that can half-close and tells how it ended.
+    """A TLS stream over any Trio stream that can half-close and reports how it ended.
 
-    It takes the place of `trio.SSLStream`, and is one to `isinstance`: what that has
-    is here and behaves the same. It adds `send_eof`, `shutdown` and `report`, and
-    never takes a cut connection for a whole one.
+    A replacement for `trio.SSLStream`, and an instance of it to `isinstance`: it has
+    the same interface and behaviour. It adds `send_eof`, `shutdown` and `report`, and
+    never takes a cut connection for a complete one.
 
-    Leaving an ``async with`` block normally is `aclose`; leaving it by an
-    exception or a cancellation aborts, as `trio.aclose_forcefully` does: it closes
-    at once, without close_notify, and TCP is reset (unless the policy says
-    otherwise), so that half an answer never ends as if it were whole.
+    Leaving an ``async with`` block normally calls `aclose`. Leaving it by an exception
+    or a cancellation aborts, like `trio.aclose_forcefully`: it closes at once without
+    close_notify and resets TCP (unless the policy says otherwise), so that the peer
+    cannot take half an answer for a complete one.
 
     Args:
       transport_stream: The stream that carries the ciphertext.
       ssl_context: The context, as for `trio.SSLStream`. It is never changed.
-      server_hostname: The server's name, for SNI and to check the certificate. A
-        final dot or a zone are left out: they belong to the lookup. For a client.
-        Required when the context checks host names.
+      server_hostname: For clients: the server's name, for SNI and certificate
+        verification. A trailing dot or a zone is ignored. Required if the context
+        checks host names.
       server_side: Whether this is the server's end. Default: False.
-      https_compatible: Do not send close_notify when closing, and return
-        ``b""`` when the peer's transport ends at a record boundary without one
-        (the report still says TRUNCATED). For HTTP/1.1 and other protocols
-        that know by themselves when a message is whole. Default: False.
-      policy: What an ending may cost.
-      trace: Called with a `TraceEvent` for each thing that happens. It must
-        not raise.
-      initial_bytes: Ciphertext that was read from the transport already, such as
-        the ClientHello that told that a client speaks TLS. Not for what came in
-        clear text behind a STARTTLS: that may be an attacker's, and has to be
-        refused. Default: nothing.
+      https_compatible: Do not send close_notify when closing, and return ``b""`` if
+        the peer's transport ends at a record boundary without one (the report still
+        says TRUNCATED). For HTTP/1.1 and other protocols whose messages have their
+        own framing. Default: False.
+      policy: Limits on ending the connection.
+      trace: Called with each `TraceEvent`. It must not raise.
+      initial_bytes: Ciphertext that was already read from the transport, such as the
+        ClientHello by which a server recognised TLS. Never pass what arrived in clear
+        text after a STARTTLS command: an attacker may have injected it, so it must be
+        refused. Default: none.
 
     Raises:
       TypeError: an argument has the wrong type.
-      ValueError: the context checks host names, and there is none.
+      ValueError: *server_hostname* is missing or invalid.
     """
 
     def __init__(
@@ -93,10 +92,12 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         check_type("policy", policy, ShutdownPolicy)
         if server_hostname is not None:
             if server_side:
-                raise ValueError("server_hostname is for clients: a server has none")
+                raise ValueError("server_hostname is for clients, not for servers")
         elif not server_side and ssl_context.check_hostname:
-            # OpenSSL would check nothing then, and say nothing.
-            raise ValueError("the context checks host names: give server_hostname")
+            # OpenSSL would silently check nothing.
+            raise ValueError(
+                "server_hostname is required because ssl_context.check_hostname is set"
+            )
         check_type("initial_bytes", initial_bytes, bytes | bytearray | memoryview)
         if trace is not None and not callable(trace):
             raise TypeError(f"trace must be callable, not {trace!r}")
@@ -129,33 +130,33 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     @property
     def transport_stream(self) -> T_Stream:
         """The caller's transport; None after `unwrap`."""
-        # As in trio.SSLStream: whoever unwraps knows about the None.
+        # Typed as in trio.SSLStream: only those who unwrap meet the None.
         return cast("T_Stream", self._transport_stream)
 
     @property
     def https_compatible(self) -> bool:
-        """What was given at construction."""
+        """The argument of the constructor."""
         return self._https_compatible
 
     @property
     def report(self) -> ShutdownReport:
-        """How the connection ended, or stands now. Never None."""
+        """How the connection ended, or stands so far. Never None."""
         return self._connection.report()
 
     # Opening:
 
     @_without_interrupts
     async def do_handshake(self) -> None:
-        """Make sure that the handshake has been done.
+        """Do the handshake, if it has not been done.
 
-        The other methods do so by themselves.
+        The other methods call this when needed.
 
         Cancellation:
-          The stream is broken: later calls raise `trio.BrokenResourceError`,
-          also in tasks that wait for this handshake.
+          The stream is broken: later calls, and other tasks waiting for this
+          handshake, get `trio.BrokenResourceError`.
 
         Raises:
-          TLSFailedError: refused, by either side. Our alert has been sent.
+          TLSFailedError: either side refused. Our alert has been sent.
           TruncatedError: the peer's transport ended first.
           TransportBrokenError: the transport failed.
         """
@@ -172,18 +173,17 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         """Encrypt *data* and send it.
 
         Cancellation:
-          Before *data* was encrypted, as while another task sends an alert,
-          nothing is broken, and nothing of it will be sent. Afterwards nothing
-          can be sent any more, not even close_notify, so that the peer sees a
-          cut, even if the transport had no room for the first byte; receiving
-          goes on.
+          Before *data* is encrypted (while another task's send finishes, say), nothing
+          is broken and none of it is sent. After that, nothing more can be sent, not
+          even close_notify, so the peer sees a cut connection, even if the transport
+          had no room for the first byte. Receiving still works.
 
         Raises:
           trio.BusyResourceError: another task is sending.
-          trio.ClosedResourceError: this side has closed, or half-closed, or is
-            about to, in another task.
-          TransportBrokenError: the transport failed. What the peer sent before
-            can still be received.
+          trio.ClosedResourceError: this side has closed or half-closed, or another
+            task is doing so.
+          TransportBrokenError: the transport failed. What the peer sent before can
+            still be received.
           TLSFailedError: the session failed.
         """
         octets = data if isinstance(data, bytes) else as_octets("data", data)
@@ -201,9 +201,9 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     @_without_interrupts
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait until the transport might take data.
+        """Wait until the transport might accept data.
 
-        It may return early, as when another task ends the connection.
+        May return early, for instance when another task ends the connection.
 
         Cancellation:
           Nothing is lost.
@@ -229,21 +229,21 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     async def send_eof(self, *, allow_tls12: bool = False) -> None:
         """Half-close: send our close_notify, and nothing else.
 
-        Receiving goes on, in any task, undisturbed and without loss; the peer
-        can say what it still has to say. Calling it again does nothing.
+        Receiving continues in any task, undisturbed and without loss, and the peer can
+        send the rest of its data. Calling it again does nothing.
         See `RFC 9846 section 6.1
         <https://www.rfc-editor.org/rfc/rfc9846#section-6.1>`__.
 
         Args:
-          allow_tls12: Also on TLS 1.2 and older, where a conforming peer
+          allow_tls12: Allow it on TLS 1.2 and older, where a conforming peer
             discards its answer. Default: False.
 
         Cancellation:
-          As of `send_all`. `report` tells whether the alert has left; if it
-          did not, and nothing broke, another call sends it.
+          As for `send_all`. `report` tells whether the alert was sent; if it was not,
+          and sending is not broken, another call sends it.
 
         Raises:
-          HalfCloseUnsupportedError: TLS 1.2 or older, and not *allow_tls12*.
+          HalfCloseUnsupportedError: TLS 1.2 or older without *allow_tls12*.
           trio.BusyResourceError: another task is sending.
           trio.ClosedResourceError: this side has closed.
           TransportBrokenError: the transport failed.
@@ -273,25 +273,25 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         """Receive some data.
 
         Args:
-          max_bytes: At most so many, at least 1. Default: what is there.
+          max_bytes: The most bytes to return, at least 1. Default: all there is.
 
         Returns:
-          Data; ``b""`` after the peer's close_notify, and only then (but see
+          Data, or ``b""`` after the peer's close_notify and only then (but see
           *https_compatible*).
 
         Cancellation:
-          Nothing is lost. (During the handshake: see `do_handshake`. While it
-          sends an answer of the TLS layer, such as a KeyUpdate, sending breaks as
-          of `send_all`.)
+          Nothing is lost. (During the handshake: see `do_handshake`. While the TLS
+          layer's answer to a KeyUpdate, say, is being sent: sending breaks, as for
+          `send_all`.)
 
         Raises:
-          TruncatedError: the transport ended without close_notify. Sending
-            may still work.
+          TruncatedError: the transport ended without close_notify. Sending may still
+            work.
           TransportBrokenError: the transport failed.
           TLSFailedError: a bad record, or the peer's fatal alert.
           trio.BusyResourceError: another task is receiving.
-          trio.ClosedResourceError: this side has closed. (What came before the
-            peer's end can be received nevertheless; see `aclose`.)
+          trio.ClosedResourceError: this side has closed. (But data that arrived before
+            the peer's own end can still be received; see `aclose`.)
         """
         most = sys.maxsize if max_bytes is None else operator.index(max_bytes)
         if most < 1:
@@ -319,10 +319,10 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                         return self._end_of_input()
                     self._connection.check_open()
                     await self._connection.receive_once()
-                # From here on nothing awaits: what is taken is delivered.
+                # Nothing awaits from here on, so what is taken is delivered.
                 return self._connection.take(most)
             except BaseException:
-                # A shutdown may be waiting for us to make room.
+                # A shutdown may be waiting for this reader to make room.
                 self._closer.reader_seen = False
                 self._connection.wake_up()
                 raise
@@ -333,20 +333,20 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     @_without_interrupts
     def peer_state_nowait(self) -> PeerState:
-        """What the peer has done, without waiting: for pools of connections.
+        """Return what the peer has done so far, for connection pools.
 
-        What has come is taken in, so session tickets do not look like data. It is
-        safe while another task is receiving: then it tells what is known.
+        Everything that has arrived is decrypted, so session tickets do not look like
+        data. Safe while another task is receiving.
 
-        It needs a `trio.SocketStream`, or a transport with a method
-        ``receive_some_nowait(max_bytes)``. That is ``receive_some`` without waiting:
-        it raises `trio.WouldBlock` if nothing has come, and NotImplementedError if it
-        cannot tell. Over other transports, the state of a peer of which nothing is
-        known to be unread is `PeerState.UNKNOWN`.
+        The transport must be a `trio.SocketStream` or have a method
+        ``receive_some_nowait(max_bytes)``: ``receive_some`` without waiting, which
+        raises `trio.WouldBlock` if nothing has arrived and NotImplementedError if it
+        cannot tell. Over other transports the result is `PeerState.UNKNOWN` unless
+        something is known to be unread.
 
         Raises:
           trio.ClosedResourceError: this side has closed.
-          trio.NeedHandshakeError: there was no handshake yet.
+          trio.NeedHandshakeError: the handshake has not been done.
         """
         self._connection.check_open()
         self._after_handshake("peer_state_nowait()")
@@ -364,59 +364,58 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                     self._connection.address,
                 )
             case _:
-                # No variable for it: its traceback will refer to this frame.
+                # Not kept in a variable: its traceback will refer to this frame.
                 raise self._connection.error() or trio.BrokenResourceError
 
     # Ending:
 
     @_without_interrupts
     async def shutdown(self, *, wait: bool = True) -> ShutdownReport:
-        """Exchange close_notify with the peer; the transport stays open.
+        """Exchange close_notify with the peer. The transport stays open.
 
-        Sends ours, then waits for the peer's, all within ``policy.timeout``.
-        What the peer still sends can be received by any task meanwhile or
-        afterwards. Up to ``policy.max_unread`` bytes are kept for that; then
-        shutdown gives up, unless a task was receiving when it began, or has
-        received since: for that it waits.
+        Sends ours, then waits for the peer's, all within ``policy.timeout``. What the
+        peer still sends can be received by any task, meanwhile or afterwards. Up to
+        ``policy.max_unread`` bytes are buffered for that. Beyond that, shutdown waits
+        for the reader if a task was receiving when it began or has received since,
+        and gives up otherwise.
 
-        Any number of tasks may call it together: they share the result. So
-        ``wait=False`` beside a call that waits is as long as that one.
+        Concurrent calls share one result, so ``wait=False`` beside a call that waits
+        takes as long as that one.
 
         Args:
           wait: Wait for the peer's close_notify. Default: True.
 
         Returns:
-          What happened. Endings are outcomes here, not exceptions. After SENT
-          or ABORTED another call goes on where this one stopped.
+          What happened: endings are outcomes, not exceptions. After SENT or ABORTED
+          another call continues where this one stopped.
 
         Cancellation:
-          `report` says ABORTED, and whether our alert had left. Nothing that
-          was received is lost.
+          `report` says ABORTED and whether our alert was sent. No received data is
+          lost.
 
         Raises:
           trio.BusyResourceError: another task is sending.
           trio.ClosedResourceError: this side has closed.
-          Exception: whatever a transport raises that is not of Trio's kind.
+          Exception: whatever the transport raises other than Trio's exceptions.
         """
         return await self._closer.shutdown(wait=wait)
 
     @_without_interrupts
     async def unwrap(self) -> tuple[T_Stream, bytes]:
-        """Shut TLS down and hand the bare transport back.
+        """Shut TLS down and return the bare transport.
 
         Returns:
-          The transport, and what came in clear text behind the peer's
-          close_notify: treat it as if it was received from the transport.
+          The transport, and what was received in clear text after the peer's
+          close_notify: treat it as received from the transport.
 
         Cancellation:
-          As of `shutdown`; the transport stays with this stream.
+          As for `shutdown`; the transport stays with this stream.
 
         Raises:
-          UnreadDataError: application data is waiting. It is not lost: receive
-            until ``b""``, then unwrap.
-          TruncatedError: the transport ended instead.
-          trio.BrokenResourceError: the exchange did not complete otherwise;
-            `report` tells how.
+          UnreadDataError: application data is unread. It is not lost: receive until
+            ``b""``, then unwrap again.
+          TruncatedError: the transport ended without close_notify.
+          trio.BrokenResourceError: the exchange failed otherwise; `report` tells how.
           trio.BusyResourceError: another task is sending.
           trio.ClosedResourceError: this side has closed.
         """
@@ -426,7 +425,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         self._connection.check_open()
         if report.outcome is not ShutdownOutcome.COMPLETE:
             raise report.error or trio.BrokenResourceError(
-                "the two close_notify alerts did not cross within the limits of the "
+                "the close_notify exchange did not complete within the limits of the "
                 f"policy: {report.outcome.value}"
             )
         self._check_nothing_unread()
@@ -437,40 +436,37 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     @_without_interrupts
     async def aclose(self) -> None:
-        """Send our close_notify, and close the transport.
+        """Send our close_notify and close the transport.
 
-        It does not wait for the peer's application. The handshake that this
-        needs, if there was none, and the sending are bounded by
-        ``policy.timeout``. There is no close_notify with *https_compatible*.
-        While another task is sending this is an abort, and that task gets
-        `trio.ClosedResourceError`. So does a task that is receiving, unless the
-        peer's direction has ended already. What came before that end can still be
+        Does not wait for the peer's application. Sending, and the handshake if it has
+        not been done, are bounded by ``policy.timeout``. With *https_compatible* there
+        is no close_notify. If another task is sending, this aborts, and that task gets
+        `trio.ClosedResourceError`. So does a task that is receiving, unless the peer's
+        direction has already ended; data that arrived before that end can still be
         received.
 
-        A TCP socket is kept for up to ``policy.linger_timeout`` until the peer's
-        kernel has acknowledged what was sent, unless it has already and nothing
-        is unread: else an RST could destroy it. If the peer sends something
-        meanwhile, or TLS has failed and our alert has left, until the peer ends;
-        up to 8 MiB are thrown away. That the peer's *application* has all of it is
-        proven by its answer only.
+        A TCP socket lingers for up to ``policy.linger_timeout`` until the peer's kernel
+        has acknowledged everything, because a reset could destroy it. If the peer sends
+        something meanwhile, or our last word was a fatal alert, it lingers until the
+        peer's FIN and discards up to 8 MiB. It does not linger if all was acknowledged
+        and nothing is unread. Only the peer's answer proves that its *application* has
+        the data.
 
         Cancellation:
-          The transport is closed at once: `trio.aclose_forcefully` is the way
-          to abort.
+          The transport is closed at once. (`trio.aclose_forcefully` is how to abort.)
 
         Raises:
-          TLSFailedError: closing began with the handshake, and that failed. The
-            same goes for TruncatedError and TransportBrokenError. The
-            transport is closed all the same.
+          TLSFailedError: closing had to do the handshake, which failed. Likewise
+            TruncatedError and TransportBrokenError. The transport is closed anyway.
         """
         if self._transport_stream is None:
-            await trio.lowlevel.checkpoint()  # it was handed back by unwrap()
+            await trio.lowlevel.checkpoint()  # unwrap() has returned it
             return
         await self._closer.aclose()
 
     @_without_interrupts
     async def __anext__(self) -> bytes:
-        """Receive: ``async for`` ends with the peer's close_notify, and only with it.
+        """Receive; ``async for`` ends at the peer's close_notify and only there.
 
         Raises:
           Exception: as `receive_some`.
@@ -486,9 +482,9 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close: gracefully if the block ended normally, else at once."""
-        # Once TLS has failed there is no close_notify that could make a part look
-        # whole, but an alert that the peer has to hear.
+        """Close gracefully if the block ended normally, else abort."""
+        # Once TLS has failed there can be no misleading close_notify, only an alert that
+        # the peer should receive.
         if exc_type is None or self._state.failed:
             await self.aclose()
         else:
@@ -516,26 +512,25 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         transport = self._connection.records.transport
         address: object = self._connection.address
         if address is None and isinstance(transport, trio.SocketStream):
-            with suppress(Exception):  # it has gone, or is no socket of the kernel's
+            with suppress(Exception):  # it is gone, or not a real socket
                 address = transport.socket.getpeername()
         return f"of {address!r}" if address else f"over {type(transport).__name__}"
 
 
 def connected_to(stream: TLSStream[T_Stream], host: str | bytes, port: int) -> None:
-    """Have *stream* say in its errors with whom it was connected."""
-    # Of this module: no user needs it.
+    """Put the address into the errors of *stream*. For this package only."""
     connection = stream._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     connection.address = host, port
 
 
 def is_over(stream: TLSStream[trio.SocketStream]) -> bool:
-    """Whether *stream* has no open transport any more: closed, by whomever, or unwrapped.
+    """Whether *stream* was unwrapped, or its transport closed by anyone.
 
-    Not while it still lingers.
+    False while it lingers.
     """
     handed_back = stream._transport_stream is None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return handed_back or stream._connection.records.closed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
-# It has the whole interface, and programs ask by isinstance().
+# It has the whole interface, and other programs check with isinstance().
 trio.SSLStream.register(TLSStream)
