@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import attrs
+import pytest
 import trio
 import trio.testing
 import trustme
@@ -28,6 +29,10 @@ CA = trustme.CA()
 CERT = CA.issue_cert(NAME)
 
 VERSIONS = ["TLSv1.2", "TLSv1.3"]
+
+# For what takes long and hardly depends on the version: parametrize `tls` with it,
+# indirectly.
+TLS13_FIRST = [pytest.param("TLSv1.2", marks=pytest.mark.long), "TLSv1.3"]
 
 # What OpenSSL calls a record that cannot be read; since 3.2 it goes into no detail.
 LAYER_FAILED = "RECORD_LAYER_FAILURE"

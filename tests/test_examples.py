@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from tests.servers import HOST, client_of, until
-from tests.support import CERT, NAME, Maker, client_context, unread
+from tests.support import CERT, NAME, TLS13_FIRST, Maker, client_context, unread
 from trio_tlsdown import ShutdownOutcome, TLSStream, testing
 
 from .cuts import strict
@@ -109,6 +109,7 @@ def is_clogged(client: TLSStream[trio.SocketStream]) -> bool:
     return unread(client.transport_stream.socket) >= ROOM // 2
 
 
+@pytest.mark.parametrize("tls", TLS13_FIRST, indirect=True)
 async def test_sigterm_ends_it_in_time_whatever_its_clients_do(
     server: Server, tls: Maker
 ) -> None:

@@ -30,6 +30,7 @@ SMALL = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stack", NEEDS)
 def test_each_workload_can_be_measured(
     stack: str, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,7 @@ import trio
 import trio.testing
 
 from tests.servers import HOST, Stream, port_of, rogue_of, serving, until, what_it_sees
-from tests.support import CA, NAME, Maker, client_context
+from tests.support import CA, NAME, TLS13_FIRST, Maker, client_context
 from trio_tlsdown import (
     HandshakeTimeoutError,
     ShutdownOutcome,
@@ -91,6 +91,7 @@ def closing(clients: dict[bytes, list[Stream]]) -> Iterator[None]:
             client.transport_stream.socket.close()
 
 
+@pytest.mark.parametrize("tls", TLS13_FIRST, indirect=True)
 async def test_a_thousand_connections_are_drained_each_as_it_deserves(
     tls: Maker,
 ) -> None:
@@ -238,6 +239,7 @@ def test_it_is_known_how_every_rogue_ends() -> None:
     assert set(BEHAVIOURS) > WAITING
 
 
+@pytest.mark.parametrize("tls", TLS13_FIRST, indirect=True)
 async def test_good_clients_are_served_to_the_last_byte_among_rogues(
     tls: Maker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
