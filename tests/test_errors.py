@@ -112,7 +112,7 @@ def is_same(a: BaseException | None, b: BaseException | None) -> bool:
     )
 
 
-def test_there_is_an_example_of_each_class_that_is_ours() -> None:
+def test_the_examples_have_each_exception_class_of_ours() -> None:
     public = {
         thing
         for thing in vars(trio_tlsdown).values()
@@ -122,7 +122,7 @@ def test_there_is_an_example_of_each_class_that_is_ours() -> None:
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=map(str, EXAMPLES))
-def test_an_error_travels_whole(
+def test_an_exception_survives_pickling_whole(
     error: TLSDownError, travelled: Callable[[Any], Any]
 ) -> None:
     there = travelled(error)
@@ -130,7 +130,7 @@ def test_an_error_travels_whole(
     assert is_same(there, error)
 
 
-def test_a_group_of_them_and_a_report_travel_too(
+def test_a_group_of_our_exceptions_and_a_report_survive_pickling(
     travelled: Callable[[Any], Any],
 ) -> None:
     group = travelled(ExceptionGroup("two", EXAMPLES[:2]))
@@ -221,7 +221,7 @@ class Odd(ssl.SSLCertVerificationError):
     ],
 )
 @pytest.mark.parametrize("server_side", [True, False, None])
-def test_a_failure_that_python_code_has_made_up(
+def test_an_ssl_error_that_python_code_raised_is_a_tls_failure(
     error: ssl.SSLError, words: str, server_side: bool | None
 ) -> None:
     failed = TLSFailedError(error, during_handshake=True, server_side=server_side)
@@ -239,12 +239,16 @@ def test_a_failure_that_python_code_has_made_up(
         [ssl.SSLError, ssl.SSLCertVerificationError, ssl.SSLZeroReturnError, Odd]
     ),
 )
-def test_no_arguments_of_it_matter(args: list[Any], kind: type[ssl.SSLError]) -> None:
+def test_a_tls_failure_has_a_message_whatever_the_arguments_of_its_ssl_error(
+    args: list[Any], kind: type[ssl.SSLError]
+) -> None:
     failed = TLSFailedError(kind(*args), during_handshake=False)
     assert str(failed).startswith("TLS failed: ")
 
 
-async def test_a_pin_that_python_code_checks(tls: Maker) -> None:
+async def test_a_certificate_pin_checked_in_python_fails_the_handshake(
+    tls: Maker,
+) -> None:
     class Pinned(ssl.SSLObject):
         def do_handshake(self) -> None:
             super().do_handshake()

@@ -110,7 +110,7 @@ def is_clogged(client: TLSStream[trio.SocketStream]) -> bool:
 
 
 @pytest.mark.parametrize("tls", TLS13_FIRST, indirect=True)
-async def test_sigterm_ends_it_in_time_whatever_its_clients_do(
+async def test_sigterm_ends_the_server_in_time_whatever_its_clients_do(
     server: Server, tls: Maker
 ) -> None:
     """Idle clients, and those that get what was begun, see a close_notify."""
@@ -182,7 +182,7 @@ def test_on_other_pythons_sslstream_notices(
     assert "TruncatedError: " in tlsstream
 
 
-async def test_sigterm_without_clients_ends_it_at_once(server: Server) -> None:
+async def test_sigterm_ends_a_server_without_clients_at_once(server: Server) -> None:
     await server.port()
     server.terminate()
     assert await server.end() == ""

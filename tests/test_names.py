@@ -32,7 +32,9 @@ NAMES = {
 
 
 @pytest.mark.parametrize("host", list(NAMES), ids=repr)
-def test_neither_dot_nor_zone_is_part_of_the_name(host: str | bytes) -> None:
+def test_a_trailing_dot_and_a_zone_are_not_part_of_the_certificate_name(
+    host: str | bytes,
+) -> None:
     check_host(host)
     assert certificate_name(host) == NAMES[host].encode()
 
@@ -65,7 +67,9 @@ def test_a_name_may_have_253_bytes(host: str) -> None:
     ],
     ids=lambda value: repr(value)[:30],
 )
-async def test_what_is_no_name_is_told(host: str | bytes, complaint: str) -> None:
+async def test_a_host_that_is_no_name_is_refused(
+    host: str | bytes, complaint: str
+) -> None:
     transport, _ = await memory_transports()
     with pytest.raises(ValueError, match=f"^server_hostname .*{complaint}"):
         TLSStream(transport, client_context(), server_hostname=host)

@@ -36,7 +36,7 @@ async def answer(stream: Stream) -> None:
 
 
 @pytest.mark.usefixtures("in_place")
-async def test_a_query(tls: Maker) -> None:
+async def test_dnspython_asks_over_tls_and_closes_with_close_notify(tls: Maker) -> None:
     async with serving(tls.version, answer) as (_, server):
         response = await dns.asyncquery.tls(
             dns.message.make_query("example.org", "TXT"),

@@ -54,7 +54,7 @@ def run(*module: str, cwd: Path | None = None) -> subprocess.CompletedProcess[st
     )
 
 
-def test_its_own_tests_pass(source: Path) -> None:
+def test_the_tests_of_httpcore_pass(source: Path) -> None:
     suite = run(
         *("pytest", "-p", "in_place_of_sslstream", "-k", "trio"),
         *("tests/_async", "tests/test_cancellations.py"),
@@ -81,7 +81,9 @@ async def answer(stream: Stream) -> None:
             await stream.send_all(OK % length + body)
 
 
-async def test_it_finds_what_it_needs_of_a_stream(tls: Maker, in_place: None) -> None:
+async def test_httpcore_finds_what_it_needs_on_a_stream(
+    tls: Maker, in_place: None
+) -> None:
     async with serving(tls.version, answer) as (_, server):
         url = f"https://{HOST}:{port_of(server)}"
         context = client_context(tls.version)
@@ -97,7 +99,7 @@ async def test_it_finds_what_it_needs_of_a_stream(tls: Maker, in_place: None) ->
     assert sum(server.tally.values()) == 1  # one connection was enough
 
 
-async def test_a_server_that_lets_an_idle_connection_go_is_asked_again(
+async def test_httpcore_reconnects_to_a_server_that_let_an_idle_connection_go(
     tls: Maker, in_place: None
 ) -> None:
     """The pool looks whether a connection is readable, before it uses it again."""

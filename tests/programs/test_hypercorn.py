@@ -36,7 +36,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.usefixtures("in_place")
-async def test_a_server_goes_on_after_each_connection(
+async def test_hypercorn_goes_on_serving_after_each_connection(
     tls: Maker, tmp_path: Path
 ) -> None:
     """On TLS 1.2 it has to be told that there is no half-close in words it knows."""

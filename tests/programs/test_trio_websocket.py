@@ -41,7 +41,7 @@ async def check_echo(socket: Any) -> None:
 
 
 @pytest.mark.usefixtures("in_place")
-async def test_a_client_and_a_server(tls: Maker) -> None:
+async def test_a_websocket_client_and_server_talk_over_tls(tls: Maker) -> None:
     async with trio.open_nursery() as nursery:
         server = await nursery.start(
             trio_websocket.serve_websocket,
@@ -59,7 +59,7 @@ async def test_a_client_and_a_server(tls: Maker) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_streams_that_were_made_elsewhere(tls: Maker) -> None:
+async def test_websockets_run_on_tls_streams_made_elsewhere(tls: Maker) -> None:
     """None of trio's names is replaced: what is asked is `isinstance()`."""
     seen = []
 
@@ -81,7 +81,7 @@ async def test_streams_that_were_made_elsewhere(tls: Maker) -> None:
     assert seen == [f"wss://{HOST}:{port}"]
 
 
-async def test_a_server_on_listeners_that_were_made_elsewhere(tls: Maker) -> None:
+async def test_a_websocket_server_runs_on_listeners_made_elsewhere(tls: Maker) -> None:
     listeners: Any = await open_tls_over_tcp_listeners(
         0, server_context(tls.version), host=HOST
     )

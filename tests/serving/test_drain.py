@@ -110,7 +110,7 @@ async def test_a_wait_for_something_else_gets_a_moment_if_there_is_unread_data(
         assert report.discarded == len(sent[1:])
 
 
-async def test_so_does_one_with_data_in_our_kernel(
+async def test_a_wait_for_something_else_gets_a_moment_if_our_kernel_has_data(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     answered = trio.Event()
@@ -306,7 +306,7 @@ async def test_a_silent_client_has_a_moment(tls: Maker, autojump_clock: Clock) -
         await trio.aclose_forcefully(new)
 
 
-async def test_one_that_speaks_in_time_is_served(
+async def test_a_silent_client_that_speaks_in_time_is_served(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, answer_each) as (_, server):
@@ -319,7 +319,7 @@ async def test_one_that_speaks_in_time_is_served(
     assert server.tally == {COMPLETE: 1}
 
 
-async def test_one_that_speaks_in_the_very_moment_is_served_too(
+async def test_a_silent_client_that_speaks_as_its_moment_ends_is_served(
     tls: Maker, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_short = Wait.cut_short
@@ -340,7 +340,7 @@ async def test_one_that_speaks_in_the_very_moment_is_served_too(
 
 
 @pytest.mark.parametrize("spoke", [True, False])
-async def test_so_is_one_whose_wait_is_cut_short_when_it_is_over(
+async def test_a_client_is_served_if_its_wait_is_cut_short_just_as_it_speaks(
     tls: Maker,
     autojump_clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
@@ -385,7 +385,7 @@ async def test_clients_in_the_backlog_are_served(
             socket.create_connection((HOST, port_of(server)))
 
 
-async def test_so_are_those_whom_max_connections_keeps_there(
+async def test_clients_that_max_connections_keeps_in_the_backlog_are_served(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, answer_each, max_connections=1) as (_, server):
@@ -403,7 +403,7 @@ async def test_so_are_those_whom_max_connections_keeps_there(
         assert report.tally == {COMPLETE: 3}
 
 
-async def test_who_gets_no_place_within_the_grace_is_cut(
+async def test_a_client_that_gets_no_place_within_the_grace_is_cut(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, echo, max_connections=1) as (_, server):
@@ -453,7 +453,7 @@ async def test_clients_that_come_and_go_are_either_served_or_refused(
 # The notice:
 
 
-async def test_all_goes_on_while_a_drain_is_announced(
+async def test_clients_are_served_as_usual_during_the_notice_of_a_drain(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, answer_each) as (_, server):
@@ -476,7 +476,9 @@ async def test_all_goes_on_while_a_drain_is_announced(
     assert server.tally == {COMPLETE: 2}
 
 
-async def test_the_shortest_notice_counts(tls: Maker, autojump_clock: Clock) -> None:
+async def test_of_several_drains_the_shortest_notice_counts(
+    tls: Maker, autojump_clock: Clock
+) -> None:
     async with serving(tls.version, answer_each) as (_, server):
         async with trio.open_nursery() as drains:
             drains.start_soon(lambda: server.drain(notice=1000))
@@ -513,7 +515,7 @@ async def test_a_notice_that_cannot_be_one_is_refused(
 # Its end:
 
 
-async def test_it_is_bounded_by_all_its_times_together(
+async def test_a_drain_takes_no_longer_than_all_its_timeouts_together(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     policy = ShutdownPolicy(timeout=2, linger_timeout=1)
@@ -532,7 +534,7 @@ async def test_it_is_bounded_by_all_its_times_together(
         await rogue.finish()
 
 
-async def test_it_tells_how_much_nobody_has_read(
+async def test_a_drain_reports_how_many_bytes_nobody_has_read(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async def handler(stream: Stream) -> None:
@@ -550,7 +552,7 @@ async def test_it_tells_how_much_nobody_has_read(
         assert (await server.drain()).discarded == 0
 
 
-async def test_what_begins_when_the_grace_is_over_is_cut_at_once(
+async def test_a_client_that_comes_after_the_grace_is_cut_at_once(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, echo) as (_, server):
@@ -560,7 +562,9 @@ async def test_what_begins_when_the_grace_is_over_is_cut_at_once(
         assert server.tally == {}
 
 
-async def test_so_is_a_listener_that_is_opened_then() -> None:
+async def test_a_child_scope_opened_after_the_cancellation_is_cancelled_at_once() -> (
+    None
+):
     scopes = MultiCancelScope()
     scopes.cancel()
     with scopes.open_child():

@@ -136,7 +136,7 @@ async def test_streams_that_were_ended_already_are_only_counted(tls: Maker) -> N
     assert sum(nursery.tally.values()) == 6
 
 
-async def test_all_ends_within_the_policy_even_if_peers_do_not_answer(
+async def test_a_nursery_ends_within_the_policy_even_if_peers_do_not_answer(
     tls: Maker, autojump_clock: trio.testing.MockClock
 ) -> None:
     policy = ShutdownPolicy(timeout=3, linger_timeout=1)
@@ -268,7 +268,7 @@ async def test_a_client_that_another_task_still_uses_is_aborted(tls: Maker) -> N
 # Leaving otherwise:
 
 
-async def test_an_exception_aborts_all(tls: Maker) -> None:
+async def test_an_exception_aborts_all_connections(tls: Maker) -> None:
     with pytest.RaisesGroup(KeyError):
         async with serving(tls.version, echo) as (nursery, server):
             client = await connect(nursery, port_of(server), tls.version)
@@ -278,7 +278,7 @@ async def test_an_exception_aborts_all(tls: Maker) -> None:
     assert not client.report.close_notify_sent
 
 
-async def test_an_exception_in_a_task_aborts_all(tls: Maker) -> None:
+async def test_an_exception_in_a_task_aborts_all_connections(tls: Maker) -> None:
     async def fail(client: Stream) -> None:
         raise KeyError("mine")
 
@@ -289,7 +289,7 @@ async def test_an_exception_in_a_task_aborts_all(tls: Maker) -> None:
     assert nursery.tally == {ABORTED: 2}
 
 
-async def test_all_that_was_raised_comes_out_in_one_group(tls: Maker) -> None:
+async def test_a_nursery_raises_all_exceptions_in_one_group(tls: Maker) -> None:
     async def fail_in_turn() -> None:
         try:
             await trio.sleep_forever()
@@ -305,7 +305,7 @@ async def test_all_that_was_raised_comes_out_in_one_group(tls: Maker) -> None:
     assert nursery.tally == {ABORTED: 2}
 
 
-async def test_nobody_sees_his_stream_closed_before_he_is_cancelled(
+async def test_no_task_sees_its_stream_closed_before_it_is_cancelled(
     tls: Maker,
 ) -> None:
     async def receive(client: Stream) -> None:
@@ -329,7 +329,9 @@ async def test_nobody_sees_his_stream_closed_before_he_is_cancelled(
     assert got == [b"last words"]
 
 
-async def test_cancelling_its_scope_aborts_all(tls: Maker) -> None:
+async def test_cancelling_the_scope_of_a_nursery_aborts_all_connections(
+    tls: Maker,
+) -> None:
     async with serving(tls.version, echo) as (nursery, server):
         await connect(nursery, port_of(server), tls.version)
         nursery.start_soon(trio.sleep_forever)
@@ -337,7 +339,7 @@ async def test_cancelling_its_scope_aborts_all(tls: Maker) -> None:
     assert nursery.tally == {ABORTED: 2}
 
 
-async def test_it_can_be_cancelled_while_it_ends(
+async def test_a_nursery_can_be_cancelled_while_it_ends(
     tls: Maker, autojump_clock: trio.testing.MockClock
 ) -> None:
     async def handler(stream: Stream) -> None:
@@ -350,7 +352,9 @@ async def test_it_can_be_cancelled_while_it_ends(
     assert server.tally == {ABORTED: 1}
 
 
-async def test_cancelled_from_outside_it_aborts_every_client(tls: Maker) -> None:
+async def test_a_nursery_that_is_cancelled_from_outside_aborts_every_client(
+    tls: Maker,
+) -> None:
     with trio.CancelScope() as scope:
         async with serving(tls.version, echo) as (nursery, server):
             for _ in range(3):
@@ -360,7 +364,7 @@ async def test_cancelled_from_outside_it_aborts_every_client(tls: Maker) -> None
     assert nursery.tally == {ABORTED: 6}
 
 
-async def test_wherever_it_is_cancelled_nothing_is_left(tls13: Maker) -> None:
+async def test_wherever_a_nursery_is_cancelled_nothing_is_left(tls13: Maker) -> None:
     async def scenario() -> None:
         async with open_tls_nursery() as nursery:
             server = await nursery.start_server(
@@ -373,7 +377,7 @@ async def test_wherever_it_is_cancelled_nothing_is_left(tls13: Maker) -> None:
     assert await cancel_everywhere(scenario) > 20
 
 
-async def test_nothing_can_be_opened_when_it_is_over(tls13: Maker) -> None:
+async def test_nothing_can_be_opened_in_a_nursery_that_has_ended(tls13: Maker) -> None:
     async with open_tls_nursery() as nursery:
         pass
     with pytest.raises(RuntimeError, match="over"):
@@ -449,7 +453,7 @@ async def test_a_handshake_of_a_foreign_task_ends_with_the_nursery(
         others.cancel_scope.cancel()
 
 
-async def test_what_is_closed_is_forgotten_in_time(tls13: Maker) -> None:
+async def test_a_nursery_forgets_closed_connections_in_time(tls13: Maker) -> None:
     """A nursery may live long, and see many connections."""
     async with serving(tls13.version, echo) as (nursery, server):
         for _ in range(SWEEP_AT_LEAST + 1):
@@ -468,7 +472,7 @@ async def test_what_is_closed_is_forgotten_in_time(tls13: Maker) -> None:
         assert tally[OPEN] == 0
 
 
-async def test_a_policy_must_be_one() -> None:
+async def test_a_policy_has_to_be_a_shutdown_policy() -> None:
     with pytest.raises(TypeError, match="policy"):
         async with open_tls_nursery(5):  # type: ignore[arg-type]
             pass  # pragma: no cover
@@ -502,7 +506,7 @@ class Resolver(trio.abc.HostnameResolver):
     async def getnameinfo(self, *_: Any) -> Any: ...
 
 
-async def test_a_name_that_does_not_resolve() -> None:
+async def test_connect_names_the_host_that_does_not_resolve() -> None:
     trio.socket.set_custom_hostname_resolver(Resolver())
     async with open_tls_nursery() as tls:
         with pytest.raises(ConnectFailedError, match="Name or service") as caught:
@@ -515,7 +519,9 @@ async def test_a_name_that_does_not_resolve() -> None:
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64, "\u2028.example"])
-async def test_a_name_that_no_host_can_have(host: str) -> None:
+async def test_connect_and_start_server_refuse_a_name_that_no_host_can_have(
+    host: str,
+) -> None:
     async with open_tls_nursery() as tls:
         with pytest.raises(ConnectFailedError, match="no host can have this") as caught:
             await tls.connect(host, 443)
@@ -527,7 +533,7 @@ async def test_a_name_that_no_host_can_have(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", [HOST, "two.example"])
-async def test_a_connection_that_is_refused(host: str) -> None:
+async def test_connect_says_that_the_connection_was_refused(host: str) -> None:
     trio.socket.set_custom_hostname_resolver(Resolver())
     port = unused_port()
     async with nothing_left(), open_tls_nursery() as tls:
@@ -538,7 +544,7 @@ async def test_a_connection_that_is_refused(host: str) -> None:
     assert at(caught.value, host, port)
 
 
-async def test_addresses_that_fail_each_in_its_way(
+async def test_connect_says_how_each_address_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def fail(*_: object) -> None:
@@ -553,7 +559,7 @@ async def test_addresses_that_fail_each_in_its_way(
     assert str(one.value).startswith("[::1]:443: ")
 
 
-async def test_a_host_that_does_not_answer(
+async def test_connect_gives_up_a_host_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
     async def wait(*_: object) -> None:
@@ -581,7 +587,7 @@ def expired() -> ssl.SSLContext:
     ("context", "name", "message"),
     [(expired, NAME, "expired"), (server_context, "wrong.example", "mismatch")],
 )
-async def test_a_certificate_that_is_not_valid(
+async def test_connect_says_why_a_certificate_is_not_valid(
     context: Any, name: str, message: str, tls: Maker
 ) -> None:
     async with nothing_left(), open_tls_nursery() as nursery:
@@ -624,7 +630,7 @@ async def test_the_default_context_never_takes_a_cut_for_an_end(
         rogues.cancel_scope.cancel()
 
 
-async def test_a_handshake_that_is_cut(tls: Maker) -> None:
+async def test_connect_says_that_the_handshake_was_cut(tls: Maker) -> None:
     async with nothing_left(), trio.open_nursery() as rogues:
         host, port = await rogues.start(serve_rogue, "cut_in_handshake")
         async with open_tls_nursery() as nursery:
@@ -635,7 +641,7 @@ async def test_a_handshake_that_is_cut(tls: Maker) -> None:
         rogues.cancel_scope.cancel()
 
 
-async def test_a_handshake_that_stalls(
+async def test_connect_gives_up_a_handshake_that_stalls(
     tls: Maker, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with trio.open_nursery() as rogues:
@@ -651,7 +657,7 @@ async def test_a_handshake_that_stalls(
     assert nursery.tally == {FAILED: 1}
 
 
-async def test_a_handshake_that_is_cancelled(
+async def test_a_connect_that_is_cancelled_in_the_handshake_leaves_nothing_open(
     tls: Maker, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with trio.open_nursery() as rogues:
@@ -686,7 +692,7 @@ async def test_wrong_arguments_of_connect_are_told_at_once(
 # Errors of listening:
 
 
-async def test_a_port_that_is_taken(tls13: Maker) -> None:
+async def test_start_server_names_the_port_that_is_taken(tls13: Maker) -> None:
     async with serving(tls13.version, echo) as (nursery, server):
         port = port_of(server)
         with pytest.raises(ListenFailedError, match="cannot listen: ") as caught:
@@ -696,7 +702,7 @@ async def test_a_port_that_is_taken(tls13: Maker) -> None:
     assert at(caught.value, HOST, port)
 
 
-async def test_a_port_that_is_taken_on_any_address(
+async def test_start_server_without_a_host_names_the_port_that_is_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def fail(*_: object, **__: object) -> None:
@@ -729,13 +735,13 @@ async def test_wrong_arguments_of_start_server_are_told_at_once(
             )
 
 
-async def test_a_context_for_clients_is_told_at_once() -> None:
+async def test_start_server_refuses_a_context_for_clients_at_once() -> None:
     async with nothing_left(), open_tls_nursery() as tls:
         with pytest.raises(ssl.SSLError, match=r"for clients .*Purpose\.CLIENT_AUTH"):
             await tls.start_server(echo, 0, client_context())
 
 
-async def test_so_is_one_for_servers_to_a_client() -> None:
+async def test_connect_refuses_a_context_for_servers() -> None:
     async with open_tls_nursery() as tls:
         with pytest.raises(ssl.SSLError, match=r"for servers .*create_default_context"):
             await tls.connect("no.invalid", 443, ssl_context=server_context())
@@ -787,7 +793,9 @@ def decorated(function: Any) -> Any:
         pytest.param(operator.methodcaller("run"), id="callable in C"),
     ],
 )
-async def test_what_may_be_an_async_function_can_be_a_handler(handler: Any) -> None:
+async def test_anything_that_may_be_an_async_function_can_be_a_handler(
+    handler: Any,
+) -> None:
     async with nothing_left(), open_tls_nursery() as tls:
         await tls.start_server(handler, 0, server_context(), host=HOST)
 
@@ -809,7 +817,7 @@ async def test_a_handler_that_is_not_async_is_told_at_once(handler: Any) -> None
             await tls.start_server(handler, 0, server_context())
 
 
-async def test_so_is_one_that_was_called_already() -> None:
+async def test_a_handler_that_was_called_already_is_refused_at_once() -> None:
     called: Any = Callable().method(None)  # type: ignore[arg-type]
     async with open_tls_nursery() as tls:
         with pytest.raises(TypeError, match="not <coroutine object"):

@@ -136,7 +136,7 @@ async def test_a_peer_that_vanishes_is_no_bug_of_the_handlers(
     assert record.exc_info is None
 
 
-async def test_nor_of_one_that_has_a_nursery(
+async def test_a_peer_that_vanishes_is_no_bug_of_a_handler_that_opened_a_nursery(
     tls: Maker, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def read(stream: Stream) -> None:
@@ -391,7 +391,9 @@ async def test_an_on_error_that_raises_is_logged(
     assert kinds == [KeyError, ZeroDivisionError] * 2
 
 
-async def test_what_is_no_exception_takes_the_server_down(tls13: Maker) -> None:
+async def test_a_base_exception_in_a_handler_takes_the_server_down(
+    tls13: Maker,
+) -> None:
     class Stop(BaseException):
         pass
 
@@ -433,7 +435,7 @@ async def test_further_clients_wait_until_there_is_room(tls: Maker) -> None:
     assert server.tally == {COMPLETE: 6}
 
 
-async def test_it_tells_who_is_connected_and_where_it_listens(tls: Maker) -> None:
+async def test_a_server_knows_its_connections_and_its_addresses(tls: Maker) -> None:
     async with serving(tls.version, echo) as (_, server):
         assert server.addresses == ((HOST, port_of(server)),)
         client = await client_of(port_of(server), tls.version, handshake=False)
@@ -456,7 +458,7 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_it_waits_until_there_are_descriptors_again(
+async def test_a_server_out_of_descriptors_accepts_again_when_there_are_some(
     tls: Maker,
     caplog: pytest.LogCaptureFixture,
     autojump_clock: trio.testing.MockClock,
@@ -535,7 +537,7 @@ async def test_a_client_that_is_refused_is_told_of_even_if_the_nursery_ends(
 
 
 @pytest.mark.parametrize("cut_short_by", ["nobody", "nursery", "timeout"])
-async def test_so_is_one_whose_connection_takes_long_to_close(
+async def test_a_refused_client_is_told_of_even_if_its_connection_closes_slowly(
     cut_short_by: str,
     tls13: Maker,
     monkeypatch: pytest.MonkeyPatch,
@@ -567,7 +569,7 @@ async def test_so_is_one_whose_connection_takes_long_to_close(
 
 
 @pytest.mark.parametrize("handshake", [False, True])
-async def test_it_survives_reports_that_cannot_be_made(
+async def test_a_server_survives_reports_that_cannot_be_made(
     tls: Maker, monkeypatch: pytest.MonkeyPatch, *, handshake: bool
 ) -> None:
     """What hooks of the user's put into them is not in our hands."""
@@ -596,7 +598,7 @@ async def test_it_survives_reports_that_cannot_be_made(
         assert not server.connections
 
 
-async def test_it_survives_a_log_that_cannot_be_written(tls: Maker) -> None:
+async def test_a_server_survives_a_log_that_cannot_be_written(tls: Maker) -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             raise OSError("the disk is full")
@@ -674,7 +676,7 @@ async def test_an_answer_that_has_begun_is_finished(
         assert report.elapsed == pytest.approx(1, abs=0.1)
 
 
-async def test_the_rest_is_cancelled_when_the_grace_is_over(
+async def test_handlers_that_still_run_are_cancelled_when_the_grace_is_over(
     tls: Maker, autojump_clock: trio.testing.MockClock
 ) -> None:
     errors = Errors()

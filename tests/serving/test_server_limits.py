@@ -70,7 +70,7 @@ async def test_silent_clients_lock_nobody_out(
             await until(lambda: server.tally == {COMPLETE: 1})
 
 
-async def test_the_one_that_has_been_silent_longest_makes_room(
+async def test_the_client_that_has_been_silent_longest_makes_room(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, echo, max_handshakes=3) as (_, server):
@@ -85,7 +85,9 @@ async def test_the_one_that_has_been_silent_longest_makes_room(
         assert server.tally == {}
 
 
-async def test_without_a_limit_nobody_has_to(tls: Maker, autojump_clock: Clock) -> None:
+async def test_without_a_limit_no_silent_client_has_to_make_room(
+    tls: Maker, autojump_clock: Clock
+) -> None:
     async with serving(tls.version, echo, max_handshakes=None) as (_, server):
         with silent_clients(5, port_of(server), tls.version):
             await until(lambda: len(server.connections) == 5)
@@ -95,7 +97,7 @@ async def test_without_a_limit_nobody_has_to(tls: Maker, autojump_clock: Clock) 
 # Those that begin a handshake:
 
 
-async def test_so_many_handshakes_run_at_a_time(
+async def test_no_more_than_max_handshakes_run_at_a_time(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     """Others wait, the last of them in the kernel's backlog."""

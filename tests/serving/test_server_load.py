@@ -234,7 +234,7 @@ async def echo_until_drained(stream: Stream) -> None:
         await stream.send_all(chunk)
 
 
-def test_it_is_known_how_every_rogue_ends() -> None:
+def test_the_table_has_a_row_for_every_rogue() -> None:
     assert set(ENDINGS) == {GOOD, *BEHAVIOURS}
     assert set(BEHAVIOURS) > WAITING
 

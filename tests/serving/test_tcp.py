@@ -407,7 +407,7 @@ async def test_a_connection_that_failed_before_it_was_accepted_is_skipped() -> N
     assert listener.socket.script == []
 
 
-async def test_another_error_ends_accepting() -> None:
+async def test_an_error_that_is_no_shortage_ends_accepting() -> None:
     listener: Any = ScriptedListener(failure(errno.EINVAL))
     with pytest.raises(OSError, match="Invalid"):
         await accept_connections(listener, print)
@@ -448,7 +448,7 @@ async def test_a_peer_keeps_its_address_even_if_it_has_sent_a_reset(
     assert peers == [f"{name}:{port}"]
 
 
-async def test_who_is_not_let_in_waits_in_the_backlog() -> None:
+async def test_a_client_for_whom_there_is_no_room_waits_in_the_backlog() -> None:
     room = trio.Event()
     started: list[trio.SocketStream] = []
 

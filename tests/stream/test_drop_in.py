@@ -72,12 +72,12 @@ def test_each_attribute_of_sslobject_is_there(name: str) -> None:
         check_takes_all_of(ours, theirs)
 
 
-def test_each_attribute_of_an_instance_is_there() -> None:
+def test_each_attribute_of_an_sslstream_instance_is_there() -> None:
     assert public(dir(of_trio())) == OF_THE_CLASS | FORWARDED | {"transport_stream"}
     assert public(dir(of_trio())) <= public(dir(of_ours()))
 
 
-def test_both_are_made_with_the_same_arguments() -> None:
+def test_a_stream_and_a_listener_take_the_arguments_of_trios() -> None:
     check_takes_all_of(
         TLSStream.__init__,
         trio.SSLStream.__init__,

@@ -179,7 +179,7 @@ async def test_aclose_with_unread_data_says_goodbye_too(
     await b.aclose()
 
 
-async def test_sslstream_sends_no_close_notify_then(tls: Maker) -> None:
+async def test_sslstream_with_unread_data_sends_no_close_notify(tls: Maker) -> None:
     """Why we do not leave closing to trio.SSLStream (0.35)."""
     transport, theirs = await memory_transports()
     a = trio.SSLStream(transport, client_context(tls.version), server_hostname=NAME)

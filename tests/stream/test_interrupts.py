@@ -92,7 +92,7 @@ async def conversation(  # pragma: no cover
 
 @pytest.mark.parametrize("transport", ["memory", "tcp"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_is_reported_is_what_the_peer_saw(  # pragma: no cover
+def test_wherever_ctrl_c_strikes_the_report_is_what_the_peer_saw(  # pragma: no cover
     version: str, transport: str
 ) -> None:
     times = 0

@@ -263,7 +263,7 @@ async def test_what_was_sent_arrives_whole_though_the_peer_sends(
     "cell",
     rows(cell for cell in CELLS if not (cell.parked and cell.sends == "before")),
 )
-async def test_trios_own_stream_loses_data_then(
+async def test_trios_own_stream_loses_what_it_sent_if_the_peer_sends(
     cell: Cell, tls13: Maker, lingering: Lingering
 ) -> None:
     """Why there is lingering: trio.SSLStream (0.35) closes at once.
@@ -360,7 +360,7 @@ async def test_a_quiet_connection_is_closed_at_once(
     await peer.aclose()
 
 
-async def test_what_came_before_is_read_and_says_nothing_of_what_will_come(
+async def test_unread_input_does_not_make_a_close_wait_for_the_peers_end(
     tls13: Maker, lingering: Lingering
 ) -> None:
     """Unread, it would make the kernel send RST."""
@@ -376,7 +376,7 @@ async def test_what_came_before_is_read_and_says_nothing_of_what_will_come(
 
 
 @pytest.mark.parametrize("count", [2, 25])
-async def test_it_waits_until_the_alert_was_acknowledged_to_its_last_byte(
+async def test_a_close_waits_until_the_alert_was_acknowledged_to_its_last_byte(
     tls13: Maker, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """Without it, data that are whole would look as if they were cut."""
@@ -397,7 +397,7 @@ def no_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("linger_timeout", [0, 0.05])
-async def test_a_peer_that_never_ends_costs_the_timeout(
+async def test_a_peer_that_never_ends_costs_linger_timeout(
     tls13: Maker, linger_timeout: float, no_count: None
 ) -> None:
     policy = ShutdownPolicy(linger_timeout=linger_timeout)
@@ -435,9 +435,7 @@ async def test_a_linger_that_is_cancelled_has_closed(
     await trio.aclose_forcefully(peer)
 
 
-async def test_a_peer_that_resets_meanwhile_ends_it(
-    tls13: Maker, no_count: None
-) -> None:
+async def test_a_peer_that_resets_ends_lingering(tls13: Maker, no_count: None) -> None:
     closer, peer = await tls13.pair("tcp")
     await peer.send_all(b"nobody reads this")
     async with trio.open_nursery() as nursery:
@@ -450,7 +448,7 @@ async def test_a_peer_that_resets_meanwhile_ends_it(
 
 
 @pytest.mark.parametrize("steps", [0, 1, 5, 10, 19, 25])
-async def test_another_task_may_abort_it_at_any_time(
+async def test_another_task_may_abort_a_lingering_stream_at_any_time(
     tls13: Maker, steps: int, no_count: None
 ) -> None:
     closer, peer = await tls13.pair("tcp")
@@ -491,7 +489,7 @@ async def test_an_abort_does_not_linger(tls13: Maker) -> None:
     await trio.aclose_forcefully(peer)
 
 
-async def test_without_a_count_of_the_kernel_it_waits_for_the_peers_end(
+async def test_if_the_kernel_does_not_count_a_close_waits_for_the_peers_end(
     tls13: Maker, no_count: None
 ) -> None:
     closer, peer = await tls13.pair("tcp")

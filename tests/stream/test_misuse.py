@@ -22,7 +22,7 @@ async def test_a_transport_has_to_be_a_stream() -> None:
 
 
 @pytest.mark.parametrize("context", [None, ssl, "context", ssl.SSLObject])
-async def test_a_context_has_to_be_one(context: Any) -> None:
+async def test_a_context_has_to_be_an_sslcontext(context: Any) -> None:
     transport, _ = await memory_transports()
     with pytest.raises(TypeError, match="ssl_context must be a SSLContext"):
         TLSStream(transport, context, server_hostname=NAME)
@@ -43,7 +43,7 @@ async def test_options_of_the_wrong_type_are_refused(name: str, value: Any) -> N
         TLSStream(transport, client_context(), **options)
 
 
-async def test_a_listener_has_to_be_one() -> None:
+async def test_a_transport_listener_has_to_be_a_listener() -> None:
     with pytest.raises(TypeError, match="transport_listener must be a Listener"):
         TLSListener(object(), server_context())  # type: ignore[arg-type]
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -52,7 +52,7 @@ async def test_a_listener_has_to_be_one() -> None:
             TLSListener(listener, server_context(), policy=3)  # type: ignore[arg-type]
 
 
-async def test_a_client_that_checks_names_needs_one() -> None:
+async def test_a_client_that_checks_host_names_needs_server_hostname() -> None:
     transport, _ = await memory_transports()
     with pytest.raises(ValueError, match="server_hostname"):
         TLSStream(transport, client_context())
@@ -165,7 +165,7 @@ async def test_two_tasks_in_one_direction_are_one_too_many(
     await trio.aclose_forcefully(b)
 
 
-async def test_what_is_read_only_cannot_be_set(tls: Maker) -> None:
+async def test_read_only_attributes_cannot_be_set(tls: Maker) -> None:
     a, b = await tls.pair()
     for name in ("server_side", "server_hostname", "https_compatible", "report"):
         with pytest.raises(AttributeError):

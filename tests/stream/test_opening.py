@@ -211,7 +211,9 @@ async def test_a_close_notify_instead_of_a_handshake_is_a_truncation(
     await a.aclose()
 
 
-async def test_a_transport_that_fails_within_the_handshake(tls: Maker) -> None:
+async def test_a_transport_that_fails_within_the_handshake_breaks_the_stream(
+    tls: Maker,
+) -> None:
     ours, theirs = await memory_transports()
     a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
     await theirs.aclose()
@@ -221,7 +223,7 @@ async def test_a_transport_that_fails_within_the_handshake(tls: Maker) -> None:
     await a.aclose()
 
 
-async def test_a_reset_within_the_handshake(tls: Maker) -> None:
+async def test_a_reset_within_the_handshake_is_reported_as_a_reset(tls: Maker) -> None:
     ours, theirs = await tcp_transports()
     a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
     async with trio.open_nursery() as nursery:
@@ -507,7 +509,7 @@ async def test_a_truststore_context_verifies(
     await a.aclose()
 
 
-async def test_tls_inside_tls(tls: Maker) -> None:
+async def test_tls_works_inside_tls(tls: Maker) -> None:
     outer_a, outer_b = await tls.pair()
     a, b = tls.wrap((outer_a, outer_b))
     await shake_hands(a, b)

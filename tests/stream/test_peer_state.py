@@ -100,7 +100,7 @@ async def test_a_connection_that_cannot_send_any_more_is_broken(tls: Maker) -> N
     await trio.aclose_forcefully(b)
 
 
-async def test_beside_a_parked_reader_it_tells_what_is_known(tls: Maker) -> None:
+async def test_beside_a_parked_reader_peer_state_is_what_is_known(tls: Maker) -> None:
     async with tls.client_and_bare_server("tcp") as (a, peer):
         async with trio.open_nursery() as nursery:
 
@@ -145,7 +145,7 @@ STATES_TLS12 = STATES | {"fatal_close_notify": (PeerState.BROKEN, PeerState.BROK
 
 @pytest.mark.parametrize("server_side", [True, False], ids=["server", "client"])
 @pytest.mark.parametrize("name", STATES)
-async def test_every_rogue_in_memory_can_be_told(
+async def test_the_peer_state_of_every_rogue_in_memory_is_known(
     tls: Maker, nursery: trio.Nursery, name: str, server_side: bool
 ) -> None:
     connection = await connect_rogue(
@@ -166,7 +166,7 @@ def test_the_other_rogues_never_shake_hands() -> None:
     assert sorted([*STATES, *IN_HANDSHAKE]) == sorted(BEHAVIOURS)
 
 
-async def test_of_a_transport_that_is_no_socket_it_knows_what_was_received(
+async def test_over_a_transport_that_is_no_socket_peer_state_is_what_was_received(
     tls: Maker,
 ) -> None:
     a, b = await tls.pair()
@@ -182,7 +182,7 @@ async def test_of_a_transport_that_is_no_socket_it_knows_what_was_received(
     await b.aclose()
 
 
-async def test_there_is_no_state_before_the_handshake_or_after_closing(
+async def test_there_is_no_peer_state_before_the_handshake_or_after_closing(
     tls: Maker,
 ) -> None:
     transport, theirs = await tcp_transports()

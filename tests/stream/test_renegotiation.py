@@ -153,7 +153,7 @@ async def test_data_can_be_sent_while_the_peer_renegotiates() -> None:
 
 @pytest.mark.parametrize("transport", ["memory", "tcp", "stapled"])
 @pytest.mark.parametrize("ending", ["shutdown", "send_eof", "aclose"])
-async def test_a_close_notify_waits_for_the_end_of_it(
+async def test_a_close_notify_waits_for_the_end_of_a_renegotiation(
     ending: str, transport: str
 ) -> None:
     """OpenSSL refuses to send one in the middle: SHUTDOWN_WHILE_IN_INIT."""
@@ -172,7 +172,7 @@ async def test_a_close_notify_waits_for_the_end_of_it(
         assert client.report.close_notify_sent
 
 
-async def test_a_close_notify_does_not_wait_for_it_for_ever(
+async def test_a_close_notify_does_not_wait_for_a_renegotiation_for_ever(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with asked_to_renegotiate() as (client, _):
@@ -219,7 +219,7 @@ async def test_closing_ends_a_send_that_waits_for_a_reader() -> None:
         assert client.report.outcome is ShutdownOutcome.ABORTED
 
 
-async def test_a_peer_that_vanishes_in_the_middle_of_it_wakes_the_sender() -> None:
+async def test_a_peer_that_vanishes_in_a_renegotiation_wakes_the_sender() -> None:
     async with asked_to_renegotiate() as (client, server):
         async with trio.open_nursery() as nursery:
 
@@ -233,7 +233,7 @@ async def test_a_peer_that_vanishes_in_the_middle_of_it_wakes_the_sender() -> No
         assert client.report.outcome is ShutdownOutcome.TRUNCATED
 
 
-async def test_a_peer_that_breaks_tls_in_the_middle_of_it_fails_the_sender() -> None:
+async def test_a_peer_that_breaks_tls_in_a_renegotiation_fails_the_sender() -> None:
     async with asked_to_renegotiate() as (client, server):
         async with trio.open_nursery() as nursery:
 

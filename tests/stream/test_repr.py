@@ -19,7 +19,7 @@ from trio_tlsdown import TLSStream, open_tls_nursery, testing
 MEMORY = "StapledStream"
 
 
-async def test_before_the_handshake() -> None:
+async def test_repr_says_that_there_was_no_handshake() -> None:
     ours, theirs = await memory_transports()
     client = TLSStream(ours, client_context(), server_hostname=NAME)
     server = TLSStream(theirs, server_context(), server_side=True)
@@ -30,7 +30,7 @@ async def test_before_the_handshake() -> None:
     await trio.aclose_forcefully(server)
 
 
-async def test_as_it_ends(tls: Maker) -> None:
+async def test_repr_follows_a_stream_to_its_end(tls: Maker) -> None:
     client, server = await tls.pair()
     assert repr(client) == f"<TLSStream client over {MEMORY} {tls.version} open>"
     await client.shutdown(wait=False)
@@ -44,7 +44,7 @@ async def test_as_it_ends(tls: Maker) -> None:
     assert repr(client) == f"<TLSStream client {ended}"
 
 
-async def test_after_unwrap(tls: Maker) -> None:
+async def test_repr_says_that_a_stream_was_unwrapped(tls: Maker) -> None:
     client, server = await tls.pair()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.unwrap)
@@ -52,7 +52,7 @@ async def test_after_unwrap(tls: Maker) -> None:
     assert repr(client) == f"<TLSStream client over {MEMORY} {tls.version} unwrapped>"
 
 
-async def test_over_tcp_it_tells_the_peers_address_while_it_is_connected(
+async def test_repr_has_the_peers_address_while_tcp_is_connected(
     tls: Maker,
 ) -> None:
     client, server = await tls.pair("tcp")
@@ -66,7 +66,7 @@ async def test_over_tcp_it_tells_the_peers_address_while_it_is_connected(
     await trio.aclose_forcefully(server)
 
 
-async def test_it_tells_the_address_that_connect_was_given(tls: Maker) -> None:
+async def test_repr_has_the_address_that_connect_was_given(tls: Maker) -> None:
     async with open_tls_nursery() as nursery:
         server = await nursery.start_server(
             testing.echo, 0, server_context(tls.version), host=HOST
@@ -81,7 +81,7 @@ async def test_it_tells_the_address_that_connect_was_given(tls: Maker) -> None:
     assert "closed: complete" in repr(client)
 
 
-async def test_nothing_that_a_transport_does_makes_it_raise(
+async def test_nothing_that_a_transport_does_makes_repr_raise(
     monkeypatch: pytest.MonkeyPatch, tls: Maker
 ) -> None:
     client, server = await tls.pair("tcp")

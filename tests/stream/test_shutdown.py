@@ -493,7 +493,7 @@ async def test_shutdown_tells_when_another_task_closes(tls: Maker) -> None:
     await b.aclose()
 
 
-async def test_somebody_who_closes_the_transport_under_us_is_told_on(
+async def test_shutdown_raises_closed_if_somebody_closed_the_transport_under_us(
     tls: Maker,
 ) -> None:
     a, b = await tls.pair()

@@ -64,7 +64,7 @@ async def trips(call: Callable[[], Awaitable[object]]) -> int:
     return instrument.count
 
 
-async def test_what_need_not_wait_takes_one_trip_through_the_scheduler(
+async def test_a_call_that_need_not_wait_takes_one_trip_through_the_scheduler(
     tls: Maker,
 ) -> None:
     a, b = await tls.pair("tcp")
@@ -77,7 +77,9 @@ async def test_what_need_not_wait_takes_one_trip_through_the_scheduler(
     await b.aclose()
 
 
-async def test_what_has_to_wait_takes_one_trip_too(tls: Maker) -> None:
+async def test_a_receive_that_has_to_wait_takes_one_trip_through_the_scheduler(
+    tls: Maker,
+) -> None:
     a, b = await tls.pair("tcp")
     b._engine.take(b._engine.unread)
 
@@ -114,7 +116,7 @@ async def test_every_call_is_a_checkpoint(tls: Maker) -> None:
     await b.aclose()
 
 
-async def test_what_was_cancelled_before_has_no_effect(tls: Maker) -> None:
+async def test_a_call_that_was_cancelled_before_has_no_effect(tls: Maker) -> None:
     a, b = await tls.pair("tcp")
     await b.send_all(b"for later")
     await trio.lowlevel.wait_readable(a.transport_stream.socket)
@@ -436,7 +438,9 @@ async def test_a_shutdown_leaves_the_socket_to_a_task_that_closes(tls: Maker) ->
         assert a.report.secure
 
 
-async def test_a_reader_that_has_just_been_woken_leaves_it_too(tls: Maker) -> None:
+async def test_a_reader_that_was_just_woken_leaves_the_socket_to_a_task_that_closes(
+    tls: Maker,
+) -> None:
     async def read(stream: TLSStream[trio.SocketStream]) -> None:
         with suppress(trio.ClosedResourceError):
             assert await stream.receive_some() == b"data"

@@ -15,7 +15,7 @@ async def hold(lock: SendLock, order: list[int], number: int) -> None:
     lock.release()
 
 
-async def test_it_goes_to_whoever_has_waited_longest() -> None:
+async def test_the_send_lock_goes_to_the_task_that_has_waited_longest() -> None:
     lock = SendLock()
     order: list[int] = []
     await lock.acquire()
@@ -31,7 +31,7 @@ async def test_it_goes_to_whoever_has_waited_longest() -> None:
     assert not lock.locked
 
 
-async def test_a_wait_that_is_cancelled_leaves_the_queue() -> None:
+async def test_a_cancelled_wait_for_the_send_lock_leaves_the_queue() -> None:
     lock = SendLock()
     order: list[int] = []
     await lock.acquire()
@@ -49,7 +49,7 @@ async def test_a_wait_that_is_cancelled_leaves_the_queue() -> None:
     assert order == [1]
 
 
-async def test_a_wait_that_is_cancelled_when_it_is_its_turn_has_the_lock() -> None:
+async def test_a_wait_that_is_cancelled_in_its_turn_has_the_send_lock() -> None:
     lock = SendLock()
     order: list[int] = []
     await lock.acquire()

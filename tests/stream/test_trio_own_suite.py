@@ -51,6 +51,6 @@ globals().update(
 )
 
 
-def test_it_is_our_stream_that_is_tested() -> None:
+def test_trios_own_suite_runs_on_our_stream_and_listener() -> None:
     assert vars(SUITE)["SSLStream"] is TLSStream
     assert vars(SUITE)["SSLListener"] is TLSListener

@@ -99,7 +99,9 @@ ONE_BYTE_PIECES: list[Fault] = [
 
 @pytest.mark.parametrize("kind", ["memory", "tcp", "lockstep"])
 @pytest.mark.parametrize("faults", [[], ONE_BYTE_PIECES], ids=["none", "rechunk"])
-async def test_it_is_a_half_closeable_stream(kind: str, faults: list[Fault]) -> None:
+async def test_a_faulty_stream_keeps_the_contract_of_a_half_closeable_stream(
+    kind: str, faults: list[Fault]
+) -> None:
     async def make() -> tuple[FaultyStream, FaultyStream]:
         left, right = await TRANSPORTS[kind]()
         return FaultyStream(left, faults), FaultyStream(right, faults)
@@ -288,7 +290,7 @@ async def test_a_reset_wakes_a_clogged_sender() -> None:
     await close_both(stream, peer)
 
 
-async def test_a_reset_of_a_socket_that_someone_else_closed() -> None:
+async def test_a_reset_strikes_although_someone_else_closed_the_socket() -> None:
     ours, peer = await tcp_transports()
     stream = FaultyStream(ours, [Reset("receive")])
     await ours.aclose()
@@ -390,7 +392,7 @@ async def test_pieces_begin_at_their_byte() -> None:
     assert sizes(await sent_pieces(*both)) == [3, 3, 1, 9, 9, 1]
 
 
-async def test_the_same_seed_makes_the_same_pieces() -> None:
+async def test_pieces_depend_on_nothing_but_the_seed() -> None:
     fault = Rechunk("send", size=(1, 5))
     once = await sent_pieces(fault, seed=7)
     assert set(sizes(once)) <= set(range(1, 6))
@@ -421,7 +423,7 @@ async def test_one_byte_pieces_change_nothing_for_tls(tls: Maker) -> None:
         assert clean
 
 
-async def test_pieces_and_a_cut() -> None:
+async def test_pieces_and_a_cut_can_be_combined() -> None:
     stream, peer = await pair(Rechunk("receive", size=4), Cut("receive", at=6))
     await peer.send_all(ALPHABET)
     assert [bytes(chunk) async for chunk in stream] == [b"abcd", b"ef"]
@@ -580,7 +582,7 @@ def breaks_now(stream: FaultyStream) -> None:
     assert isinstance(caught.value.__cause__, ConnectionResetError)
 
 
-async def test_without_faults_it_is_the_transports_receive() -> None:
+async def test_without_faults_a_receive_that_does_not_wait_is_the_transports() -> None:
     ours, theirs = testing.memory_transports()
     stream = FaultyStream(ours)
     nothing_comes(stream)

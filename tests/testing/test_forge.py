@@ -184,7 +184,9 @@ def test_close_notify_after_user_canceled_looks_like_a_cut(keylog: Path) -> None
     assert not session.peer.saw_close_notify
 
 
-def test_a_close_notify_of_level_fatal(session: Session, version: str) -> None:
+def test_a_close_notify_of_level_fatal_is_an_end_on_tls13_only(
+    session: Session, version: str
+) -> None:
     """In TLS 1.3 the level says nothing: RFC 9846 section 6."""
     record = session.forge.alert(FATAL, CLOSE_NOTIFY)
     if version == "TLSv1.3":
@@ -205,12 +207,13 @@ def test_a_close_notify_of_level_fatal(session: Session, version: str) -> None:
         ),
     ],
 )
-def test_a_fatal_alert(session: Session, description: int, reason: str) -> None:
+def test_a_forged_fatal_alert_is_received_as_one(
+    session: Session, description: int, reason: str
+) -> None:
     assert session.reason(session.forge.alert(FATAL, description)) == reason
 
 
-def test_what_comes_after_close_notify(session: Session) -> None:
-    """OpenSSL does not look at it."""
+def test_openssl_does_not_look_at_what_follows_close_notify(session: Session) -> None:
     assert session.received(session.forge.alert(WARNING, CLOSE_NOTIFY)) == b""
     assert session.peer.saw_close_notify
     late = session.forge.alert(WARNING, CLOSE_NOTIFY) + session.forge.data(b"late")
@@ -234,12 +237,14 @@ def test_a_tampered_record_is_refused(session: Session) -> None:
     assert reason in BAD_RECORD
 
 
-def test_a_record_that_holds_too_much(session: Session) -> None:
+def test_a_record_that_holds_too_much_is_refused(session: Session) -> None:
     record = session.forge.data(b"x" * (2**14 + 1))
     assert session.reason(record) in {"DATA_LENGTH_TOO_LONG", LAYER_FAILED}
 
 
-def test_an_unknown_content_type(session: Session, version: str) -> None:
+def test_a_record_of_unknown_content_type_is_refused(
+    session: Session, version: str
+) -> None:
     reason = session.reason(session.forge.record(99, b"?"))
     if version == "TLSv1.2":
         assert reason == "UNEXPECTED_RECORD"
@@ -297,7 +302,9 @@ def carry(forge: RecordForge, peer: SSL.Connection) -> None:
 
 @pytest.mark.parametrize("server_side", [True, False], ids=["server", "client"])
 @pytest.mark.parametrize("suite", list(SUITES))
-def test_every_suite(suite: str, keylog: Path, *, server_side: bool) -> None:
+def test_records_can_be_forged_with_every_cipher_suite(
+    suite: str, keylog: Path, *, server_side: bool
+) -> None:
     forge = forge_for(SUITES[suite], keylog, server_side=server_side)
     peer = shake_hands_with(forge, suite)
     forge.tls.write(b"ordinary")
@@ -313,7 +320,7 @@ def test_every_suite(suite: str, keylog: Path, *, server_side: bool) -> None:
 
 
 @pytest.mark.parametrize("suite", list(SUITES))
-def test_every_suite_notices_tampering(suite: str, keylog: Path) -> None:
+def test_every_cipher_suite_notices_tampering(suite: str, keylog: Path) -> None:
     forge = forge_for(SUITES[suite], keylog, server_side=True)
     peer = shake_hands_with(forge, suite)
     peer.bio_write(forge.tampered())
@@ -348,7 +355,7 @@ def test_there_are_no_keys_before_the_handshake_is_done(
     assert session.received(session.forge.data(b"in time")) == b"in time"
 
 
-def test_it_goes_on_after_openssl_failed(session: Session) -> None:
+def test_the_forge_goes_on_after_openssl_failed(session: Session) -> None:
     """Its alert is the last that it can send."""
     session.forge.feed(b"\x17\x03\x03\x00\x20" + bytes(32))
     with pytest.raises(ssl.SSLError):

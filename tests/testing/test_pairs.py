@@ -112,7 +112,7 @@ async def test_a_ca_of_ones_own_signs_both_ways(version: str) -> None:
             assert issuer["organizationName"] == "a CA of its own"
 
 
-async def test_who_trusts_another_ca_is_refused() -> None:
+async def test_a_client_that_trusts_another_ca_refuses_the_server() -> None:
     contexts = client_context(ca=trustme.CA()), server_context()
     with pytest.raises(ExceptionGroup) as caught:
         await wrap_pair(memory_transports(), contexts)
@@ -274,7 +274,7 @@ async def test_a_client_has_a_certificate_if_asked_for(
 
 
 @pytest.mark.parametrize("end", ["client", "server"])
-async def test_both_have_the_policy(
+async def test_both_ends_of_a_pair_have_the_policy(
     make: Make, end: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with await make(policy=ShutdownPolicy(timeout=77)) as pair:

@@ -343,7 +343,9 @@ def test_the_fixtures_go_with_autojump_clock(project: Project) -> None:
     """)
 
 
-def test_all_follow_a_context_that_the_user_overrides(project: Project) -> None:
+def test_all_fixtures_follow_a_client_context_that_the_user_overrides(
+    project: Project,
+) -> None:
     project.passes(
         TLS12
         + textwrap.dedent("""
@@ -359,7 +361,9 @@ def test_all_follow_a_context_that_the_user_overrides(project: Project) -> None:
     )
 
 
-def test_all_follow_an_overridden_server_context(project: Project) -> None:
+def test_all_fixtures_follow_a_server_context_that_the_user_overrides(
+    project: Project,
+) -> None:
     project.passes("""
         @pytest.fixture
         def tls_server_context(tls_ca):
@@ -434,7 +438,9 @@ def test_outside_trio_mode_the_message_says_what_to_do(
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
-def test_in_trio_mode_a_sync_test_is_told_as_well(pytester: pytest.Pytester) -> None:
+def test_in_trio_mode_a_sync_test_is_told_which_fixtures_are_async(
+    pytester: pytest.Pytester,
+) -> None:
     result = Project(pytester, TRIO_MODE, "").run("""
         def test_it(rogue_peer, tls_pair):
             pass

@@ -119,7 +119,7 @@ def test_a_peer_without_a_transport_is_told() -> None:
         RoguePeer("flood", wrong)
 
 
-def test_its_repr_names_the_habit() -> None:
+def test_the_repr_of_a_rogue_names_its_behaviour() -> None:
     peer = RoguePeer("flood", memory_transports()[0], server_side=False)
     assert repr(peer) == "<RoguePeer, the client, who does flood>"
 
@@ -128,7 +128,7 @@ def test_its_repr_names_the_habit() -> None:
 
 
 @pytest.mark.parametrize("server_side", [True, False], ids=["server", "client"])
-async def test_it_hears_and_says_before_it_misbehaves(
+async def test_a_rogue_hears_and_says_what_it_was_told_before_it_misbehaves(
     nursery: trio.Nursery, version: str, transport: Any, server_side: bool
 ) -> None:
     connection = await connect_rogue(
@@ -150,7 +150,9 @@ async def test_it_hears_and_says_before_it_misbehaves(
     assert connection.peer.received == b"help"
 
 
-async def test_it_says_nothing_before_it_has_heard(nursery: trio.Nursery) -> None:
+async def test_a_rogue_says_nothing_before_it_has_heard_enough(
+    nursery: trio.Nursery,
+) -> None:
     connection = await connect_rogue(
         nursery, "close_without_waiting", hears=4, says=b"answer"
     )
@@ -292,7 +294,7 @@ async def test_finish_ends_the_habit_and_reads_on(nursery: trio.Nursery) -> None
 # Serving:
 
 
-async def test_a_plain_sslstream_can_be_its_client(
+async def test_a_plain_sslstream_can_be_the_client_of_a_rogue(
     nursery: trio.Nursery, version: str
 ) -> None:
     host, port = cast(
@@ -319,7 +321,7 @@ async def test_a_plain_sslstream_can_be_its_client(
         await trio.aclose_forcefully(stream)
 
 
-async def test_a_blocking_socket_can_be_its_client(
+async def test_a_blocking_socket_can_be_the_client_of_a_rogue(
     nursery: trio.Nursery, version: str
 ) -> None:
     address = await nursery.start(
@@ -341,7 +343,9 @@ async def test_a_blocking_socket_can_be_its_client(
     assert await trio.to_thread.run_sync(client) == [b"answer", b""]
 
 
-async def test_it_serves_where_it_is_told(nursery: trio.Nursery) -> None:
+async def test_a_rogue_server_serves_at_the_address_it_is_given(
+    nursery: trio.Nursery,
+) -> None:
     host, port = await nursery.start(partial(serve_rogue, "never_answer", host="::1"))
     assert host == "::1"
     transport = await trio.open_tcp_stream(host, port)

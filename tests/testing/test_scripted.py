@@ -94,7 +94,7 @@ def connect(request: pytest.FixtureRequest, kind: str) -> Connect:
 
 
 @pytest.mark.parametrize("server_side", [True, False], ids=["server", "client"])
-async def test_it_shakes_hands_and_talks_on_either_side(
+async def test_a_scripted_peer_shakes_hands_and_talks_on_either_side(
     connect: Connect, server_side: bool
 ) -> None:
     async with connect(server_side=server_side) as (stream, peer):
@@ -107,14 +107,14 @@ async def test_it_shakes_hands_and_talks_on_either_side(
 
 
 @pytest.mark.parametrize("server_side", [True, False], ids=["server", "client"])
-async def test_its_repr_names_the_side(server_side: bool) -> None:
+async def test_the_repr_of_a_scripted_peer_names_its_side(server_side: bool) -> None:
     transport, _ = memory_transports()
     peer = ScriptedPeer(transport, server_side=server_side)
     side = "server" if server_side else "client"
     assert repr(peer) == f"<ScriptedPeer, the {side}>"
 
 
-async def test_its_context_is_as_asked_for(connect: Connect) -> None:
+async def test_the_context_of_a_scripted_peer_is_as_asked_for(connect: Connect) -> None:
     options = {"alpn": ["x"], "client_certificate": True, "ca": trustme.CA()}
     async with connect(**options) as (stream, _):
         assert stream.selected_alpn_protocol() == "x"
@@ -161,7 +161,7 @@ async def test_a_refused_handshake_is_told_to_both(connect: Connect) -> None:
     await abort(stream, theirs)
 
 
-async def test_its_alert_is_sent_when_it_refuses(kind: str) -> None:
+async def test_a_scripted_peer_that_refuses_sends_its_alert(kind: str) -> None:
     ours, theirs = await Connect(kind, "").transports()
     stream = TLSStream(ours, server_context(version="TLSv1.2"), server_side=True)
     peer = ScriptedPeer(theirs, server_side=False, ca=trustme.CA())
@@ -278,7 +278,9 @@ async def test_a_tampered_record_fails_its_check(connect: Connect) -> None:
 # Receiving:
 
 
-async def test_it_hears_close_notify_and_the_data_before_it(connect: Connect) -> None:
+async def test_a_scripted_peer_hears_close_notify_and_the_data_before_it(
+    connect: Connect,
+) -> None:
     async with connect() as (stream, peer):
         await stream.send_all(b"data")
         await stream.shutdown(wait=False)
@@ -298,7 +300,7 @@ async def test_what_follows_close_notify_is_not_read(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("end", ["close", "abort", "alert"])
-async def test_it_does_not_wait_for_what_will_not_come(
+async def test_a_scripted_peer_does_not_wait_for_what_will_not_come(
     connect: Connect, end: str
 ) -> None:
     async with connect() as (stream, peer):
@@ -319,7 +321,7 @@ async def test_it_does_not_wait_for_what_will_not_come(
         assert (peer.error is not None) is (end == "alert")
 
 
-async def test_it_tells_a_fin_from_a_reset(connect: Connect) -> None:
+async def test_a_scripted_peer_tells_a_fin_from_a_reset(connect: Connect) -> None:
     # A client: to close with its session tickets unread would be a reset.
     async with connect(server_side=False) as (stream, peer):
         await stream.aclose()
