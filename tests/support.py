@@ -187,44 +187,6 @@ class Maker:
             await trio.aclose_forcefully(theirs)
 
 
-class CancelAt(trio.abc.Instrument):
-    """Cancels a scope when one task is about to take its nth step."""
-
-    def __init__(self, step: int, scope: trio.CancelScope) -> None:
-        self._left = step
-        self._scope = scope
-        self._task = trio.lowlevel.current_task()
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task:
-            self._left -= 1
-            if self._left == 0:
-                self._scope.cancel()
-
-
-async def cancelled_at(step: int, call: Callable[[], Awaitable[object]]) -> bool:
-    """Whether *call* was cancelled; step 0 is before it begins."""
-    with trio.CancelScope() as scope:
-        if step == 0:
-            scope.cancel()
-        instrument = CancelAt(step, scope)
-        trio.lowlevel.add_instrument(instrument)
-        try:
-            await call()
-        finally:
-            trio.lowlevel.remove_instrument(instrument)
-    return scope.cancelled_caught
-
-
-async def each_step(attempt: Callable[[int], Awaitable[bool]], at_least: int) -> None:
-    """Run *attempt* with each step, until it says that nothing was cancelled."""
-    step = 0
-    while await attempt(step):
-        step += 1
-        assert step < 100, "it never gets through"
-    assert step >= at_least, "there was nothing to cancel"
-
-
 async def cancel_when_blocked(scope: trio.CancelScope) -> None:
     await trio.testing.wait_all_tasks_blocked()
     scope.cancel()

@@ -562,9 +562,7 @@ async def test_a_client_that_comes_after_the_grace_is_cut_at_once(
         assert server.tally == {}
 
 
-async def test_a_child_scope_opened_after_the_cancellation_is_cancelled_at_once() -> (
-    None
-):
+async def test_a_child_scope_opened_after_a_cancellation_is_cancelled() -> None:
     scopes = MultiCancelScope()
     scopes.cancel()
     with scopes.open_child():

@@ -1,8 +1,4 @@
-"""What a cancellation leaves behind, wherever it strikes.
-
-`cancelled_at` runs a call again and again, cancelled at its 1st, 2nd, ... step,
-until it gets through.
-"""
+"""What a cancellation leaves behind, wherever it strikes."""
 
 from __future__ import annotations
 
@@ -17,8 +13,9 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import Maker, cancel_when_blocked, cancelled_at, each_step
+from tests.support import Maker, cancel_when_blocked
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
+from trio_tlsdown.testing import Cancellation, cancel_everywhere
 
 MemoryTransport: TypeAlias = trio.StapledStream[
     trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream
@@ -133,35 +130,32 @@ async def test_a_close_notify_is_reported_sent_only_if_the_peer_gets_it(
 ) -> None:
     """Cancelled at every point, also while another task has its turn to send."""
 
-    async def attempt(step: int) -> bool:
+    async def scenario(cancellation: Cancellation) -> None:
         async with stepped(tls) as pair:
             async with trio.open_nursery() as nursery:
                 if lock_is_held:
                     nursery.start_soon(pair.hold_the_turn_to_send)
                     await trio.testing.wait_all_tasks_blocked()
                     pair.stream.transport_stream.unstick.set()
-                cancelled = await cancelled_at(
-                    step, lambda: ENDINGS[ending](pair.stream)
-                )
+                with cancellation:
+                    await ENDINGS[ending](pair.stream)
                 nursery.cancel_scope.cancel()
             saw = await peer_saw_close_notify(pair.peer)
             assert pair.stream.report.close_notify_sent is saw
-            assert saw or cancelled
-            return cancelled
+            assert saw or cancellation.cancelled
 
-    await each_step(attempt, at_least=3)
+    assert await cancel_everywhere(scenario) >= 3
 
 
 async def test_a_second_half_close_does_not_pretend(tls: Maker) -> None:
     """Either it sends what the first could not, or it says that this is broken."""
     outcomes = set()
 
-    async def attempt(step: int) -> bool:
+    async def scenario(cancellation: Cancellation) -> None:
         async with stepped(tls) as pair:
             stream = pair.stream
-            cancelled = await cancelled_at(
-                step, lambda: stream.send_eof(allow_tls12=True)
-            )
+            with cancellation:
+                await stream.send_eof(allow_tls12=True)
             try:
                 await stream.send_eof(allow_tls12=True)
             except trio.BrokenResourceError:
@@ -174,9 +168,8 @@ async def test_a_second_half_close_does_not_pretend(tls: Maker) -> None:
             else:
                 outcomes.add("sent")
                 assert await peer_saw_close_notify(pair.peer)
-            return cancelled
 
-    await each_step(attempt, at_least=3)
+    assert await cancel_everywhere(scenario) >= 3
     assert outcomes == {"broken", "sent"}
 
 
@@ -185,7 +178,10 @@ async def test_an_ending_that_is_cancelled_before_it_began_leaves_sending_alone(
     tls: Maker, ending: str
 ) -> None:
     async with stepped(tls) as pair:
-        assert await cancelled_at(0, lambda: ENDINGS[ending](pair.stream))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await ENDINGS[ending](pair.stream)
+        assert scope.cancelled_caught
         await pair.stream.send_all(b"on and on")
         assert await pair.peer.receive_some() == b"on and on"
         assert not await peer_saw_close_notify(pair.peer)
@@ -335,7 +331,7 @@ async def test_a_goodbye_on_tcp_waits_for_its_turn_too(tls: Maker) -> None:
 
 
 async def test_a_cancelled_receive_loses_nothing(tls: Maker) -> None:
-    async def attempt(step: int) -> bool:
+    async def scenario(cancellation: Cancellation) -> None:
         async with stepped(tls) as pair:
             received = bytearray()
 
@@ -343,23 +339,24 @@ async def test_a_cancelled_receive_loses_nothing(tls: Maker) -> None:
                 received.extend(await pair.stream.receive_some(7))
 
             await pair.peer.send_all(b"every byte ")
-            cancelled = await cancelled_at(step, receive)
+            with cancellation:
+                await receive()
             await pair.peer.send_all(b"counts")
             while len(received) < len(b"every byte counts"):
                 await receive()
             assert received == b"every byte counts"
-            return cancelled
 
-    await each_step(attempt, at_least=3)
+    assert await cancel_everywhere(scenario) >= 3
 
 
 async def test_a_cancelled_shutdown_is_aborted_and_can_go_on(tls: Maker) -> None:
-    async def attempt(step: int) -> bool:
+    async def scenario(cancellation: Cancellation) -> None:
         async with stepped(tls) as pair:
             await pair.peer.send_all(b"for later")
             await pair.peer.shutdown(wait=False)
-            cancelled = await cancelled_at(step, pair.stream.shutdown)
-            if cancelled:
+            with cancellation:
+                await pair.stream.shutdown()
+            if cancellation.cancelled:
                 before = pair.stream.report
                 assert before.outcome is ShutdownOutcome.ABORTED
                 assert before.secure is before.close_notify_sent
@@ -372,18 +369,18 @@ async def test_a_cancelled_shutdown_is_aborted_and_can_go_on(tls: Maker) -> None
                 assert pair.stream.report.outcome is ShutdownOutcome.COMPLETE
             else:
                 assert pair.stream.report.outcome is ShutdownOutcome.ABORTED
-            return cancelled
 
-    await each_step(attempt, at_least=6)
+    assert await cancel_everywhere(scenario) >= 6
 
 
 async def test_a_cancelled_send_never_looks_whole(tls: Maker) -> None:
     """What the peer reads before a clean end is all or nothing."""
     data = b"x" * 600_000  # more than one slice
 
-    async def attempt(step: int) -> bool:
+    async def scenario(cancellation: Cancellation) -> None:
         async with stepped(tls) as pair:
-            cancelled = await cancelled_at(step, lambda: pair.stream.send_all(data))
+            with cancellation:
+                await pair.stream.send_all(data)
             await pair.stream.shutdown(wait=False)
             await pair.stream.aclose()
             received = b""
@@ -391,12 +388,11 @@ async def test_a_cancelled_send_never_looks_whole(tls: Maker) -> None:
                 async for chunk in pair.peer:
                     received += chunk
             except trio.BrokenResourceError:
-                assert cancelled
+                assert cancellation.cancelled
             else:
                 assert received in {b"", data}
-            return cancelled
 
-    await each_step(attempt, at_least=9)
+    assert await cancel_everywhere(scenario) >= 9
 
 
 @pytest.mark.parametrize("size", [5, 600_000])
@@ -407,7 +403,9 @@ async def test_a_send_that_is_cancelled_before_its_turn_has_not_happened(
         nursery.start_soon(pair.hold_the_turn_to_send)
         await trio.testing.wait_all_tasks_blocked()
         pair.stream.transport_stream.unstick.set()
-        assert await cancelled_at(1, lambda: pair.stream.send_all(b"x" * size))
+        with Cancellation(2) as cancellation:  # 1: it waits; 2: it goes on
+            await pair.stream.send_all(b"x" * size)
+        assert cancellation.cancelled
         nursery.start_soon(pair.stream.aclose)
         assert await pair.peer.receive_some() == b""
     assert pair.stream.report.outcome is ShutdownOutcome.SENT
@@ -470,9 +468,10 @@ async def test_a_cancelled_handshake_breaks_the_stream_for_all_who_wait(
 
 
 async def test_a_cancelled_aclose_has_closed(tls: Maker) -> None:
-    async def attempt(step: int) -> bool:
+    async def scenario(cancellation: Cancellation) -> None:
         async with stepped(tls) as pair:
-            cancelled = await cancelled_at(step, pair.stream.aclose)
+            with cancellation:
+                await pair.stream.aclose()
             with pytest.raises(trio.ClosedResourceError):
                 await pair.stream.receive_some()
             with pytest.raises(trio.ClosedResourceError):
@@ -481,9 +480,8 @@ async def test_a_cancelled_aclose_has_closed(tls: Maker) -> None:
                 ShutdownOutcome.SENT,
                 ShutdownOutcome.ABORTED,
             }
-            return cancelled
 
-    await each_step(attempt, at_least=3)
+    assert await cancel_everywhere(scenario) >= 3
 
 
 async def test_a_transport_that_took_no_goodbye_is_closed_at_once(

@@ -22,9 +22,7 @@ from tests.support import (
     CERT,
     NAME,
     TRANSPORTS,
-    cancelled_at,
     client_context,
-    each_step,
     memory_transports,
     tcp_transports,
 )
@@ -35,7 +33,7 @@ from trio_tlsdown import (
     TLSFailedError,
     TLSStream,
 )
-from trio_tlsdown.testing import ScriptedPeer
+from trio_tlsdown.testing import Cancellation, ScriptedPeer, cancel_everywhere
 from trio_tlsdown.testing._record_keys import HEADER, TAG_SIZE, TLS12, RecordKeys
 
 
@@ -115,7 +113,7 @@ async def test_a_receive_that_is_cancelled_before_it_answers_breaks_nothing() ->
     """What it wanted to answer goes out with the next call."""
     fates = []
 
-    async def attempt(step: int) -> bool:
+    async def scenario(cancellation: Cancellation) -> None:
         async with connected() as (client, server):
             async with trio.open_nursery() as nursery:
 
@@ -127,7 +125,8 @@ async def test_a_receive_that_is_cancelled_before_it_answers_breaks_nothing() ->
 
                 with trio.CancelScope() as blocked:
                     nursery.start_soon(ask)
-                    await cancelled_at(step, client.receive_some)
+                    with cancellation:
+                        await client.receive_some()
                 await trio.testing.wait_all_tasks_blocked()
                 try:
                     await client.send_all(b"")
@@ -137,9 +136,8 @@ async def test_a_receive_that_is_cancelled_before_it_answers_breaks_nothing() ->
                     fates.append("unharmed")
                     nursery.start_soon(client.send_all, b"on and on")
                     assert await server.receive() == b"on and on"
-            return not blocked.cancelled_caught
 
-    await each_step(attempt, at_least=3)
+    assert await cancel_everywhere(scenario) >= 3
     assert fates.index("cut while it answered") >= 3
 
 

@@ -19,9 +19,7 @@ from tests.support import (
     NAME,
     Maker,
     cancel_when_blocked,
-    cancelled_at,
     client_context,
-    each_step,
     reset,
     server_context,
 )
@@ -33,7 +31,7 @@ from trio_tlsdown import (
     TransportBrokenError,
 )
 from trio_tlsdown._stream.connection import MAX_PLAINTEXT_PER_SEND
-from trio_tlsdown.testing import tcp_transports
+from trio_tlsdown.testing import Cancellation, cancel_everywhere, tcp_transports
 
 
 @attrs.define(eq=False)
@@ -346,7 +344,7 @@ async def test_a_socket_under_another_stream_is_left_to_that(tls: Maker) -> None
 
 
 async def test_a_receive_that_is_cancelled_loses_nothing(tls: Maker) -> None:
-    async def attempt(step: int) -> bool:
+    async def scenario(cancellation: Cancellation) -> None:
         a, b = await tls.pair("tcp")
         await b.send_all(b"every byte counts")
         await trio.lowlevel.wait_readable(a.transport_stream.socket)
@@ -355,15 +353,15 @@ async def test_a_receive_that_is_cancelled_loses_nothing(tls: Maker) -> None:
         async def receive() -> None:
             received.extend(await a.receive_some())
 
-        cancelled = await cancelled_at(step, receive)
+        with cancellation:
+            await receive()
         while not received:
             await receive()
         assert received == b"every byte counts"
         await a.aclose()
         await b.aclose()
-        return cancelled
 
-    await each_step(attempt, at_least=1)
+    assert await cancel_everywhere(scenario) >= 1
 
 
 async def test_a_receive_that_is_cancelled_while_it_waits_loses_nothing(

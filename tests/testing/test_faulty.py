@@ -15,14 +15,13 @@ import trio.testing
 from tests.support import (
     TRANSPORTS,
     Maker,
-    cancelled_at,
-    each_step,
     lockstep_transports,
     memory_transports,
     tcp_transports,
 )
 from trio_tlsdown import PeerState, TLSStream, TruncatedError, testing
 from trio_tlsdown.testing import (
+    Cancellation,
     Cut,
     Delay,
     Direction,
@@ -31,6 +30,7 @@ from trio_tlsdown.testing import (
     Rechunk,
     Reset,
     Stall,
+    cancel_everywhere,
 )
 
 KINDS = ["memory", "tcp"]
@@ -484,7 +484,7 @@ async def test_closing_ends_a_delay() -> None:
 async def test_a_cancelled_receive_loses_nothing(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async def attempt(step: int) -> bool:
+    async def scenario(cancellation: Cancellation) -> None:
         stream, peer = await pair(
             Delay("receive", at=2, seconds=1), Rechunk("receive", size=3)
         )
@@ -496,30 +496,30 @@ async def test_a_cancelled_receive_loses_nothing(
             while chunk := await stream.receive_some():
                 got.extend(chunk)
 
-        cancelled = await cancelled_at(step, receive)
+        with cancellation:
+            await receive()
         await receive()
         assert got == ALPHABET
         await close_both(stream)
-        return cancelled
 
-    await each_step(attempt, at_least=10)
+    assert await cancel_everywhere(scenario) >= 10
 
 
 async def test_a_cancelled_cut_strikes_the_next_call() -> None:
-    async def attempt(step: int) -> bool:
+    async def scenario(cancellation: Cancellation) -> None:
         stream, peer = await pair(Cut("send"))
 
         async def send() -> None:
             with pytest.raises(trio.BrokenResourceError):
                 await stream.send_all(b"xyz")
 
-        cancelled = await cancelled_at(step, send)
+        with cancellation:
+            await send()
         await fails_with(errno.EPIPE, stream.send_eof)
         assert await everything(peer) == b""
         await close_both(stream, peer)
-        return cancelled
 
-    await each_step(attempt, at_least=2)
+    assert await cancel_everywhere(scenario) >= 2
 
 
 # Arguments:

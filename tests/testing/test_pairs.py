@@ -6,7 +6,6 @@ import inspect
 import re
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, TypeAlias
 
 import pytest
@@ -14,15 +13,17 @@ import trio
 import trio.testing
 import trustme
 
-from tests.support import VERSIONS, cancelled_at, descriptors, each_step
+from tests.support import VERSIONS, descriptors
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
 from trio_tlsdown.testing import (
     NAME,
+    Cancellation,
     ContextOptions,
     MemoryTransport,
     RoguePeer,
     ScriptedPeer,
     TLSPair,
+    cancel_everywhere,
     client_context,
     connect_rogue,
     memory_tls_pair,
@@ -322,38 +323,27 @@ async def test_a_wrong_option_leaves_nothing_open(make: Make) -> None:
 async def test_a_cancelled_handshake_leaves_nothing_open(
     make: Make, version: str
 ) -> None:
-    async def attempt(step: int) -> bool:
-        before = descriptors()
+    async def scenario(cancellation: Cancellation) -> None:
         contexts = client_context(version=version), server_context(version=version)
         transports: tuple[Any, Any] = (
             memory_transports() if make is memory_tls_pair else await tcp_transports()
         )
-        cancelled = await cancelled_at(step, partial(wrap_pair, transports, contexts))
-        if cancelled:
+        with cancellation:
+            await wrap_pair(transports, contexts)
+        if cancellation.cancelled:
             for end in transports:
                 with pytest.raises(trio.ClosedResourceError):
                     await end.receive_some()
-            assert descriptors() <= before
-        for end in transports:
-            await trio.aclose_forcefully(end)
-        return cancelled
 
-    await each_step(attempt, at_least=1)
+    assert await cancel_everywhere(scenario) >= 1
 
 
 async def test_a_cancelled_tcp_pair_leaves_nothing_open() -> None:
-    async def attempt(step: int) -> bool:
-        before = descriptors()
+    async def make_and_close() -> None:
+        async with await tcp_tls_pair():
+            pass
 
-        async def make_and_close() -> None:
-            async with await tcp_tls_pair():
-                pass
-
-        cancelled = await cancelled_at(step, make_and_close)
-        assert descriptors() <= before
-        return cancelled
-
-    await each_step(attempt, at_least=5)
+    assert await cancel_everywhere(make_and_close) >= 5
 
 
 async def test_a_failed_handshake_leaves_nothing_open(make: Make) -> None:

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 import trustme
 
-from tests.support import VERSIONS, cancelled_at, descriptors, each_step
+from tests.support import VERSIONS, descriptors
 from trio_tlsdown import (
     ConnectFailedError,
     ShutdownOutcome,
@@ -20,6 +20,8 @@ from trio_tlsdown import (
 )
 from trio_tlsdown.testing import (
     NAME,
+    Cancellation,
+    cancel_everywhere,
     client_context,
     echo,
     memory_tls_pair,
@@ -252,19 +254,17 @@ async def test_connecting_to_a_server_that_has_gone_fails() -> None:
         await server.connect()
 
 
-async def test_a_cancelled_connect_leaves_nothing_open(nursery: trio.Nursery) -> None:
-    """A socket left open would be a ResourceWarning, which is an error here."""
-    server = await start_server(nursery)
+async def test_a_cancelled_connect_leaves_nothing_open() -> None:
+    async def connect_and_close(cancellation: Cancellation) -> None:
+        async with trio.open_nursery() as nursery:
+            server = await start_server(nursery)
+            with cancellation:
+                stream = await server.connect()
+                with trio.CancelScope(shield=True):
+                    await stream.aclose()
+            nursery.cancel_scope.cancel()
 
-    async def attempt(step: int) -> bool:
-        async def connect_and_close() -> None:
-            stream = await server.connect()
-            with trio.CancelScope(shield=True):
-                await stream.aclose()
-
-        return await cancelled_at(step, connect_and_close)
-
-    await each_step(attempt, at_least=3)
+    assert await cancel_everywhere(connect_and_close) >= 3
 
 
 async def test_echo_sends_back_until_the_peer_has_said_all(

@@ -10,9 +10,10 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import cancelled_at, descriptors, each_step
+from tests.support import descriptors
 from trio_tlsdown.testing import (
     MemoryTransport,
+    cancel_everywhere,
     memory_transports,
     tcp_transports,
 )
@@ -225,18 +226,10 @@ async def test_tcp_transports_are_on_this_machine(host: str) -> None:
 
 
 async def test_tcp_transports_leave_nothing_open_when_cancelled() -> None:
+    async def connect_and_close() -> None:
+        await abort(*await tcp_transports())
 
-    async def attempt(step: int) -> bool:
-        before = descriptors()
-
-        async def connect_and_close() -> None:
-            await abort(*await tcp_transports())
-
-        cancelled = await cancelled_at(step, connect_and_close)
-        assert descriptors() <= before
-        return cancelled
-
-    await each_step(attempt, at_least=3)
+    assert await cancel_everywhere(connect_and_close) >= 3
 
 
 async def test_tcp_transports_close_the_client_when_none_is_accepted(
