@@ -8,17 +8,26 @@ from .summary import (
 )
 
 
-@pytest.fixture(params=list(VERSIONS))
-def tls(request: pytest.FixtureRequest) -> Maker:
+@pytest.fixture(params=VERSIONS)
+def version(request: pytest.FixtureRequest) -> str:
+    """Each TLS version in turn."""
+    result: str = request.param
+    return result
+
+
+@pytest.fixture
+def tls(version: str) -> Maker:
     """Makes connections of each TLS version in turn."""
-    return Maker(request.param)
+    return Maker(version)
 
 
 @pytest.fixture
 def tls12() -> Maker:
+    """Makes connections of TLS 1.2."""
     return Maker("TLSv1.2")
 
 
 @pytest.fixture
 def tls13() -> Maker:
+    """Makes connections of TLS 1.3."""
     return Maker("TLSv1.3")

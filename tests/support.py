@@ -30,8 +30,7 @@ CERT = CA.issue_cert(NAME)
 
 VERSIONS = ["TLSv1.2", "TLSv1.3"]
 
-# For what takes long and hardly depends on the version: parametrize `tls` with it,
-# indirectly.
+# In place of the fixture `version`, for what takes long and hardly depends on it.
 TLS13_FIRST = [pytest.param("TLSv1.2", marks=pytest.mark.long), "TLSv1.3"]
 
 # What OpenSSL calls a record that cannot be read; since 3.2 it goes into no detail.
@@ -97,6 +96,12 @@ def reset(stream: TLSStream[Any]) -> None:
     reset_when_closed(transport)
 
 
+async def shake_hands(client: TLSStream[Any], server: TLSStream[Any]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.do_handshake)
+        nursery.start_soon(server.do_handshake)
+
+
 async def cut(stream: TLSStream[Any]) -> None:
     """Close the transport and nothing else, as most other stacks cut a connection."""
     await stream.transport_stream.aclose()
@@ -143,9 +148,7 @@ class Maker:
     ) -> tuple[TLSStream[Any], TLSStream[Any]]:
         """A client and a server that have shaken hands."""
         client, server = self.wrap(await TRANSPORTS[kind](), **options)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(client.do_handshake)
-            nursery.start_soon(server.do_handshake)
+        await shake_hands(client, server)
         return client, server
 
     @asynccontextmanager

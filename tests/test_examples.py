@@ -109,7 +109,7 @@ def is_clogged(client: TLSStream[trio.SocketStream]) -> bool:
     return unread(client.transport_stream.socket) >= ROOM // 2
 
 
-@pytest.mark.parametrize("tls", TLS13_FIRST, indirect=True)
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_sigterm_ends_the_server_in_time_whatever_its_clients_do(
     server: Server, tls: Maker
 ) -> None:

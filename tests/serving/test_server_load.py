@@ -91,7 +91,7 @@ def closing(clients: dict[bytes, list[Stream]]) -> Iterator[None]:
             client.transport_stream.socket.close()
 
 
-@pytest.mark.parametrize("tls", TLS13_FIRST, indirect=True)
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_a_thousand_connections_are_drained_each_as_it_deserves(
     tls: Maker,
 ) -> None:
@@ -239,7 +239,7 @@ def test_the_table_has_a_row_for_every_rogue() -> None:
     assert set(BEHAVIOURS) > WAITING
 
 
-@pytest.mark.parametrize("tls", TLS13_FIRST, indirect=True)
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_good_clients_are_served_to_the_last_byte_among_rogues(
     tls: Maker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import Maker, cancel_when_blocked
+from tests.support import Maker, cancel_when_blocked, shake_hands
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
 from trio_tlsdown.testing import Cancellation, cancel_everywhere
 
@@ -91,9 +91,7 @@ async def stepped(tls: Maker) -> AsyncIterator[Stepped]:
     ours, theirs = trio.testing.memory_stream_pair()
     steps = Steps(ours)
     stream, peer = tls.wrap((steps, theirs))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(stream.do_handshake)
-        nursery.start_soon(peer.do_handshake)
+    await shake_hands(stream, peer)
     steps.slow = True
     yield Stepped(stream, peer)
     steps.slow = False

@@ -18,8 +18,9 @@ import pytest
 import trio
 import trio.testing
 
-from tests.core.test_engine import session
+from tests.core.session import session
 from tests.servers import until
+from tests.stream.tickets import NEW_SESSION_TICKET, session_ticket, ticket_body
 from tests.support import NAME, Maker, client_context, server_context, tcp_transports
 from trio_tlsdown import (
     PeerState,
@@ -40,29 +41,6 @@ from trio_tlsdown._stream.transport import (
 from trio_tlsdown.testing import ScriptedPeer
 
 MockClock = trio.testing.MockClock
-
-
-NEW_SESSION_TICKET = 4
-LIFETIME = (7200).to_bytes(4, "big")  # seconds
-
-
-def session_ticket(server: ScriptedPeer, number: int) -> bytes:
-    """RFC 9846 section 4.7.1."""
-    return server.handshake_message(NEW_SESSION_TICKET, ticket_body(number))
-
-
-def ticket_body(number: int) -> bytes:
-    nonce = number.to_bytes(4, "big")
-    ticket = nonce * 50
-    return (
-        LIFETIME
-        + bytes(4)
-        + bytes([len(nonce)])
-        + nonce
-        + len(ticket).to_bytes(2, "big")
-        + ticket
-        + bytes(2)  # no extensions
-    )
 
 
 # Memory:

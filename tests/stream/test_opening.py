@@ -25,6 +25,7 @@ from tests.support import (
     memory_transports,
     reset,
     server_context,
+    shake_hands,
     tcp_transports,
 )
 from trio_tlsdown import (
@@ -39,12 +40,6 @@ from trio_tlsdown import (
 )
 
 MockClock = trio.testing.MockClock
-
-
-async def shake_hands(a: TLSStream[Any], b: TLSStream[Any]) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(a.do_handshake)
-        nursery.start_soon(b.do_handshake)
 
 
 # That fail:

@@ -13,7 +13,7 @@ from trio_tlsdown import PeerState, TLSStream
 from trio_tlsdown.testing import BEHAVIOURS, connect_rogue, tcp_transports
 from trio_tlsdown.testing._transports import reset
 
-from .test_hostile_peers import session_ticket
+from .tickets import session_ticket
 
 
 async def test_a_peer_that_says_nothing_is_idle(tls: Maker) -> None:

@@ -22,6 +22,7 @@ from tests.support import (
     client_context,
     reset,
     server_context,
+    shake_hands,
 )
 from trio_tlsdown import (
     ShutdownOutcome,
@@ -313,9 +314,7 @@ async def test_a_unix_socket_does_not_linger(
     )
     client = TLSStream(a, client_context(tls.version), server_hostname=NAME)
     server = TLSStream(b, server_context(tls.version), server_side=True)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.do_handshake)
-        nursery.start_soon(server.do_handshake)
+    await shake_hands(client, server)
     await server.send_all(b"it does not read this at once")
     began = trio.current_time()
     await server.aclose()

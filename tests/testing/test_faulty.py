@@ -17,6 +17,7 @@ from tests.support import (
     Maker,
     lockstep_transports,
     memory_transports,
+    shake_hands,
     tcp_transports,
 )
 from trio_tlsdown import PeerState, TLSStream, TruncatedError, testing
@@ -649,9 +650,7 @@ async def test_over_a_transport_that_cannot_tell_it_says_so(
     with pytest.raises(NotImplementedError, match="has no receive_some_nowait"):
         stream.receive_some_nowait()
     a, b = tls.wrap((stream, theirs))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(a.do_handshake)
-        nursery.start_soon(b.do_handshake)
+    await shake_hands(a, b)
     assert a.peer_state_nowait() is PeerState.UNKNOWN
     await close_both(a, b)
 
@@ -666,9 +665,7 @@ async def test_the_stream_above_sees_the_fault_without_waiting(
     ours, theirs = testing.memory_transports()
     faulty = FaultyStream(ours, [fault("receive", at=50_000)])  # in the data
     a, b = tls.wrap((faulty, theirs))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(a.do_handshake)
-        nursery.start_soon(b.do_handshake)
+    await shake_hands(a, b)
     assert a.peer_state_nowait() is PeerState.IDLE
     await b.send_all(bytes(60_000))
     while a.peer_state_nowait() is PeerState.DATA_WAITING:

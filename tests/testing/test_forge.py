@@ -17,7 +17,6 @@ from tests.support import (
     CERT,
     LAYER_FAILED,
     NAME,
-    VERSIONS,
     client_context,
     server_context,
 )
@@ -123,11 +122,6 @@ def new_session(version: str, keylog: Path, *, server_side: bool) -> Session:
         forge_for(version, keylog, server_side=server_side),
         Receiver(context, server_side=not server_side),
     )
-
-
-@pytest.fixture(params=list(VERSIONS))
-def version(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture(params=[True, False], ids=["server", "client"])

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 import trustme
 
-from tests.support import VERSIONS, descriptors
+from tests.support import descriptors, shake_hands
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
 from trio_tlsdown.testing import (
     NAME,
@@ -44,12 +44,6 @@ MAKERS: dict[str, Make] = {"memory": memory_tls_pair, "tcp": tcp_tls_pair}
 def make(request: pytest.FixtureRequest) -> Make:
     """A way to make a pair."""
     return MAKERS[request.param]
-
-
-@pytest.fixture(params=VERSIONS)
-def version(request: pytest.FixtureRequest) -> str:
-    result: str = request.param
-    return result
 
 
 # Contexts:
@@ -289,9 +283,7 @@ async def test_a_handshake_can_be_left_to_the_test(make: Make, version: str) -> 
         for stream in pair:
             with pytest.raises(trio.NeedHandshakeError):
                 stream.version()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(pair.client.do_handshake)
-            nursery.start_soon(pair.server.do_handshake)
+        await shake_hands(*pair)
         await exchange(pair)
 
 

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from tests.cuts import is_cut, strict
-from tests.support import VERSIONS, descriptors
+from tests.support import descriptors
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream, TruncatedError
 from trio_tlsdown.testing import (
     BEHAVIOURS,
@@ -23,12 +23,6 @@ from trio_tlsdown.testing import (
     memory_transports,
     serve_rogue,
 )
-
-
-@pytest.fixture(params=VERSIONS)
-def version(request: pytest.FixtureRequest) -> str:
-    result: str = request.param
-    return result
 
 
 @pytest.fixture(params=["memory", "tcp"])

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 import trustme
 
-from tests.support import VERSIONS, descriptors
+from tests.support import descriptors
 from trio_tlsdown import (
     ConnectFailedError,
     ShutdownOutcome,
@@ -28,12 +28,6 @@ from trio_tlsdown.testing import (
     server_context,
     start_server,
 )
-
-
-@pytest.fixture(params=VERSIONS)
-def version(request: pytest.FixtureRequest) -> str:
-    result: str = request.param
-    return result
 
 
 async def test_a_server_echoes_and_ends_well(
