@@ -1,4 +1,4 @@
-"""Servers on this machine, clients of them, and what must not be left of them."""
+"""Servers on loopback, clients for them, and a check that nothing is left of them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ Handler: TypeAlias = Callable[[Stream], Any]
 
 
 def tasks() -> int:
+    """How many tasks this run of Trio has."""
     return trio.lowlevel.current_statistics().tasks_living
 
 
 @asynccontextmanager
 async def nothing_left() -> AsyncIterator[None]:
-    """No descriptor and no task may outlive the block."""
+    """Check that no descriptor and no task outlives the block."""
     before = descriptors()
     running = tasks()
     yield
@@ -50,7 +51,14 @@ async def serving(
     policy: ShutdownPolicy = ShutdownPolicy(),
     **options: Any,
 ) -> AsyncIterator[tuple[TLSNursery, TLSServer]]:
-    """A nursery with a server in it; nothing is left of it afterwards."""
+    """Run a server in a nursery of its own, and check that nothing is left of it.
+
+    Args:
+      version: Of TLS.
+      handler: For each connection.
+      policy: Of the nursery.
+      **options: More arguments of `TLSNursery.start_server`.
+    """
     async with nothing_left():
         async with open_tls_nursery(policy) as tls:
             server = await tls.start_server(
@@ -60,6 +68,7 @@ async def serving(
 
 
 def port_of(server: TLSServer | list[TLSListener[trio.SocketStream]]) -> int:
+    """The port of a server, or of listeners, that have just one."""
     if isinstance(server, TLSServer):
         [(_, port)] = server.addresses
     else:
@@ -73,7 +82,14 @@ def port_of(server: TLSServer | list[TLSListener[trio.SocketStream]]) -> int:
 async def client_of(
     port: int, version: str, *, handshake: bool = True, **options: Any
 ) -> Stream:
-    """A client, which has shaken hands."""
+    """Connect a client.
+
+    Args:
+      port: Of the server, on this machine.
+      version: Of TLS.
+      handshake: Whether to shake hands, too.
+      **options: More arguments of the TLSStream.
+    """
     transport = await trio.open_tcp_stream(HOST, port)
     stream = TLSStream(
         transport, client_context(version), server_hostname=NAME, **options
@@ -89,7 +105,14 @@ async def rogue_of(
     name: str,
     version: str,
 ) -> RoguePeer:
-    """A client that misbehaves."""
+    """Connect a client that misbehaves, and run it in *nursery*.
+
+    Args:
+      port: Of the server, on this machine.
+      nursery: Where it runs.
+      name: What it does: a key of `BEHAVIOURS`.
+      version: Of TLS.
+    """
     transport = await trio.open_tcp_stream(HOST, port)
     peer = RoguePeer(name, transport, server_side=False, version=version, ca=CA)
     nursery.start_soon(peer.run)
@@ -97,7 +120,7 @@ async def rogue_of(
 
 
 async def what_it_sees(stream: TLSStream[Any]) -> str:
-    """How a connection ended for one that reads it to its end."""
+    """Read to the end: ``"close_notify"``, or the outcome if there was none."""
     try:
         async for _ in stream:
             pass
@@ -109,15 +132,22 @@ async def what_it_sees(stream: TLSStream[Any]) -> str:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the others run until it holds; for what is not announced."""
+    """Wait until a condition holds that no event announces."""
     with trio.fail_after(60):
         while not condition():  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(0.01)
 
 
 class SyncClient:
-    """A client whose kernel gets bytes at a moment of our choosing, between two steps
-    of the server's tasks."""
+    """A client that sends without a checkpoint.
+
+    So its bytes are in the server's kernel between two steps of the server's tasks, at
+    the moment that a test chooses.
+
+    Args:
+      port: Of the server, on this machine.
+      version: Of TLS.
+    """
 
     def __init__(self, port: int, version: str) -> None:
         self.sock = socket.create_connection((HOST, port))  # the kernel accepts
@@ -129,12 +159,13 @@ class SyncClient:
         )
 
     def send_hello(self) -> None:
+        """Send the first flight of the handshake."""
         with pytest.raises(ssl.SSLWantReadError):
             self._tls.do_handshake()
         self.flush()
 
     async def handshake(self) -> None:
-        """Shake hands; the last flight is kept back on TLS 1.3, until `flush`."""
+        """Shake hands. On TLS 1.3 the last flight waits for `flush`."""
         while True:
             try:
                 self._tls.do_handshake()
@@ -145,18 +176,21 @@ class SyncClient:
                 return
 
     def encrypt(self, data: bytes) -> None:
+        """Encrypt data for the next `flush`."""
         self._tls.write(data)
 
     def flush(self) -> None:
+        """Send what was encrypted."""
         if self._outgoing.pending:
             self.sock.send(self._outgoing.read())
 
     def send(self, data: bytes) -> None:
+        """Encrypt data and send them."""
         self.encrypt(data)
         self.flush()
 
     async def receive(self) -> bytes:
-        """Some data; ``b""`` when a close_notify has come."""
+        """Wait for data; ``b""`` means close_notify."""
         while True:
             try:
                 return self._tls.read(2**14)
@@ -164,7 +198,7 @@ class SyncClient:
                 await self._fill()
 
     async def goodbye(self) -> None:
-        """Answer the close_notify that is to come."""
+        """Wait for the server's close_notify, answer it, and close the socket."""
         assert await self.receive() == b""
         with suppress(ssl.SSLWantReadError):
             self._tls.unwrap()

@@ -1,4 +1,4 @@
-"""The end of a test run: skips by their reason, and all of it in a sentence."""
+"""The end of a test run: each reason to skip once, and the result in a sentence."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def in_a_sentence(
     *, passed: int, skipped: int, failed: int, error: int, chosen: bool
 ) -> str:
-    """What has come of a run.
+    """The result of a run.
 
     Args:
-      passed: How many tests did.
-      skipped: Likewise.
-      failed: Likewise.
-      error: Likewise, outside of the test itself.
-      chosen: Whether some were left out, by their mark.
+      passed: How many tests passed.
+      skipped: How many were skipped.
+      failed: How many failed.
+      error: How many failed in a fixture.
+      chosen: Whether some were left out by their mark.
     """
     bad = failed + error
     if not passed + skipped + bad:

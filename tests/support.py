@@ -1,9 +1,10 @@
-"""What many tests share: certificates, contexts, pairs of streams, a bare peer."""
+"""What most tests use: certificates, contexts, transports, pairs of streams."""
 
 from __future__ import annotations
 
 import os
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
@@ -33,7 +34,18 @@ VERSIONS = ["TLSv1.2", "TLSv1.3"]
 # In place of the fixture `version`, for what takes long and hardly depends on it.
 TLS13_FIRST = [pytest.param("TLSv1.2", marks=pytest.mark.long), "TLSv1.3"]
 
-# What OpenSSL calls a record that cannot be read; since 3.2 it goes into no detail.
+
+def needs_linux(what: str) -> pytest.MarkDecorator:
+    """Skip a test on other systems, which do not have *what*."""
+    return pytest.mark.skipif(sys.platform != "linux", reason=f"{what}: Linux only")
+
+
+def needs_posix(what: str) -> pytest.MarkDecorator:
+    """Skip a test on Windows, which does not have *what*."""
+    return pytest.mark.skipif(sys.platform == "win32", reason=f"{what}: not on Windows")
+
+
+# OpenSSL's reasons for a record that cannot be decrypted; 3.2 and newer have one only.
 LAYER_FAILED = "RECORD_LAYER_FAILURE"
 BAD_RECORD = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC", LAYER_FAILED}
 
@@ -41,10 +53,12 @@ Transports: TypeAlias = Callable[[], Awaitable[tuple[trio.abc.Stream, trio.abc.S
 
 
 def client_context(version: str | None = None) -> ssl.SSLContext:
+    """A context that trusts `CA`, for one TLS version or for all."""
     return strict(testing.client_context(version=version, ca=CA))
 
 
 def server_context(version: str | None = None) -> ssl.SSLContext:
+    """A context with a certificate of `CA` for `NAME`, for one TLS version or for all."""
     return strict(testing.server_context(version=version, ca=CA))
 
 
@@ -57,7 +71,7 @@ async def lockstep_transports() -> tuple[trio.abc.Stream, trio.abc.Stream]:
 
 
 async def stapled_transports() -> tuple[trio.abc.Stream, trio.abc.Stream]:
-    """TCP, but no `trio.SocketStream`: nobody asks what is below."""
+    """TCP under a stream that is no `trio.SocketStream`: the socket is out of reach."""
     a, b = await tcp_transports()
     return trio.StapledStream(a, a), trio.StapledStream(b, b)
 
@@ -71,13 +85,14 @@ TRANSPORTS: dict[str, Transports] = {
 
 
 def descriptors() -> set[tuple[int, int, int]]:
-    """What this process has open: `assert descriptors() <= before`, no new ones.
+    """The files and sockets that this process has open; none where that is not shown.
 
-    A set and no number, because garbage of other tests (a context whose key log is
-    open) is collected, and closed, at any time.
+    Compare with `assert descriptors() <= before`, which finds what is new. A mere count
+    would not do: what other tests have left, such as a context with an open key log, may
+    be garbage-collected, and closed, at any time.
     """
     found = set()
-    for number in map(int, os.listdir("/dev/fd")):
+    for number in map(int, os.listdir("/dev/fd") if os.path.isdir("/dev/fd") else ()):
         with suppress(OSError):  # that of listdir() itself is closed by now
             status = os.fstat(number)
             found.add((number, status.st_dev, status.st_ino))
@@ -85,7 +100,7 @@ def descriptors() -> set[tuple[int, int, int]]:
 
 
 def unread(sock: trio.socket.SocketType) -> int:
-    """How many bytes the kernel has for us."""
+    """How many bytes the kernel has received that nobody has read."""
     return linger.unread(sock) or 0
 
 
@@ -97,20 +112,21 @@ def reset(stream: TLSStream[Any]) -> None:
 
 
 async def shake_hands(client: TLSStream[Any], server: TLSStream[Any]) -> None:
+    """Run the handshake of both at once: each needs the other."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.do_handshake)
         nursery.start_soon(server.do_handshake)
 
 
 async def cut(stream: TLSStream[Any]) -> None:
-    """Close the transport and nothing else, as most other stacks cut a connection."""
+    """Close the transport first: the peer sees a FIN and no close_notify."""
     await stream.transport_stream.aclose()
     await trio.aclose_forcefully(stream)
 
 
 @attrs.frozen
 class Maker:
-    """Makes pairs of connected TLSStreams of one TLS version."""
+    """Makes connections of one TLS version. Tests get one from the fixture `tls`."""
 
     version: str
 
@@ -121,6 +137,13 @@ class Maker:
         client: dict[str, Any] | None = None,
         server: dict[str, Any] | None = None,
     ) -> tuple[TLSStream[Any], TLSStream[Any]]:
+        """A client and a server that have not shaken hands yet.
+
+        Args:
+          transports: What they talk over.
+          client: More arguments of the client's TLSStream.
+          server: More arguments of the server's.
+        """
         return (
             TLSStream(
                 transports[0],
@@ -139,6 +162,7 @@ class Maker:
     def peer(
         self, transport: trio.abc.Stream, *, server_side: bool = True
     ) -> ScriptedPeer:
+        """A peer that the test plays record by record; it has not shaken hands yet."""
         return ScriptedPeer(
             transport, server_side=server_side, version=self.version, ca=CA
         )
@@ -146,7 +170,12 @@ class Maker:
     async def pair(
         self, kind: str = "memory", **options: Any
     ) -> tuple[TLSStream[Any], TLSStream[Any]]:
-        """A client and a server that have shaken hands."""
+        """A client and a server that have shaken hands.
+
+        Args:
+          kind: A key of `TRANSPORTS`.
+          **options: As for `wrap`.
+        """
         client, server = self.wrap(await TRANSPORTS[kind](), **options)
         await shake_hands(client, server)
         return client, server
@@ -155,7 +184,14 @@ class Maker:
     async def client_and_bare_server(
         self, transport: str = "memory", **options: Any
     ) -> AsyncIterator[tuple[TLSStream[Any], ScriptedPeer]]:
-        """A TLSStream, and a server that the test plays byte by byte."""
+        """A TLSStream, and a server that the test plays record by record.
+
+        They have shaken hands. Both are closed behind the block.
+
+        Args:
+          transport: A key of `TRANSPORTS`.
+          **options: More arguments of the TLSStream.
+        """
         ours, theirs = await TRANSPORTS[transport]()
         client = TLSStream(
             ours, client_context(self.version), server_hostname=NAME, **options
@@ -174,7 +210,7 @@ class Maker:
     async def server_and_bare_client(
         self, **options: Any
     ) -> AsyncIterator[tuple[TLSStream[Any], ScriptedPeer]]:
-        """The same, the other way round."""
+        """The same with a TLSStream as the server, over memory."""
         theirs, ours = await memory_transports()
         server = TLSStream(
             ours, server_context(self.version), server_side=True, **options
@@ -191,5 +227,6 @@ class Maker:
 
 
 async def cancel_when_blocked(scope: trio.CancelScope) -> None:
+    """Cancel as soon as all tasks wait for something."""
     await trio.testing.wait_all_tasks_blocked()
     scope.cancel()

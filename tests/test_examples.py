@@ -15,7 +15,15 @@ import pytest
 import trio
 
 from tests.servers import HOST, client_of, until
-from tests.support import CERT, NAME, TLS13_FIRST, Maker, client_context, unread
+from tests.support import (
+    CERT,
+    NAME,
+    TLS13_FIRST,
+    Maker,
+    client_context,
+    needs_posix,
+    unread,
+)
 from trio_tlsdown import ShutdownOutcome, TLSStream, testing
 
 from .cuts import strict
@@ -79,6 +87,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
             process.kill()  # if it runs still, it may ignore another SIGTERM
 
 
+@needs_posix("SIGTERM")
 async def test_sigterm_lets_idle_clients_go_with_a_close_notify(
     server: Server, tls: Maker
 ) -> None:
@@ -109,6 +118,7 @@ def is_clogged(client: TLSStream[trio.SocketStream]) -> bool:
     return unread(client.transport_stream.socket) >= ROOM // 2
 
 
+@needs_posix("SIGTERM")
 @pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_sigterm_ends_the_server_in_time_whatever_its_clients_do(
     server: Server, tls: Maker
@@ -182,6 +192,7 @@ def test_on_other_pythons_sslstream_notices(
     assert "TruncatedError: " in tlsstream
 
 
+@needs_posix("SIGTERM")
 async def test_sigterm_ends_a_server_without_clients_at_once(server: Server) -> None:
     await server.port()
     server.terminate()

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import trio_tlsdown
+from tests.support import needs_linux, needs_posix
 from trio_tlsdown.cli import main
 from trio_tlsdown.cli._app import app
 
@@ -52,6 +53,7 @@ def test_the_module_runs_the_command() -> None:
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
+@needs_linux("/dev/full")
 @pytest.mark.parametrize("arguments", [["demo"], ["demo", "--json"], ["--help"]])
 def test_a_full_disk_is_no_traceback(arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
@@ -62,6 +64,7 @@ def test_a_full_disk_is_no_traceback(arguments: list[str]) -> None:
     )
 
 
+@needs_posix("exec()")
 def test_a_closed_output_is_told() -> None:
     code = "import os; os.close(1); os.execvp(sys.executable, [sys.executable, *ARGS])"
     arguments = ["-m", "trio_tlsdown", "demo"]

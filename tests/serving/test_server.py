@@ -2,7 +2,6 @@
 
 import logging
 import math
-import resource
 import socket
 import ssl
 from collections import Counter
@@ -24,7 +23,7 @@ from tests.servers import (
     until,
     what_it_sees,
 )
-from tests.support import NAME, Maker, client_context, server_context
+from tests.support import NAME, Maker, client_context, needs_posix, server_context
 from trio_tlsdown import (
     HandshakeTimeoutError,
     ShutdownOutcome,
@@ -450,6 +449,8 @@ async def test_a_server_knows_its_connections_and_its_addresses(tls: Maker) -> N
 @contextmanager
 def no_descriptor_left() -> Iterator[None]:
     """What is open stays open; nothing more can be opened."""
+    import resource  # Windows has none
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
@@ -458,6 +459,7 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@needs_posix("a limit for descriptors")
 async def test_a_server_out_of_descriptors_accepts_again_when_there_are_some(
     tls: Maker,
     caplog: pytest.LogCaptureFixture,

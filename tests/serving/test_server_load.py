@@ -6,7 +6,6 @@ import gc
 import itertools
 import logging
 import re
-import resource
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import trio
 import trio.testing
 
 from tests.servers import HOST, Stream, port_of, rogue_of, serving, until, what_it_sees
-from tests.support import CA, NAME, TLS13_FIRST, Maker, client_context
+from tests.support import CA, NAME, TLS13_FIRST, Maker, client_context, needs_linux
 from trio_tlsdown import (
     HandshakeTimeoutError,
     ShutdownOutcome,
@@ -38,12 +37,16 @@ FAILED: Final = ShutdownOutcome.FAILED
 RESET: Final = ShutdownOutcome.RESET
 TRUNCATED: Final = ShutdownOutcome.TRUNCATED
 
+pytestmark = needs_linux("an address for each client, thousands of descriptors")
+
 AT_ONCE: Final = 10  # handshakes, or some more: so that none takes too long
 
 
 @pytest.fixture(autouse=True)
 def enough_descriptors() -> Iterator[None]:
     """Both ends of all connections are in this process."""
+    import resource  # Windows has none
+
     gc.collect()  # what other tests have left is not to be counted here
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))

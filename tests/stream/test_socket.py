@@ -20,6 +20,7 @@ from tests.support import (
     Maker,
     cancel_when_blocked,
     client_context,
+    needs_posix,
     reset,
     server_context,
     shake_hands,
@@ -304,6 +305,7 @@ async def test_what_the_kernel_told_a_sender_is_no_end_of_input_to_a_receiver(
     await trio.aclose_forcefully(b)
 
 
+@needs_posix("socketpair() of AF_UNIX")
 async def test_a_unix_socket_does_not_linger(
     tls: Maker, autojump_clock: trio.testing.MockClock
 ) -> None:
