@@ -2,7 +2,8 @@
 #
 #   make demo        play the ways to end a TLS connection, and draw them
 #   make test        the tests; some of them: make test ARGS='-k half_close'
-#   make test-all    the same, and the long ones: peers that have to be compiled
+#   make test-all    the same, and the long ones: peers that have to be compiled, and
+#                    rows that hardly differ from one that `make test` has
 #   make lint        ruff, codespell, flake8-async, the import contract, the news
 #   make types       mypy and pyright; the public names must be typed in full
 #   make coverage    the tests again, every line and branch of them and the package
@@ -20,8 +21,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-# Of pytest. A file's tests stay together: what it has captured once is enough.
-WORKERS ?= 2
+# Of pytest: more than the usual two cores, for now and then a test waits for another program.
+# A file's tests stay together: what it has captured once is enough.
+WORKERS ?= 3
 
 BIN := $(VENV)/bin
 # What has come of each connection.
