@@ -452,10 +452,8 @@ class RecordTransport:
 
         Only for a session whose input is over: it may read a byte that follows.
         """
-        if self._socket is None or self._received:
-            return False
         try:
-            return self._socket.receive(1) == b""
+            return self._socket is not None and self._socket.receive(1) == b""
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return True
 
