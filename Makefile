@@ -78,7 +78,7 @@ format:
 	$(BIN)/ruff format --check
 
 codespell:
-	$(BIN)/codespell trio_tlsdown tests benchmarks docs newsfragments Makefile *.md *.toml
+	$(BIN)/codespell trio_tlsdown tests benchmarks harness docs newsfragments Makefile *.md *.toml
 
 flake8-async:
 	find trio_tlsdown -name '*.py' -exec $(BIN)/flake8-async \

@@ -14,10 +14,9 @@ import attrs
 import pytest
 import trio
 
+from harness.process import PATIENCE
 from tests.support import NAME, client_context, server_context
 from trio_tlsdown import TLSStream
-
-from .programs import PATIENCE
 
 T = TypeVar("T")
 

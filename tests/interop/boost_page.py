@@ -18,7 +18,8 @@ from typing import Final
 
 import attrs
 
-from .boost import LAB, LIBRARIES, OPTIONS
+from harness.build import BOOST_LIBRARIES, BOOST_OPTIONS
+
 from .boost_scenarios import (
     PAIRS,
     VARIANTS,
@@ -46,8 +47,9 @@ REFERENCE: Final = (
     "https://www.boost.org/doc/libs/1_74_0/doc/html/boost_asio/reference/ssl__stream"
 )
 ASIO: Final = "https://github.com/chriskohlhoff/asio/issues"
+LAB: Final = "boost/lab.cpp"
 BUILD: Final = " ".join(
-    ["g++", *OPTIONS, f"tests/interop/labs/{LAB}", "-o", "lab", *LIBRARIES]
+    ["g++", *BOOST_OPTIONS, f"tests/interop/labs/{LAB}", "-o", "lab", *BOOST_LIBRARIES]
 )
 
 INTRODUCTION: Final = f"""\

@@ -11,7 +11,9 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
-from .programs import PATIENCE, require, running, unavailable
+from harness.process import PATIENCE, running
+
+from .programs import require, unavailable
 
 PAUSE: Final = 0.01  # seconds, between two looks into the file
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import attrs
 import trio
 
+from harness.process import PATIENCE, Program, running
 from tests.support import CA, CERT
 
 from .endings import Saw
-from .programs import PATIENCE, Program, running
 
 SETTLES = 1  # seconds, for a lab in the middle of something when we have gone
 

@@ -11,10 +11,10 @@ from typing import Literal, TypeAlias
 import attrs
 import trio
 
+from harness.process import Program, running
 from tests.support import NAME, client_context, server_context
 from trio_tlsdown import TLSStream
 
-from .programs import Program, running
 from .servers import certificate_authority, connect, key_and_certificate, reserved_port
 
 Name: TypeAlias = Literal["s_server", "s_client"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+from harness.process import Program, stop
+
 from . import we
-from .programs import Program, stop
 
 Part: TypeAlias = Callable[[we.Stream, Program], Awaitable[None]]
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import trio
 
+from harness.process import Program
 from tests.support import CA, CERT
-
-from .programs import Program
 
 HOST = "127.0.0.1"
 

@@ -17,6 +17,7 @@ import attrs
 import pytest
 import trio
 
+from harness.process import Program, running
 from tests.support import Maker, cut, server_context
 from trio_tlsdown import (
     ShutdownOutcome as Outcome,
@@ -26,7 +27,7 @@ from trio_tlsdown import (
 )
 
 from .data import DATA, digest
-from .programs import Program, require, running
+from .programs import require
 from .rows import RealProgram, Remark
 from .servers import HOST, certificate_authority
 

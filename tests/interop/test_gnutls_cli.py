@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from harness.process import Program, running
 from tests.support import NAME, Maker, server_context
 from trio_tlsdown import TLSStream
 
@@ -24,7 +25,7 @@ from .parts import (
     kill_it_before_it_reads,
     kill_it_inside_a_record,
 )
-from .programs import Program, require, running
+from .programs import require
 from .rows import RealProgram, Remark
 from .servers import HOST, certificate_authority
 

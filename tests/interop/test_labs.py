@@ -15,6 +15,7 @@ import pytest
 import trio
 import trustme
 
+from harness.build import BuildError, compiled
 from tests.support import VERSIONS
 from trio_tlsdown import (
     ShutdownOutcome as Outcome,
@@ -24,7 +25,6 @@ from trio_tlsdown import (
 )
 
 from . import lab as labs, table
-from .compiling import compiled
 from .endings import TABLE
 from .lab import Lab, open_lab
 from .peer import Deviation, Key, Peer, sends_decode_error
@@ -253,6 +253,12 @@ def test_a_program_is_compiled_once_for_each_source(tmp_path: Path) -> None:
         names.append(compiled(tmp_path, [str(source)], ["cp", str(source), "OUTPUT"]))
         assert Path(names[-1]).read_text() == text
     assert names[0] == names[1] != names[2]
+
+
+def test_what_a_compiler_printed_is_in_the_error(tmp_path: Path) -> None:
+    compiler = ["sh", "-c", "echo fatal error: no boost >&2; exit 1"]
+    with pytest.raises(BuildError, match="sh failed: fatal error: no boost"):
+        compiled(tmp_path, [], compiler)
 
 
 def test_a_missing_module_skips_the_test(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import pytest
 import trio
 
+from harness.process import Program
 from tests.support import Maker
 
 from . import we
@@ -25,7 +26,6 @@ from .parts import (
     kill_it_before_it_reads,
     kill_it_inside_a_record,
 )
-from .programs import Program
 from .rows import RealProgram, Remark
 
 

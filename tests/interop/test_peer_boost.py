@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import trio
 
+from harness.build import boost, preprocess
 from trio_tlsdown import ShutdownOutcome as Outcome
 from trio_tlsdown.testing import memory_tls_pair
 
 from . import boost_page
-from .boost import command
 from .boost_scenarios import ALL, All, Came, Code, Played, codes, play_all, usual
-from .compiling import require_headers
 from .endings import TABLE, check_report
+from .labs import source
 from .peer import Cannot, Deviation, Peer, answers_in_tls12
-from .programs import require
+from .programs import require, skip_if_missing
 from .rows import VARIABLE
 from .suite import PeerSuite
 
 SOURCE = (
     "https://github.com/boostorg/asio/blob/boost-1.74.0/include/boost/asio/ssl/detail"
 )
+
+
+def command(folder: Path) -> Sequence[str]:
+    with skip_if_missing():
+        return [boost(folder, source(boost_page.LAB))]
 
 
 @pytest.mark.long
@@ -126,7 +132,8 @@ def test_a_missing_header_skips_the_test(monkeypatch: pytest.MonkeyPatch) -> Non
     compiler = require("g++")
     monkeypatch.delenv("TLSDOWN_REQUIRE_PEERS", raising=False)
     with pytest.raises(pytest.skip.Exception, match=r"no/such\.hpp"):
-        require_headers(compiler, "no/such.hpp", words="")
+        with skip_if_missing():
+            preprocess(compiler, "c++", "no/such.hpp")
 
 
 def test_the_page_is_out_of_date_when_a_code_differs_but_not_when_a_version_does(

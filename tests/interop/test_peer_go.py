@@ -7,26 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from .compiling import compiled
+from harness.build import go
+
 from .labs import source
 from .peer import Peer, answers_in_tls12, takes_cuts_for_ends
-from .programs import require
+from .programs import skip_if_missing
 from .suite import PeerSuite
 
 SOURCE = "https://github.com/golang/go/blob/go1.27.3/src/crypto/tls/conn.go"
 
 
 def command(folder: Path) -> Sequence[str]:
-    lab = source("go.go")
-    go = [require("go"), "build", "-o", "OUTPUT", lab]
-    # The standard library is all it needs, and it is compiled once only.
-    environment = {
-        "GOCACHE": str(folder / "go"),
-        "GOTOOLCHAIN": "local",
-        "GOPROXY": "off",
-        "CGO_ENABLED": "0",
-    }
-    return [compiled(folder, [lab], go, environment)]
+    with skip_if_missing():
+        return [go(folder, source("go.go"))]
 
 
 @pytest.mark.long

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .compiling_c import c_lab
+from .c_labs import c_lab
 from .peer import Cannot, Peer, answers_in_tls12
 from .situations import SITUATIONS
 from .suite import PeerSuite

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .compiling_c import c_lab
+from .c_labs import c_lab
 from .peer import Peer, answers_in_tls12, sends_decode_error
 from .suite import PeerSuite
 

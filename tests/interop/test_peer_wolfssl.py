@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .compiling_c import c_lab
+from .c_labs import c_lab
 from .endings import Saw
 from .peer import Deviation, Peer, answers_in_tls12, does_not_answer_a_cut
 from .suite import PeerSuite

@@ -20,13 +20,14 @@ import attrs
 import pytest
 import trio
 
+from harness.process import PATIENCE, Program, running, stop_other
 from tests.support import NAME, Maker, client_context, server_context
 from trio_tlsdown import TLSStream, TruncatedError
 
 from . import parts, we
 from .data import DATA, digest
 from .endings import Saw, check
-from .programs import PATIENCE, Program, require, running, stop_other
+from .programs import require
 from .rows import RealProgram
 from .servers import HOST, certificate_authority, key_and_certificate, reserved_port
 

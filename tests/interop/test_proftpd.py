@@ -13,13 +13,14 @@ import attrs
 import pytest
 import trio
 
+from harness.process import Program, running, stop_other
 from tests.support import NAME, Maker, client_context
 from trio_tlsdown import ShutdownOutcome as Outcome, TLSStream, TruncatedError
 
 from . import we
 from .data import DATA, digest
 from .endings import Saw, check
-from .programs import Program, require, running, stop_other
+from .programs import require
 from .rows import RealProgram, Remark
 from .servers import HOST, connect, key_and_certificate, reserved_port
 from .situations import PART_OF_A_RECORD

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .programs import require, running, stop
+from harness.process import running, stop
+
+from .programs import require
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import attrs
 import pytest
 import trio
 
+from harness.process import Program, running
 from tests.support import NAME, Maker, client_context, server_context
 from trio_tlsdown import TLSStream, TruncatedError
 
@@ -16,7 +17,7 @@ from . import we
 from .data import DATA, digest
 from .endings import Saw, check
 from .parts import Part, kill_it, kill_it_before_it_reads, kill_it_inside_a_record
-from .programs import Program, require, running
+from .programs import require
 from .rows import RealProgram, Remark
 from .servers import (
     HOST,

@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 
+from harness.process import stop
 from tests.support import VERSIONS, Maker
 from trio_tlsdown import TruncatedError
 
@@ -21,7 +22,6 @@ from . import haproxy, nginx, stunnel, we
 from .capture import CLOSE_NOTIFY, Connections, witness
 from .data import DATA, digest
 from .endings import TABLE, Saw, check
-from .programs import stop
 from .tunnels import ASKED, ENDINGS, Event, Kind, Tunnel, all_from, tunnel
 
 KINDS = [*nginx.KINDS, *haproxy.KINDS, *stunnel.KINDS]

@@ -12,6 +12,7 @@ import attrs
 import pytest
 import trio
 
+from harness.process import Program, running
 from tests import support
 from tests.servers import HOST, port_of
 from tests.support import Maker, reset, server_context
@@ -21,7 +22,7 @@ from . import we
 from .data import DATA, digest
 from .endings import Saw, check
 from .parts import kill_it, kill_it_before_it_reads
-from .programs import Program, require, running
+from .programs import require
 from .rows import RealProgram, Remark
 from .servers import certificate_authority
 

@@ -11,13 +11,13 @@ from typing import Final, Literal, TypeAlias
 import attrs
 import trio
 
+from harness.process import Program, running
 from tests.support import NAME, client_context
 from trio_tlsdown import ShutdownReport, TLSStream
 from trio_tlsdown.testing._transports import reset_when_closed
 
 from . import we
 from .endings import Saw
-from .programs import Program, running
 from .rows import RealProgram, Remark
 from .servers import HOST, connect, key_and_certificate, reserved_port
 

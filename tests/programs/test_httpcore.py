@@ -13,7 +13,8 @@ from subprocess import PIPE, STDOUT
 import pytest
 import trio
 
-from tests.interop.programs import PATIENCE, require, require_module
+from harness.process import PATIENCE
+from tests.interop.programs import require, require_module
 from tests.servers import HOST, Stream, port_of, serving, until
 from tests.support import Maker, client_context
 from trio_tlsdown import TLSStream

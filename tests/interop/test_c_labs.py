@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from . import test_peer_gnutls, test_peer_mbedtls, test_peer_openssl, test_peer_wolfssl
-from .compiling_c import c_lab
+from .c_labs import c_lab
 from .lab import open_lab
 from .programs import require
 
