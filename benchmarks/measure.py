@@ -1,33 +1,34 @@
-"""One measurement: a program and its far end, each in a fresh process."""
+"""One measurement: a program and its reference peer, each in a fresh process."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import trio
 import trustme
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from .child import Child, ProgramError
-from .clock import Lap
-from .quiet import Disturbance, Watch, cpu_of
-from .workloads.hold import WARM_UP
+from harness.process import Program, running
+
+from .quiet import Disturbance, Watch
+from .sample import Sample
+from .workloads.crowd import WARM_UP
 from .workloads.job import Job
 
 HOST: Final = "127.0.0.1"
 SESSION: Final = ("TLSv1.3", "TLS_AES_256_GCM_SHA384")
-FAR_END: Final = (sys.executable, "-m", f"{__package__}.far_end")
+REFERENCE: Final = (sys.executable, "-m", f"{__package__}.reference")
 PATIENCE: Final = 120.0  # seconds for one measurement
-SETTLE: Final = 0.1  # seconds, until what a connection leaves to do is done
 
-# The far end's OpenSSL agrees to one cipher only, so that it is the same for all.
+# The reference peer's OpenSSL offers one cipher only, so that it is the same for all.
 OPENSSL_CONFIG: Final = f"""\
 openssl_conf = all
 [all]
@@ -39,18 +40,20 @@ Ciphersuites = {SESSION[1]}
 """
 
 
+class ProgramError(Exception):
+    """A program failed, or did not keep to the protocol."""
+
+
 class CannotError(Exception):
-    """A stack has no way to do a workload, and says why."""
+    """An implementation has no way to do a workload, and says why."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    laps: Sequence[Lap]
+    samples: Sequence[Sample]
     disturbance: Disturbance
     endings: Mapping[str, int]
-    """How the far end saw connections end: with close_notify, or cut."""
-    session: str
-    """What was negotiated, and the kind of certificate."""
+    """How the reference peer saw connections end: with close_notify, cut, aborted."""
     memory: float | None = None
     """Bytes that the server grew by, for each connection."""
     version: str = ""
@@ -62,14 +65,14 @@ class Bench:
 
     folder: Path
     measured_core: int = field(init=False)
-    far_core: int = field(init=False)
+    reference_core: int = field(init=False)
 
     def __post_init__(self) -> None:
         cores = sorted(os.sched_getaffinity(0))
-        self.far_core, self.measured_core = cores[0], cores[-1]
-        ca = trustme.CA()
+        self.reference_core, self.measured_core = cores[0], cores[-1]
+        ca = trustme.CA(key_type=trustme.KeyType.ECDSA)
         ca.cert_pem.write_to_path(str(self.ca_file))
-        issued = ca.issue_cert(HOST)
+        issued = ca.issue_cert(HOST, key_type=trustme.KeyType.ECDSA)
         issued.private_key_and_cert_chain_pem.write_to_path(str(self.certificate))
         self.openssl_config.write_text(OPENSSL_CONFIG, "ascii")
 
@@ -86,105 +89,136 @@ class Bench:
         return self.folder / "openssl.cnf"
 
     def measure(self, command: Sequence[str], job: Job) -> Measurement:
-        """Run *command* and its far end.
+        """Run *command* and its reference peer.
 
         Raises:
-          CannotError: it says that it cannot do that.
-          ProgramError: it fails, or does not keep to the protocol.
+          CannotError: It says that it cannot do that.
+          ProgramError: It failed, or did not keep to the protocol.
         """
-        far_core = self.measured_core if job.one_core else self.far_core
-        watch = Watch({self.measured_core, far_core})
-        own = time.process_time()
-        run = self._serve if job.kind == "hold" else self._connect
-        program, far, found = run(command, job)
-        spent: dict[int, float] = {}
-        for child, core in (program, self.measured_core), (far, far_core):
-            assert child.usage is not None
-            spent[core] = spent.get(core, 0.0) + cpu_of(child.usage)
-        # Where this runs itself is the scheduler's choice: allow it on either.
-        own = time.process_time() - own
-        spent = {core: cpu + own for core, cpu in spent.items()}
-        return Measurement(disturbance=watch.end(spent), **found)
+        try:
+            return trio.run(self._measure, command, job)
+        except BaseExceptionGroup as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            if isinstance(error, trio.TooSlowError):
+                raise ProgramError("it took too long, and was killed") from None
+            raise error from None
 
-    def _program(self, command: Sequence[str]) -> Child:
-        return Child(command, core=self.measured_core, patience=PATIENCE)
+    async def _measure(self, command: Sequence[str], job: Job) -> Measurement:
+        watch = Watch({self.measured_core, self._core_of_reference(job)})
+        run = self._server if job.connections else self._client
+        results = await run(command, job)
+        return Measurement(disturbance=watch.end(), **results)
 
-    def _far_end(self, command: Sequence[str], job: Job, *descriptors: int) -> Child:
-        return Child(
-            command,
-            core=self.measured_core if job.one_core else self.far_core,
+    def _core_of_reference(self, job: Job) -> int:
+        return self.measured_core if job.one_core else self.reference_core
+
+    @asynccontextmanager
+    async def _reference(
+        self, job: Job, *arguments: str, descriptors: Sequence[int] = ()
+    ) -> AsyncIterator[Program]:
+        async with running(
+            *_pinned(self._core_of_reference(job), [*REFERENCE, *arguments]),
             patience=PATIENCE,
-            descriptors=descriptors,
-            environment={"OPENSSL_CONF": str(self.openssl_config)},
-        )
+            pass_fds=descriptors,
+            env={**os.environ, "OPENSSL_CONF": str(self.openssl_config)},
+        ) as reference:
+            yield reference
 
-    def _connect(
-        self, command: Sequence[str], job: Job
-    ) -> tuple[Child, Child, dict[str, Any]]:
+    async def _client(self, command: Sequence[str], job: Job) -> dict[str, Any]:
         with socket.create_server((HOST, 0)) as listener:
             fd, port = listener.fileno(), str(listener.getsockname()[1])
-            server = [*FAR_END, "server", job.kind, str(fd), str(self.certificate)]
+            server = ["server", job.kind, str(fd), str(self.certificate)]
             client = [*command, "client", job.kind, HOST, port, str(self.ca_file)]
-            with (
-                self._far_end([*server, *job.arguments], job, fd) as far,
-                self._program([*client, *job.arguments]) as program,
+            pinned = _pinned(self.measured_core, [*client, *job.arguments])
+            async with (
+                self._reference(job, *server, *job.arguments, descriptors=[fd]) as peer,
+                running(*pinned, patience=PATIENCE) as program,
             ):
-                laps, version = _read(program)
-                if len(laps) != job.repeat:
-                    raise ProgramError(f"{len(laps)} laps came, not {job.repeat}")
-                found = {"laps": laps, "version": version, **self._seen(far)}
-        return program, far, found
+                samples, version = await read_samples(program)
+                if len(samples) != job.repeat:
+                    raise ProgramError(f"{len(samples)} samples, not {job.repeat}")
+                seen = await read_report(peer)
+        return {"samples": samples, "version": version, "endings": seen["endings"]}
 
-    def _serve(
-        self, command: Sequence[str], job: Job
-    ) -> tuple[Child, Child, dict[str, Any]]:
-        connections = str(WARM_UP + job.repeat)
+    async def _server(self, command: Sequence[str], job: Job) -> dict[str, Any]:
+        connections = 2 * WARM_UP + job.connections
         server = [*command, "server", job.kind, HOST, "0", str(self.certificate)]
-        with self._program([*server, connections]) as program:
-            version, port = _until_it_listens(program)
-            clients = [*FAR_END, "clients", HOST, str(port), str(self.ca_file)]
-            with self._far_end([*clients, str(job.repeat)], job) as far:
-                sizes = []
-                for _ in range(2):
-                    far.next("connections")
-                    time.sleep(SETTLE)
-                    sizes.append(_resident(program.pid))
-                    if len(sizes) == 1:
-                        far.tell()
-                far.tell()  # answers from now on
-                program.tell()
-                laps, _ = _read(program)
-                if len(laps) != 1:
-                    raise ProgramError(f"{len(laps)} laps came, not 1")
-                found = {
-                    "laps": laps,
-                    "version": version,
-                    "memory": (sizes[1] - sizes[0]) / job.repeat,
-                    **self._seen(far),
-                }
-        return program, far, found
-
-    def _seen(self, far: Child) -> dict[str, Any]:
-        endings = _check(far)
-        session = f"{' '.join(SESSION)} with a certificate of {_kind(self.certificate)}"
-        return {"session": session, "endings": endings}
+        pinned = _pinned(self.measured_core, [*server, str(connections)])
+        async with running(*pinned, patience=PATIENCE) as program:
+            version, port = await read_port(program)
+            address = [HOST, str(port), str(self.ca_file), str(program.process.pid)]
+            clients = ["clients", job.kind, *address, str(job.connections)]
+            async with self._reference(job, *clients, *job.arguments) as peer:
+                measured = await next_object(peer)
+                assert measured is not None
+                await go_on(peer)  # it answers from now on
+                await go_on(program)  # to the end
+                drain, _ = await read_samples(program)
+                if len(drain) != 1:
+                    raise ProgramError(f"{len(drain)} samples, not 1")
+                seen = await read_report(peer)
+        count = WARM_UP + job.connections
+        samples = [Sample(*each) for each in seen["samples"]]
+        return {
+            "samples": samples
+            or [Sample(drain[0].seconds / count, drain[0].cpu / count)],
+            "version": version,
+            "memory": seen["memory"],
+            "endings": seen["endings"],
+        }
 
 
-def _kind(certificate: Path) -> str:
-    key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
-    assert isinstance(key, ec.EllipticCurvePublicKey)
-    return f"ECDSA, {key.curve.name}"
+def _pinned(core: int, command: Sequence[str]) -> Sequence[str]:
+    return ["taskset", "--cpu-list", str(core), *command]
 
 
-def _resident(pid: int) -> int:
-    """Bytes."""
-    pages = Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+def last_words(printed: str) -> str:
+    """The line of a traceback that names the error, also in an exception group."""
+    lines = [line.strip("| +-") for line in printed.splitlines()]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Resource)\b", line)]
+    return next(iter(errors[-1:] or [line for line in lines if line][-1:]), "")
 
 
-def _until_it_listens(program: Child) -> tuple[str, int]:
+async def next_object(program: Program) -> dict[str, Any] | None:
+    """The next JSON object that it prints, a line each; None when it has ended.
+
+    Raises:
+      ProgramError: It printed something else, or it failed.
+    """
+    line = await program.next_line()
+    if line is None:
+        if code := program.process.returncode:
+            words = last_words(program.log.decode(errors="replace"))
+            command = " ".join(map(str, program.process.args))  # type: ignore[arg-type]
+            raise ProgramError(
+                f"exit code {code}: {words or f'no error from {command}'}"
+            )
+        return None
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ProgramError(f"not a JSON object: {line[:80]!r}")
+    return found
+
+
+async def go_on(program: Program) -> None:
+    """Give it an empty line."""
+    try:
+        await program.type(b"\n")
+    except trio.BrokenResourceError:
+        while await next_object(program):
+            pass
+        raise ProgramError("it ended too early") from None
+
+
+async def read_port(program: Program) -> tuple[str, int]:
+    """The version of a server, and where it listens."""
     version = ""
-    for words in program.words():
+    while (words := await next_object(program)) is not None:
         if "cannot" in words:
             raise CannotError(words["cannot"])
         if "port" in words:
@@ -193,38 +227,35 @@ def _until_it_listens(program: Child) -> tuple[str, int]:
     raise ProgramError("it has ended, and never listened")
 
 
-def _read(program: Child) -> tuple[list[Lap], str]:
-    laps = []
+async def read_samples(program: Program) -> tuple[list[Sample], str]:
+    """All samples, and the version."""
+    samples = []
     version = ""
-    for words in program.words():
+    while (words := await next_object(program)) is not None:
         if "cannot" in words:
             raise CannotError(words["cannot"])
         if "version" in words:
             version = str(words["version"])
         else:
             try:
-                laps.append(Lap(float(words["seconds"]), float(words["cpu"])))
+                samples.append(Sample(float(words["seconds"]), float(words["cpu"])))
             except (KeyError, TypeError, ValueError) as exc:
-                raise ProgramError(f"this is no lap: {words}") from exc
-    return laps, version
+                raise ProgramError(f"not a sample: {words}") from exc
+    return samples, version
 
 
-def _words_of(far: Child) -> Iterator[dict[str, Any]]:
+async def read_report(reference: Program) -> dict[str, Any]:
+    """What the reference peer has seen; all connections have to negotiate the same."""
     try:
-        yield from far.words()
-    except ProgramError as exc:
-        raise ProgramError(f"the far end: {exc}") from exc
-
-
-def _check(far: Child) -> dict[str, int]:
-    """How connections ended; all of them must have negotiated the same."""
-    for words in _words_of(far):
-        sessions = {tuple(session) for session in words["sessions"]}
-        if sessions != {SESSION}:
-            negotiated = ", ".join(" ".join(session) for session in sorted(sessions))
-            raise ProgramError(f"negotiated {negotiated}, not {' '.join(SESSION)}")
-        endings: dict[str, int] = words["endings"]
-        for _ in _words_of(far):  # to the end
+        report = await next_object(reference)
+        while await next_object(reference):
             pass
-        return endings
-    raise ProgramError("the far end has said nothing")
+    except ProgramError as exc:
+        raise ProgramError(f"the reference peer: {exc}") from exc
+    if report is None:
+        raise ProgramError("the reference peer printed nothing")
+    sessions = {tuple(session) for session in report["sessions"]}
+    if sessions != {SESSION}:
+        negotiated = ", ".join(" ".join(session) for session in sorted(sessions))
+        raise ProgramError(f"negotiated {negotiated}, not {' '.join(SESSION)}")
+    return report

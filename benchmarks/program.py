@@ -1,9 +1,9 @@
-"""The program that is measured: a stack that has a Python interface.
+"""The measured program, for an implementation with a Python interface.
 
-    python -m benchmarks.program STACK client KIND HOST PORT CAFILE REPEAT SIZE PIECE
-    python -m benchmarks.program STACK server hold HOST PORT CERTFILE CONNECTIONS
+    python -m benchmarks.program PEER client KIND HOST PORT CAFILE REPEAT SIZE PIECE
+    python -m benchmarks.program PEER server KIND HOST PORT CERTFILE CONNECTIONS
 
-It speaks the protocol that any other program may speak: docs/benchmarks.md.
+It speaks the protocol that any program may speak: docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -16,78 +16,74 @@ import sys
 from dataclasses import asdict
 from functools import partial
 
-from .clock import Lap
-from .peers.interface import Laps, Orders, PythonPeer
-from .workloads.hold import allow_descriptors
+from .peers.interface import Control, PythonPeer, Samples
+from .workloads import module_of
+from .workloads.crowd import allow_descriptors
 from .workloads.job import Job
 
 
-def tell(**words: object) -> None:
+def emit(**words: object) -> None:
     print(json.dumps(words), flush=True)
 
 
-class StandardOrders:
-    """Told by a line of standard input, tells on standard output."""
+class StandardControl:
+    """Reads a line from standard input, prints to standard output."""
 
     def listening(self, port: int) -> None:
-        tell(port=port)
+        emit(port=port)
 
-    def wait_for_end(self) -> None:
+    def wait_for_stop(self) -> None:
         sys.stdin.readline()
 
 
-def load(where: str) -> PythonPeer:
-    """The stack of ``module`` or ``module:NAME``, in the folder of the peers."""
-    module, _, name = where.partition(":")
+def load(peer: str) -> PythonPeer:
+    """The peer of ``module`` or ``module:NAME``, in the package of the peers."""
+    module, _, name = peer.partition(":")
     found: PythonPeer = getattr(
         importlib.import_module(f".peers.{module}", __package__), name or "PEER"
     )
     return found
 
 
-def client(peer: PythonPeer, host: str, port: int, ca_file: str, job: Job) -> Laps:
+def client(peer: PythonPeer, host: str, port: int, ca_file: str, job: Job) -> Samples:
     context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    workload = importlib.import_module(
-        f".workloads.{job.kind.replace('-', '_')}", __package__
-    )
-    return peer.run(partial(workload.client, peer.connect, host, port, context, job))
+    run = module_of(job.kind).client
+    return peer.run(partial(run, peer.connect, host, port, context, job))
 
 
-def server(peer: PythonPeer, host: str, certificate: str, orders: Orders) -> Laps:
+def server(peer: PythonPeer, host: str, certificate: str, control: Control) -> Samples:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_cert_chain(certificate)
-    hold = peer.hold
-    assert hold is not None
+    serve = peer.serve
+    assert serve is not None
 
-    async def main() -> Laps:
-        return [await hold(host, context, orders)]
+    async def main() -> Samples:
+        return [await serve(host, context, control)]
 
     return peer.run(main)
 
 
-def report(laps: list[Lap]) -> None:
-    for lap in laps:
-        print(json.dumps(asdict(lap)))
-    sys.stdout.flush()
-
-
 def main(arguments: list[str]) -> None:
-    where, role, kind, host, port, file, *numbers = arguments
-    peer = load(where)
-    tell(version=peer.version)
-    if kind in peer.cannot or (kind != "hold" and peer.connect is None):
-        tell(cannot=peer.cannot.get(kind, "it is not a client"))
+    name, role, kind, host, port, file, *numbers = arguments
+    peer = load(name)
+    emit(version=peer.version)
+    if cannot := peer.cannot.get(role) or peer.cannot.get(kind):
+        emit(cannot=cannot)
         return
     gc.collect()
     gc.freeze()  # what was imported is not what is measured
     if role == "server":
         allow_descriptors(int(numbers[0]))
-        report(server(peer, host, file, StandardOrders()))
+        samples = server(peer, host, file, StandardControl())
     else:
         repeat, size, piece = map(int, numbers)
-        report(client(peer, host, int(port), file, Job(kind, repeat, size, piece)))
+        job = Job(kind=kind, repeat=repeat, size=size, piece=piece)
+        samples = client(peer, host, int(port), file, job)
+    for sample in samples:
+        print(json.dumps(asdict(sample)))
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

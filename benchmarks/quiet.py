@@ -1,7 +1,7 @@
-"""Whether anything else ran meanwhile on the cores of a measurement.
+"""Whether other programs ran on the cores of a measurement.
 
-The kernel counts what each core was busy with. What is left, when our programs' own
-CPU time is taken off, was somebody else's, or stolen by the machine's host.
+The kernel counts how long each core was busy. What remains when the CPU time of our own
+programs is subtracted belonged to others, or was stolen by the machine's host.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-FOREIGN_LIMIT: Final = 0.05  # of a core's time
-STEAL_LIMIT: Final = 0.02
-SLACK: Final = 0.05  # seconds: the kernel counts in ticks of 10 ms, on each core
+import psutil
 
-STAT: Final = Path("/proc/stat")
+FOREIGN_LIMIT: Final = 0.05  # of the time, as a share of one core
+STEAL_LIMIT: Final = 0.02
+
+# The kernel counts in ticks, on each core and for several kinds of time.
 TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
+SLACK: Final = 0.05  # seconds on each core
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,9 @@ class Disturbance:
     """What did not belong to a measurement."""
 
     foreign: float
-    """Share of the time that others ran on the busier-with-others of its cores."""
+    """The time that others ran on its cores, as a share of one core."""
     steal: float
-    """Share of the time that the machine's host took away, on the worse core."""
+    """The time that the machine's host took away, likewise."""
 
     @property
     def reason(self) -> str | None:
@@ -41,35 +42,33 @@ class Disturbance:
         return None
 
 
-def cpu_of(usage: resource.struct_rusage) -> float:
-    return usage.ru_utime + usage.ru_stime
+def _own() -> float:
+    """CPU seconds of this process, and of those that it started and that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 class Watch:
-    """Watches cores, from the moment it is made."""
+    """Watches cores, from the moment it is made until all our programs have ended."""
 
-    def __init__(self, cores: set[int]) -> None:
+    def __init__(self, cores: Collection[int]) -> None:
         self._cores = cores
-        self._before = self._busy()
         self._began = time.perf_counter()
+        self._own_before = _own()
+        self._busy_before, self._stolen_before = self._count()
 
-    def _busy(self) -> dict[int, tuple[float, float]]:
-        """Seconds of programs, and stolen, for each core."""
-        found = {}
-        for line in STAT.read_text("ascii").splitlines():
-            name, *fields = line.split()
-            if name[:3] == "cpu" and name[3:] and int(name[3:]) in self._cores:
-                user, nice, system, _, _, _, _, steal = map(int, fields[:8])
-                found[int(name[3:])] = ((user + nice + system) * TICK, steal * TICK)
-        return found
+    def _count(self) -> tuple[float, float]:
+        """Seconds that programs ran on our cores, and that were stolen from them."""
+        times = psutil.cpu_times(percpu=True)
+        cores = [times[core] for core in self._cores]
+        busy = sum(core.user + core.nice + core.system for core in cores)
+        return busy, sum(core.steal for core in cores)
 
-    def end(self, own: Mapping[int, float]) -> Disturbance:
-        """Compare with the CPU seconds that our own programs had on each core."""
+    def end(self) -> Disturbance:
         elapsed = time.perf_counter() - self._began
-        foreign = steal = 0.0
-        for core, (busy, stolen) in self._busy().items():
-            busy_before, stolen_before = self._before[core]
-            others = busy - busy_before - own.get(core, 0.0) - SLACK
-            foreign = max(foreign, others / elapsed)
-            steal = max(steal, (stolen - stolen_before - TICK) / elapsed)
-        return Disturbance(foreign, steal)
+        busy, stolen = self._count()
+        own = _own() - self._own_before
+        cores = len(self._cores)
+        foreign = busy - self._busy_before - own - SLACK * cores
+        steal = stolen - self._stolen_before - TICK * cores
+        return Disturbance(max(0.0, foreign) / elapsed, max(0.0, steal) / elapsed)

@@ -1,29 +1,32 @@
-"""All that one run has found."""
+"""The results of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import json
+import math
+import statistics
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
-from .catalogue import Workload
-from .metrics import Metric
-from .spread import Summary, exponent, summarize
-from .stacks import Stack
+import numpy as np
+
+from .catalogue import WORKLOADS, Metric
+from .implementations import IMPLEMENTATIONS
 from .workloads.job import Job
 
 
 @dataclass
 class Outcome:
-    """What became of one stack with one workload."""
+    """What one implementation did with one workload."""
 
     rounds: list[dict[str, float]] = field(default_factory=list)
-    """The figures of each round, by the metric's name."""
+    """The metrics of each round, by name."""
     cannot: str | None = None
     failed: str | None = None
     repeated: int = 0
-    """How many measurements were disturbed, and made again."""
+    """How many measurements were disturbed, and repeated."""
     disturbed: list[str] = field(default_factory=list)
-    """Why, of those that stayed disturbed and are among the rounds."""
+    """Why, for those that stayed disturbed and are among the rounds."""
     cut: int = 0
     """How many connections ended without close_notify."""
 
@@ -31,105 +34,104 @@ class Outcome:
     def over(self) -> bool:
         return self.cannot is not None or self.failed is not None
 
-    def summary(self, metric: str) -> Summary | None:
+    def quartiles(self, metric: str) -> tuple[float, float, float] | None:
+        """The first, the median, and the third, over the rounds."""
         if self.failed or not self.rounds:
             return None
-        return summarize([figures[metric] for figures in self.rounds])
+        values = [round_[metric] for round_ in self.rounds]
+        first, median, third = map(float, np.percentile(values, [25, 50, 75]))
+        return first, median, third
 
     @property
-    def remarks(self) -> list[str]:
-        found = []
+    def notes(self) -> list[str]:
+        notes = []
         if self.cannot is not None:
-            found.append(f"cannot: {self.cannot}")
+            notes.append(f"cannot: {self.cannot}")
         if self.failed is not None:
-            found.append(f"failed: {self.failed}")
+            notes.append(f"failed: {self.failed}")
         if not self.rounds and not self.over:
-            found.append("not measured")
+            notes.append("not measured")
         if self.cut:
-            found.append("ends without close_notify")
+            notes.append("ends without close_notify")
         if self.repeated:
-            found.append(f"{self.repeated} disturbed and repeated")
+            notes.append(f"{self.repeated} disturbed and repeated")
         if self.disturbed:
-            found.append(f"{len(self.disturbed)} disturbed: {self.disturbed[0]}")
-        return found
+            notes.append(f"{len(self.disturbed)} disturbed: {self.disturbed[0]}")
+        return notes
 
 
 @dataclass
 class Results:
-    workloads: Sequence[Workload]
-    stacks: Sequence[Stack]
-    quick: bool
+    machine: dict[str, str]
+    outcomes: dict[str, dict[str, Outcome]]
+    """By workload and implementation."""
     rounds: int
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Why, for each stack that is not installed."""
-    versions: dict[str, str] = field(default_factory=dict)
-    sessions: set[str] = field(default_factory=set)
-    """What was negotiated in the measurements."""
+    quick: bool = False
     interrupted: bool = False
-    outcomes: dict[tuple[str, str], Outcome] = field(default_factory=dict)
-    """By workload and stack."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why, for each implementation that is not installed."""
+    versions: dict[str, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        for workload in self.workloads:
-            for stack in self.stacks:
-                if stack.only is None or workload.job.kind in stack.only:
-                    self.outcomes[workload.name, stack.name] = Outcome()
+    def job(self, workload: str) -> Job:
+        known = WORKLOADS[workload]
+        return known.quick if self.quick else known.job
 
-    def job(self, workload: Workload) -> Job:
-        return workload.quick if self.quick else workload.job
-
-    def of(self, workload: Workload) -> Iterator[tuple[Stack, Outcome]]:
-        for stack in self.stacks:
-            outcome = self.outcomes.get((workload.name, stack.name))
-            if outcome is not None:
-                yield stack, outcome
-
-    def median(self, workload: str, metric: str, stack: str) -> float | None:
-        outcome = self.outcomes.get((workload, stack))
-        summary = outcome and outcome.summary(metric)
-        return summary.median if summary else None
+    def median(self, workload: str, metric: str, implementation: str) -> float | None:
+        outcome = self.outcomes.get(workload, {}).get(implementation)
+        quartiles = outcome and outcome.quartiles(metric)
+        return quartiles[1] if quartiles else None
 
     def ratio(
-        self, workload: Workload, metric: Metric, stack: str, other: str
+        self, workload: str, metric: str, implementation: str, other: str
     ) -> float | None:
         """How many times the other's median it is."""
-        value = self.median(workload.name, metric.name, stack)
-        others = self.median(workload.name, metric.name, other)
+        value = self.median(workload, metric, implementation)
+        others = self.median(workload, metric, other)
         return value / others if value is not None and others else None
 
-    def best(self, workload: Workload, metric: Metric) -> str | None:
-        """The stack whose figure is the best one; yardsticks are none."""
+    def best(self, workload: str, metric: Metric) -> str | None:
+        """The implementation with the best median; yardsticks do not compete."""
         medians = {
-            stack.name: median
-            for stack in self.stacks
-            if not stack.yardstick
-            and (median := self.median(workload.name, metric.name, stack.name))
+            name: median
+            for name in self.outcomes[workload]
+            if not (name in IMPLEMENTATIONS and IMPLEMENTATIONS[name].yardstick)
+            if (median := self.median(workload, metric.name, name))
         }
         choose = max if metric.higher_is_better else min
-        return choose(medians, key=lambda name: medians[name], default=None)
+        return choose(medians, key=medians.__getitem__, default=None)
 
-    def costs(self, kind: str, metric: str, stack: str) -> dict[int, float]:
-        """What all connections together cost, by their number."""
-        return {
-            (count := self.job(workload).repeat): median * count
-            for workload in self.workloads
-            if workload.job.kind == kind
-            and (median := self.median(workload.name, metric, stack))
-            and median > 0
+    def exponent(self, kind: str, metric: str, implementation: str) -> float | None:
+        """How the cost of all connections together grows with their number: 1 is linear.
+
+        The slope of one over the other, both logarithmic. None: unknown.
+        """
+        costs = {
+            (count := self.job(workload).connections): median * count
+            for workload in self.outcomes
+            if WORKLOADS[workload].job.kind == kind
+            if (median := self.median(workload, metric, implementation) or 0) > 0
         }
-
-    def exponent(self, kind: str, metric: str, stack: str) -> float | None:
-        costs = self.costs(kind, metric, stack)
         if len(costs) < 2:
             return None
-        return exponent(list(costs), list(costs.values()))
+        counts, totals = map(math.log, costs), map(math.log, costs.values())
+        return float(statistics.linear_regression(list(counts), list(totals)).slope)
 
-    def growing(self) -> list[tuple[str, Metric]]:
-        """The kinds and metrics that are known for many numbers of connections."""
-        found = {
-            (workload.job.kind, metric): None
-            for workload in self.workloads
-            for metric in workload.metrics
-            if metric.grows
-        }
-        return list(found)
+
+def save(results: Results, file: Path) -> None:
+    file.write_text(json.dumps(asdict(results), indent=1) + "\n", "utf-8")
+
+
+def load(file: Path) -> Results:
+    """Read what `save` wrote.
+
+    Raises:
+      ValueError: The file is not of that form, or cannot be read.
+    """
+    try:
+        data = json.loads(file.read_text("utf-8"))
+        for name, outcomes in data["outcomes"].items():
+            WORKLOADS[name]  # an older one is not known any more
+            data["outcomes"][name] = {key: Outcome(**outcomes[key]) for key in outcomes}
+        return Results(**data)
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as exc:
+        raise ValueError(f"{file} is no file that --json wrote") from exc

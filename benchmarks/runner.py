@@ -1,71 +1,75 @@
-"""Rounds: every stack has its turn in each, so that what drifts concerns all."""
+"""Rounds: each has every implementation, so that a drift concerns all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final, Protocol
 
-from .catalogue import Workload
-from .child import ProgramError
-from .measure import CannotError, Measurement
+from harness.build import BuildError, MissingError
+
+from .catalogue import WORKLOADS, Workload
+from .implementations import Implementation
+from .measure import CannotError, Measurement, ProgramError
 from .results import Outcome, Results
-from .stacks import MissingError
 from .workloads.job import Job
 
 REPEATS: Final = 2  # of a measurement that was disturbed
 
-Tell = Callable[[str], object]
+Emit = Callable[[str], object]
 
 
 class Measures(Protocol):
     def measure(self, command: Sequence[str], job: Job) -> Measurement: ...
 
 
-def run(results: Results, bench: Measures, tell: Tell) -> None:
-    """Measure all that *results* asks for, and put it there.
+def run(
+    results: Results,
+    implementations: Sequence[Implementation],
+    bench: Measures,
+    emit: Emit,
+) -> None:
+    """Measure all that *results* has a place for.
 
     Args:
-      results: What is asked for, and what is found.
+      results: What to measure; it is filled in.
+      implementations: All that *results* names.
       bench: Measures once.
-      tell: Called with a line of text for what goes on.
+      emit: Called with a line of text about the progress.
     """
-    commands = _prepare(results, tell)
-    for workload in results.workloads:
+    commands = _prepare(results, implementations, emit)
+    for name, outcomes in results.outcomes.items():
+        workload, turns = WORKLOADS[name], list(outcomes.items())
         for number in range(results.rounds):
-            turns = list(results.of(workload))
-            # Who goes first is never the same.
-            first = number % len(turns) if turns else 0
-            for stack, outcome in turns[first:] + turns[:first]:
+            first = number % len(turns) if turns else 0  # never the same one
+            for implementation, outcome in turns[first:] + turns[:first]:
                 if outcome.over:
                     continue
-                tell(f"{workload.name} {number + 1}/{results.rounds}: {stack.name}")
-                measurement = _measure(
-                    bench,
-                    commands[stack.name],
-                    workload,
-                    results.job(workload),
-                    outcome,
-                    0 if results.quick else REPEATS,
-                    tell,
+                emit(f"{name} {number + 1}/{results.rounds}: {implementation}")
+                version = _measure(
+                    bench, commands[implementation], workload, results, outcome, emit
                 )
-                if measurement is not None:
-                    results.sessions.add(measurement.session)
-                    if measurement.version:
-                        results.versions[stack.name] = measurement.version
+                if version:
+                    results.versions[implementation] = version
 
 
-def _prepare(results: Results, tell: Tell) -> dict[str, Sequence[str]]:
-    tell("preparing")
+def _prepare(
+    results: Results, implementations: Sequence[Implementation], emit: Emit
+) -> dict[str, Sequence[str]]:
+    emit("preparing")
     commands = {}
     with ThreadPoolExecutor() as pool:  # compilers take their time
-        prepared = {stack.name: pool.submit(stack.prepare) for stack in results.stacks}
-    for name, command in prepared.items():
+        futures = {each.name: pool.submit(each.prepare) for each in implementations}
+    for name, future in futures.items():
         try:
-            commands[name] = command.result()
-        except MissingError as exc:
-            results.left_out[name] = str(exc)
-    results.stacks = [stack for stack in results.stacks if stack.name in commands]
+            commands[name] = future.result()
+        except (MissingError, BuildError) as exc:
+            lines = str(exc).splitlines()
+            reasons = [line for line in lines if "error" in line] or lines
+            results.left_out[name] = reasons[0][:200]
+            for outcomes in results.outcomes.values():
+                outcomes.pop(name, None)
     return commands
 
 
@@ -73,19 +77,20 @@ def _measure(
     bench: Measures,
     command: Sequence[str],
     workload: Workload,
-    job: Job,
+    results: Results,
     outcome: Outcome,
-    repeats: int,
-    tell: Tell,
-) -> Measurement | None:
+    emit: Emit,
+) -> str | None:
+    """Add a round to *outcome*; return the implementation's version."""
+    job = results.job(workload.name)
     try:
         measurement = bench.measure(command, job)
-        for _ in range(repeats):
+        for _ in range(0 if results.quick else REPEATS):
             reason = measurement.disturbance.reason
             if reason is None:
                 break
             outcome.repeated += 1
-            tell(f"{workload.name}: disturbed, {reason}; again")
+            emit(f"{workload.name}: disturbed, {reason}; again")
             measurement = bench.measure(command, job)
     except CannotError as exc:
         outcome.cannot = str(exc)
@@ -96,11 +101,8 @@ def _measure(
     if (reason := measurement.disturbance.reason) is not None:
         outcome.disturbed.append(reason)
     outcome.cut += measurement.endings.get("cut", 0)
-    laps = measurement.laps[workload.warm_up :]
+    counted = replace(measurement, samples=measurement.samples[workload.warm_up :])
     outcome.rounds.append(
-        {
-            metric.name: metric.of(laps, job, measurement.memory or 0.0)
-            for metric in workload.metrics
-        }
+        {metric.name: metric.of(counted, job) for metric in workload.metrics}
     )
-    return measurement
+    return measurement.version

@@ -1,1 +1,1 @@
-"""The TLS stacks, each in its best idiom."""
+"""The implementations, each used as those do who want it fast."""

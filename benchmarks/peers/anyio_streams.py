@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import ssl
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -12,14 +14,20 @@ import anyio.to_thread
 from anyio.abc import SocketAttribute
 from anyio.streams.tls import TLSListener, TLSStream
 
-from benchmarks.clock import Lap, Stopwatch
+from benchmarks.sample import Sample, Stopwatch
 
-from .interface import Connection, Laps, Orders, PythonPeer
+from .interface import Connection, Control, PythonPeer, Samples
 
-EVERY_CONNECTION: Final = 2**16  # of a backlog; the kernel has a limit of its own
+BACKLOG: Final = 2**16  # the kernel has a limit of its own
 
 
-async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
+async def connect(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    session: ssl.SSLSession | None = None,
+) -> Connection:
+    assert session is None
     stream = await anyio.connect_tcp(host, port, ssl_context=context, tls_hostname=host)
     return Connection(
         send=stream.send,
@@ -27,45 +35,50 @@ async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
         receive_at_most=stream.receive,
         shutdown=stream.aclose,  # it waits for the peer's close_notify
         close=stream.aclose,
+        abort=partial(anyio.aclose_forcefully, stream),
     )
 
 
-async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
-    waits: set[anyio.CancelScope] = set()
+async def serve(host: str, context: ssl.SSLContext, control: Control) -> Sample:
+    scopes: set[anyio.CancelScope] = set()
 
     async def handler(stream: TLSStream) -> None:
         async with stream:
-            with anyio.CancelScope() as wait:
-                waits.add(wait)
+            with anyio.CancelScope() as scope, suppress(anyio.EndOfStream):
+                scopes.add(scope)
                 while True:
                     await stream.send(await stream.receive())
+        scopes.remove(scope)
 
-    sockets = await anyio.create_tcp_listener(local_host=host, backlog=EVERY_CONNECTION)
+    sockets = await anyio.create_tcp_listener(local_host=host, backlog=BACKLOG)
     port = sockets.listeners[0].extra(SocketAttribute.local_port)  # noqa: S610
     listener = TLSListener(sockets, context)
     async with anyio.create_task_group() as handlers:
         async with anyio.create_task_group() as accepting:
             accepting.start_soon(listener.serve, handler, handlers)
-            orders.listening(port)
-            await anyio.to_thread.run_sync(orders.wait_for_end)
+            control.listening(port)
+            await anyio.to_thread.run_sync(control.wait_for_stop)
             watch = Stopwatch()
             accepting.cancel_scope.cancel()
         await listener.aclose()
-        for wait in waits:
-            wait.cancel()
-    return watch.lap()
+        for scope in scopes:
+            scope.cancel()
+    return watch.sample()
 
 
 def peer(backend: str) -> PythonPeer:
-    def run(main: Callable[[], Coroutine[Any, Any, Laps]]) -> Laps:
+    def run(main: Callable[[], Coroutine[Any, Any, Samples]]) -> Samples:
         return anyio.run(main, backend=backend)
 
     return PythonPeer(
         version=f"anyio {importlib.metadata.version('anyio')}",
         run=run,
         connect=connect,
-        hold=hold,
-        cannot={"half-close": "TLSStream.send_eof raises NotImplementedError"},
+        serve=serve,
+        cannot={
+            "half-close": "TLSStream.send_eof raises NotImplementedError",
+            "connect-resumed": "no call takes a session",
+        },
     )
 
 

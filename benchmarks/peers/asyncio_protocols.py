@@ -1,7 +1,7 @@
-"""asyncio's protocols: they are called with what comes, and told when to wait.
+"""asyncio's protocols, which are called with the data, and told when to wait.
 
-That is faster than its streams: they copy what comes once more, and on uvloop make room
-for each read anew.
+They are faster than its streams, which copy the data once more, and on uvloop allocate a
+buffer for each read.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, cast
 
-from benchmarks.clock import Lap, Stopwatch
+from benchmarks.sample import Sample, Stopwatch
 
-from .interface import Connection, Laps, Orders, PythonPeer
+from .interface import Connection, Control, PythonPeer, Samples
 
-EVERY_CONNECTION: Final = 2**16  # of a backlog; the kernel has a limit of its own
-MOST: Final = 2**18  # bytes of one read, and that wait to be taken
+BACKLOG: Final = 2**16  # the kernel has a limit of its own
+MOST: Final = 2**18  # bytes of one read, and bytes that wait to be read
 
-CANNOT: Final = {"half-close": "can_write_eof() is False for TLS"}
+CANNOT: Final = {
+    "half-close": "can_write_eof() is False for TLS",
+    "connect-resumed": "no call takes a session",
+}
 
-# One for all connections: each takes out at once what is put in for it.
-_room = memoryview(bytearray(MOST))
+# One for all connections: each copies at once what was read for it.
+_buffer = memoryview(bytearray(MOST))
 
 
 class Protocol(asyncio.BufferedProtocol):
@@ -38,7 +41,7 @@ class Protocol(asyncio.BufferedProtocol):
         self.transport = cast("asyncio.Transport", transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _room
+        return _buffer
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set_result(None)
@@ -47,7 +50,7 @@ class Protocol(asyncio.BufferedProtocol):
 class Client(Protocol):
     def __init__(self) -> None:
         super().__init__()
-        self._come: deque[memoryview] = deque()
+        self._received: deque[memoryview] = deque()
         self._size = 0
         self._stopped = False
         self._ended = False
@@ -55,7 +58,7 @@ class Client(Protocol):
         self._writer: asyncio.Future[None] | None = None
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._come.append(memoryview(bytes(_room[:nbytes])))
+        self._received.append(memoryview(bytes(_buffer[:nbytes])))
         self._size += nbytes
         if self._size >= MOST and not self._stopped:
             self._stopped = True
@@ -90,14 +93,14 @@ class Client(Protocol):
             await self._writer
 
     async def receive(self, size: int = MOST) -> memoryview:
-        if not self._come and not self._ended:
+        if not self._received and not self._ended:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        if not self._come:
+        if not self._received:
             return memoryview(b"")
-        data = self._come.popleft()
+        data = self._received.popleft()
         if len(data) > size:
-            self._come.appendleft(data[size:])
+            self._received.appendleft(data[size:])
             data = data[:size]
         self._size -= len(data)
         if self._stopped and self._size < MOST:
@@ -109,8 +112,18 @@ class Client(Protocol):
         self.transport.close()
         await self.closed
 
+    async def abort(self) -> None:
+        self.transport.abort()
+        await self.closed
 
-async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
+
+async def connect(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    session: ssl.SSLSession | None = None,
+) -> Connection:
+    assert session is None
     loop = asyncio.get_running_loop()
     _, client = await loop.create_connection(Client, host, port, ssl=context)
     return Connection(
@@ -119,6 +132,7 @@ async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
         receive_at_most=client.receive,
         shutdown=client.close,
         close=client.close,
+        abort=client.abort,
     )
 
 
@@ -132,7 +146,7 @@ class Echo(Protocol):
         self._connections.append(self)
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.transport.write(bytes(_room[:nbytes]))
+        self.transport.write(bytes(_buffer[:nbytes]))
 
     def pause_writing(self) -> None:
         self.transport.pause_reading()
@@ -141,13 +155,13 @@ class Echo(Protocol):
         self.transport.resume_reading()
 
 
-async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
+async def serve(host: str, context: ssl.SSLContext, control: Control) -> Sample:
     connections: list[Echo] = []
     server = await asyncio.get_running_loop().create_server(
-        lambda: Echo(connections), host, 0, ssl=context, backlog=EVERY_CONNECTION
+        lambda: Echo(connections), host, 0, ssl=context, backlog=BACKLOG
     )
-    orders.listening(server.sockets[0].getsockname()[1])
-    await asyncio.to_thread(orders.wait_for_end)
+    control.listening(server.sockets[0].getsockname()[1])
+    await asyncio.to_thread(control.wait_for_stop)
     watch = Stopwatch()
     server.close()
     for each in connections:
@@ -155,11 +169,13 @@ async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
     for each in connections:
         await each.closed
     await server.wait_closed()
-    await asyncio.sleep(0)  # wait_closed() ends a turn before sockets are closed
-    return watch.lap()
+    await asyncio.sleep(
+        0
+    )  # wait_closed() returns one turn before the sockets are closed
+    return watch.sample()
 
 
-def run(main: Callable[[], Coroutine[Any, Any, Laps]]) -> Laps:
+def run(main: Callable[[], Coroutine[Any, Any, Samples]]) -> Samples:
     return asyncio.run(main())
 
 
@@ -167,6 +183,6 @@ PEER = PythonPeer(
     version=f"Python {platform.python_version()}",
     run=run,
     connect=connect,
-    hold=hold,
+    serve=serve,
     cannot=CANNOT,
 )

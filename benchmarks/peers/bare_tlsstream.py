@@ -1,8 +1,8 @@
 """TLSStream without `TLSServer`: what a drain is compared with.
 
-The same that `sslstream` does: each connection has a task, which waits for data in a
-cancel scope of its own. When all shall end the scopes are cancelled, and each task does
-``shutdown()`` and ``aclose()``.
+As `sslstream` does it: each connection has a task, which waits for data in a cancel scope
+of its own. To end them all the scopes are cancelled, and each task calls ``shutdown()`` and
+``aclose()``.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from functools import partial
 import trio
 
 import trio_tlsdown
-from benchmarks.clock import Lap
+from benchmarks.sample import Sample
 from trio_tlsdown import serve_tls_over_tcp
 
 from . import served
-from .interface import Orders, PythonPeer
+from .interface import Control, PythonPeer
 from .tlsdown import POLICY, shut_down
 
 
-async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
-    serve = partial(
+async def serve(host: str, context: ssl.SSLContext, control: Control) -> Sample:
+    listen = partial(
         serve_tls_over_tcp, port=0, ssl_context=context, host=host, policy=POLICY
     )
-    return await served.hold(serve, shut_down, orders)
+    return await served.serve(listen, shut_down, control)
 
 
 PEER = PythonPeer(
     version=f"trio_tlsdown {trio_tlsdown.__version__}, trio {trio.__version__}",
     run=trio.run,
-    hold=hold,
+    serve=serve,
 )

@@ -1,8 +1,8 @@
-"""What no TLS stream on Trio gets below: the calls that sending cannot do without.
+"""The lower bound for a TLS stream on Trio: the calls that sending cannot do without.
 
-OpenSSL encrypts, the kernel takes the bytes, and the scheduler has one look at who else
-wants to run. Nobody asks whether another task sends, or the connection still stands: it
-is no stream, it is a bound.
+OpenSSL encrypts, the kernel takes the bytes, and the scheduler gets one turn. Nothing
+checks for another task that sends, or for a connection that has ended: this is not a
+stream, it is a bound.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ import trio
 from .interface import Connection, PythonPeer
 
 
-async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
+async def connect(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    session: ssl.SSLSession | None = None,
+) -> Connection:
     transport = await trio.open_tcp_stream(host, port)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname=host)

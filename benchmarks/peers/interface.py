@@ -1,7 +1,7 @@
-"""What the workloads ask of a TLS stack that has a Python interface.
+"""What the workloads ask of an implementation with a Python interface.
 
-The callables of a connection are the stack's own bound methods wherever they fit, so
-that nothing of ours stands between the clock and the stack.
+The callables of a connection are the implementation's own bound methods wherever they
+fit, so that nothing of ours is timed.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
-from benchmarks.clock import Lap
+from benchmarks.sample import Sample
 
 DEFAULT_READ = 65536
-"""For those whose read has no default size: what their own examples ask for."""
+"""Where a read has no default size: what the documentation's examples ask for."""
 
 Data: TypeAlias = bytes | bytearray | memoryview
 
@@ -29,31 +29,45 @@ class Connection:
     """Exchange close_notify, wait for the other's, and close the socket."""
     close: Callable[[], Awaitable[object]]
     """What users are told to call when they are done."""
+    abort: Callable[[], Awaitable[object]] | None = None
+    """Close the socket at once, without close_notify."""
     half_close: Callable[[], Awaitable[object]] | None = None
+    session: Callable[[], ssl.SSLSession | None] | None = None
 
 
-class Orders(Protocol):
-    """What a server program is told, and tells."""
+class Control(Protocol):
+    """How a server is told to stop, and tells its port."""
 
     def listening(self, port: int) -> None: ...
 
-    def wait_for_end(self) -> None:
-        """Block until the connections shall end."""
+    def wait_for_stop(self) -> None:
+        """Block until the server has to end its connections."""
 
 
-Connect: TypeAlias = Callable[[str, int, ssl.SSLContext], Awaitable[Connection]]
-Laps: TypeAlias = list[Lap]
-Hold: TypeAlias = Callable[[str, ssl.SSLContext, Orders], Coroutine[Any, Any, Lap]]
+class Connect(Protocol):
+    """Connect to a host and port, and shake hands; resume a session if there is one."""
+
+    def __call__(
+        self,
+        host: str,
+        port: int,
+        context: ssl.SSLContext,
+        session: ssl.SSLSession | None = None,
+    ) -> Awaitable[Connection]: ...
+
+
+Samples: TypeAlias = list[Sample]
+Serve: TypeAlias = Callable[[str, ssl.SSLContext, Control], Coroutine[Any, Any, Sample]]
 
 
 @dataclass(frozen=True)
 class PythonPeer:
     version: str
-    run: Callable[[Callable[[], Coroutine[Any, Any, Laps]]], Laps]
+    run: Callable[[Callable[[], Coroutine[Any, Any, Samples]]], Samples]
     """Run a coroutine function to its end."""
     connect: Connect | None = None
-    """Connect to a host and port, and shake hands."""
-    hold: Hold | None = None
-    """Serve: send every byte back; when told to end, end all connections well."""
+    serve: Serve | None = None
+    """Echo; when told to stop, end all connections gracefully, and time that."""
     cannot: Mapping[str, str] = field(default_factory=dict)
-    """Kinds of workloads that it has no way to do, and why."""
+    """Kinds of workloads that it has no way to do, and why; also ``server``, for all
+    that measure a server."""

@@ -1,4 +1,4 @@
-"""A server of Trio's kind that holds connections: a handler waits in a scope of its own."""
+"""A server for one of Trio's ``serve_*`` functions: each handler waits in a scope."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 
-from benchmarks.clock import Lap, Stopwatch
+from benchmarks.sample import Sample, Stopwatch
 
-from .interface import Orders
+from .interface import Control
 
 T_Stream = TypeVar("T_Stream", bound=trio.abc.Stream)
 T_co = TypeVar("T_co", bound=trio.abc.Stream, covariant=True)
 
 
-class Serve(Protocol[T_co]):
-    """What has the form of `trio.serve_ssl_over_tcp`, port, context and host given."""
+class Listen(Protocol[T_co]):
+    """`trio.serve_ssl_over_tcp` with its port, context and host."""
 
     def __call__(
         self,
@@ -27,32 +27,33 @@ class Serve(Protocol[T_co]):
     ) -> Awaitable[object]: ...
 
 
-async def hold(
-    serve: Serve[T_Stream],
+async def serve(
+    listen: Listen[T_Stream],
     shut_down: Callable[[T_Stream], Awaitable[None]],
-    orders: Orders,
-) -> Lap:
-    waits: set[trio.CancelScope] = set()
+    control: Control,
+) -> Sample:
+    scopes: set[trio.CancelScope] = set()
 
     async def handler(stream: T_Stream) -> None:
-        with trio.CancelScope() as wait:
-            waits.add(wait)
+        with trio.CancelScope() as scope:
+            scopes.add(scope)
             while data := await stream.receive_some():
                 await stream.send_all(data)
         await shut_down(stream)
+        scopes.remove(scope)
 
     async def accept(
         *, task_status: trio.TaskStatus[Sequence[Any]] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        await serve(handler, handler_nursery=handlers, task_status=task_status)
+        await listen(handler, handler_nursery=handlers, task_status=task_status)
 
     async with trio.open_nursery() as handlers:
         async with trio.open_nursery() as accepting:
             listeners = await accepting.start(accept)
-            orders.listening(listeners[0].transport_listener.socket.getsockname()[1])
-            await trio.to_thread.run_sync(orders.wait_for_end)
+            control.listening(listeners[0].transport_listener.socket.getsockname()[1])
+            await trio.to_thread.run_sync(control.wait_for_stop)
             watch = Stopwatch()
             accepting.cancel_scope.cancel()
-        for wait in waits:
-            wait.cancel()
-    return watch.lap()
+        for scope in scopes:
+            scope.cancel()
+    return watch.sample()

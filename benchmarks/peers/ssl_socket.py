@@ -1,6 +1,6 @@
 """The standard library's blocking ssl.SSLSocket.
 
-Its calls are in coroutines that never wait, so that the workloads are the same.
+Coroutines that never wait wrap its calls, so that the workloads are the same.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from .interface import DEFAULT_READ, Connection, Laps, PythonPeer
+from .interface import DEFAULT_READ, Connection, PythonPeer, Samples
 
 
-async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
+async def connect(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    session: ssl.SSLSession | None = None,
+) -> Connection:
     raw = socket.create_connection((host, port))
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock = context.wrap_socket(raw, server_hostname=host)
+    sock = context.wrap_socket(raw, server_hostname=host, session=session)
 
     async def send(data: bytes) -> None:
         sock.sendall(data)
@@ -40,16 +45,18 @@ async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
         receive_at_most=receive_at_most,
         shutdown=shut_down,
         close=close,
+        abort=close,  # it sends no close_notify
+        session=lambda: sock.session,
     )
 
 
-def run(main: Callable[[], Coroutine[Any, Any, Laps]]) -> Laps:
+def run(main: Callable[[], Coroutine[Any, Any, Samples]]) -> Samples:
     coroutine = main()
     try:
         coroutine.send(None)
     except StopIteration as end:
-        laps: Laps = end.value
-        return laps
+        samples: Samples = end.value
+        return samples
     raise AssertionError("a blocking call does not wait for a loop")
 
 
@@ -59,6 +66,6 @@ PEER = PythonPeer(
     connect=connect,
     cannot={
         "half-close": "unwrap() waits for the peer's close_notify, and reads no data",
-        "hold": "a blocking server needs a thread for each connection",
+        "server": "a blocking server needs a thread for each connection",
     },
 )

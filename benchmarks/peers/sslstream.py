@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 import trio
 
-from benchmarks.clock import Lap
+from benchmarks.sample import Sample
 
 from . import served
-from .interface import Connection, Orders, PythonPeer
+from .interface import Connection, Control, PythonPeer
 
 Stream: TypeAlias = "trio.SSLStream[trio.SocketStream]"
 
@@ -21,8 +21,15 @@ async def shut_down(stream: Stream) -> None:
     await transport.aclose()
 
 
-async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
+async def connect(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    session: ssl.SSLSession | None = None,
+) -> Connection:
     stream = await trio.open_ssl_over_tcp_stream(host, port, ssl_context=context)
+    if session is not None:
+        stream.session = session
     await stream.do_handshake()
     return Connection(
         send=stream.send_all,
@@ -30,18 +37,20 @@ async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
         receive_at_most=stream.receive_some,
         shutdown=lambda: shut_down(stream),
         close=stream.aclose,
+        abort=partial(trio.aclose_forcefully, stream),
+        session=lambda: stream.session,
     )
 
 
-async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
-    serve = partial(trio.serve_ssl_over_tcp, port=0, ssl_context=context, host=host)
-    return await served.hold(serve, shut_down, orders)
+async def serve(host: str, context: ssl.SSLContext, control: Control) -> Sample:
+    listen = partial(trio.serve_ssl_over_tcp, port=0, ssl_context=context, host=host)
+    return await served.serve(listen, shut_down, control)
 
 
 PEER = PythonPeer(
     version=f"trio {trio.__version__}",
     run=trio.run,
     connect=connect,
-    hold=hold,
+    serve=serve,
     cannot={"half-close": "SSLStream has no send_eof: python-trio/trio#823"},
 )

@@ -1,13 +1,14 @@
-"""trio_tlsdown, by its public helpers."""
+"""trio_tlsdown, through its public helpers."""
 
 from __future__ import annotations
 
 import ssl
+from functools import partial
 
 import trio
 
 import trio_tlsdown
-from benchmarks.clock import Lap, Stopwatch
+from benchmarks.sample import Sample, Stopwatch
 from trio_tlsdown import (
     ShutdownPolicy,
     TLSStream,
@@ -16,9 +17,9 @@ from trio_tlsdown import (
     open_tls_over_tcp_stream,
 )
 
-from .interface import Connection, Orders, PythonPeer
+from .interface import Connection, Control, PythonPeer
 
-# Ten thousand endings at once take longer than one may.
+# Ten thousand connections that end at once take longer than one may.
 POLICY = ShutdownPolicy(timeout=60, linger_timeout=60)
 
 
@@ -27,17 +28,27 @@ async def shut_down(stream: TLSStream[trio.SocketStream]) -> None:
     await stream.aclose()
 
 
-async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
+async def connect(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    session: ssl.SSLSession | None = None,
+) -> Connection:
     stream = await open_tls_over_tcp_stream(
-        host, port, ssl_context=context, handshake_timeout=30
+        host, port, ssl_context=context, handshake_timeout=None if session else 30
     )
+    if session is not None:
+        stream.session = session
+        await stream.do_handshake()
     return Connection(
         send=stream.send_all,
         receive=stream.receive_some,
         receive_at_most=stream.receive_some,
         shutdown=lambda: shut_down(stream),
         close=stream.aclose,
+        abort=partial(trio.aclose_forcefully, stream),
         half_close=stream.send_eof,
+        session=lambda: stream.session,
     )
 
 
@@ -51,19 +62,19 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
         await stream.send_all(data)
 
 
-async def hold(host: str, context: ssl.SSLContext, orders: Orders) -> Lap:
+async def serve(host: str, context: ssl.SSLContext, control: Control) -> Sample:
     async with open_tls_nursery(POLICY) as tls:
         server = await tls.start_server(handler, 0, context, host=host)
-        orders.listening(server.addresses[0][1])
-        await trio.to_thread.run_sync(orders.wait_for_end)
+        control.listening(server.addresses[0][1])
+        await trio.to_thread.run_sync(control.wait_for_stop)
         watch = Stopwatch()
         await server.drain(grace=60)
-        return watch.lap()
+        return watch.sample()
 
 
 PEER = PythonPeer(
     version=f"trio_tlsdown {trio_tlsdown.__version__}, trio {trio.__version__}",
     run=trio.run,
     connect=connect,
-    hold=hold,
+    serve=serve,
 )

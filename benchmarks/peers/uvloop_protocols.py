@@ -8,11 +8,11 @@ from typing import Any
 
 import uvloop
 
-from .asyncio_protocols import CANNOT, connect, hold
-from .interface import Laps, PythonPeer
+from .asyncio_protocols import CANNOT, connect, serve
+from .interface import PythonPeer, Samples
 
 
-def run(main: Callable[[], Coroutine[Any, Any, Laps]]) -> Laps:
+def run(main: Callable[[], Coroutine[Any, Any, Samples]]) -> Samples:
     return uvloop.run(main())
 
 
@@ -20,6 +20,6 @@ PEER = PythonPeer(
     version=f"uvloop {importlib.metadata.version('uvloop')}",
     run=run,
     connect=connect,
-    hold=hold,
+    serve=serve,
     cannot=CANNOT,
 )

@@ -1,30 +1,30 @@
 """Connect, shake hands, exchange a byte, and close: a whole connection.
 
-In the clock: all of it, from the connection's TCP to the return of the stack's usual
-close, as in ``close``. A lap is a connection; the next one begins at once.
+Timed: all of it, from the first call until the implementation's usual close, as in
+``close``, has returned. A sample is a connection; the next one begins at once.
 """
 
 from __future__ import annotations
 
 import ssl
 
-from benchmarks.clock import Stopwatch
-from benchmarks.peers.interface import Connect, Laps
+from benchmarks.peers.interface import Connect, Samples
+from benchmarks.sample import Stopwatch
 
-from .exchange import exchange, exchange_and_answer_close as far
+from .exchange import exchange, exchange_and_answer_close as serve
 from .job import Job
 
-__all__ = ["client", "far"]
+__all__ = ["client", "serve"]
 
 
 async def client(
     connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-) -> Laps:
-    laps = []
+) -> Samples:
+    samples = []
     for _ in range(job.repeat):
         watch = Stopwatch()
         connection = await connect(host, port, context)
         await exchange(connection, job)
         await connection.close()
-        laps.append(watch.lap())
-    return laps
+        samples.append(watch.sample())
+    return samples

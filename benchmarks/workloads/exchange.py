@@ -1,4 +1,4 @@
-"""What the workloads about endings have in common."""
+"""What the workloads about the end of a connection share."""
 
 from __future__ import annotations
 
@@ -7,51 +7,54 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from benchmarks.clock import Stopwatch
-from benchmarks.peers.interface import Connect, Connection, Laps
+from benchmarks.peers.interface import Connect, Connection, Samples
+from benchmarks.sample import Stopwatch
 
-from .far import Far
 from .job import Job
+from .server import Server
 
-SETTLE: Final = 0.001  # seconds, until the far end waits in its next read
+SETTLE: Final = 0.001  # seconds, until the reference server waits in its next read
 
 
 async def exchange(connection: Connection, job: Job) -> None:
-    """A message there and back: the session tickets were read, our data acknowledged."""
+    """A message there and back: that reads the session tickets, and acknowledges our data."""
     await connection.send(bytes(job.size))
     await connection.receive()
 
 
 def settle() -> None:
-    """Blocks the loop, which has nothing to do: a wait of its own may cost it later."""
+    """Block, event loop and all: a wait of the loop's own might cost it something later."""
     time.sleep(SETTLE)
 
 
 End: TypeAlias = Callable[[], Awaitable[object]]
-Client: TypeAlias = Callable[[Connect, str, int, ssl.SSLContext, Job], Awaitable[Laps]]
+Client: TypeAlias = Callable[
+    [Connect, str, int, ssl.SSLContext, Job], Awaitable[Samples]
+]
 
 
-def end_after_exchange(choose: Callable[[Connection], End]) -> Client:
-    """A client whose laps are the ends of connections, which *choose* picks."""
+def end_after_exchange(choose: Callable[[Connection], End | None]) -> Client:
+    """A client that times the way to end a connection that *choose* picks."""
 
     async def client(
         connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-    ) -> Laps:
-        laps = []
+    ) -> Samples:
+        samples = []
         for _ in range(job.repeat):
             connection = await connect(host, port, context)
             end = choose(connection)
+            assert end is not None
             await exchange(connection, job)
             settle()
             watch = Stopwatch()
             await end()
-            laps.append(watch.lap())
-        return laps
+            samples.append(watch.sample())
+        return samples
 
     return client
 
 
-def exchange_and_answer_close(end: Far, job: Job) -> None:
+def exchange_and_answer_close(end: Server, job: Job) -> None:
     for _ in range(job.repeat):
         sock = end.accept()
         sock.sendall(sock.recv(job.size))

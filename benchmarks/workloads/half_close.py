@@ -1,26 +1,26 @@
 """A request that ends with a half-close, and an answer that ends with close_notify.
 
-The far end reads until the close_notify, then sends its answer of SIZE bytes and its
-own close_notify. In the clock: sending SIZE bytes, the half-close, and reading until
-the end. A lap is a connection; opening and closing it are not in the clock.
+The reference server reads until the close_notify, then sends an answer of SIZE bytes and
+its own close_notify. Timed: sending SIZE bytes, the half-close, and reading until the
+end. A sample is a connection; opening and closing it are not timed.
 """
 
 from __future__ import annotations
 
 import ssl
 
-from benchmarks.clock import Stopwatch
-from benchmarks.peers.interface import Connect, Laps
+from benchmarks.peers.interface import Connect, Samples
+from benchmarks.sample import Stopwatch
 
 from .exchange import settle
-from .far import READ_SIZE, Far
 from .job import Job
+from .server import READ_SIZE, Server
 
 
 async def client(
     connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-) -> Laps:
-    laps = []
+) -> Samples:
+    samples = []
     request = bytes(job.size)
     for _ in range(job.repeat):
         connection = await connect(host, port, context)
@@ -32,13 +32,13 @@ async def client(
         await connection.half_close()
         while data := await connection.receive():
             received += len(data)
-        laps.append(watch.lap())
+        samples.append(watch.sample())
         assert received == job.size, f"{received} bytes came"
         await connection.close()
-    return laps
+    return samples
 
 
-def far(end: Far, job: Job) -> None:
+def serve(end: Server, job: Job) -> None:
     answer = bytes(job.size)
     for _ in range(job.repeat):
         sock = end.accept()

@@ -1,23 +1,23 @@
 """One byte there, one byte back, on one connection.
 
-In the clock: one send, and the read of the answer. A lap is one exchange.
+Timed: one send, and the read of the answer. A sample is one exchange.
 """
 
 from __future__ import annotations
 
 import ssl
 
-from benchmarks.clock import Stopwatch
-from benchmarks.peers.interface import Connect, Laps
+from benchmarks.peers.interface import Connect, Samples
+from benchmarks.sample import Stopwatch
 
-from .far import Far
 from .job import Job
+from .server import Server
 
 
 async def client(
     connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-) -> Laps:
-    laps = []
+) -> Samples:
+    samples = []
     connection = await connect(host, port, context)
     send, receive = connection.send, connection.receive
     data = bytes(job.size)
@@ -25,12 +25,12 @@ async def client(
         watch = Stopwatch()
         await send(data)
         await receive()
-        laps.append(watch.lap())
+        samples.append(watch.sample())
     await connection.close()
-    return laps
+    return samples
 
 
-def far(end: Far, job: Job) -> None:
+def serve(end: Server, job: Job) -> None:
     sock = end.accept()
     for _ in range(job.repeat):
         sock.sendall(sock.recv(job.size))

@@ -1,8 +1,8 @@
-"""Receive SIZE bytes, by reads of PIECE bytes at most.
+"""Receive SIZE bytes, in reads of at most PIECE bytes.
 
-The far end encrypts everything into memory first; then it says so with one byte. In
-the clock: one byte is sent, which says "go"; then reads, until all has come. A lap is
-a connection; opening and closing it are not in the clock.
+The reference server encrypts everything into memory first, and then sends a byte. Timed:
+sending a byte, which starts it, and reading until all has come. A sample is a connection;
+opening and closing it are not timed.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
-from benchmarks.clock import Stopwatch
-from benchmarks.peers.interface import Connect, Laps
+from benchmarks.peers.interface import Connect, Samples
+from benchmarks.sample import Stopwatch
 
-from .far import READ_SIZE, Far
 from .job import Job
+from .server import READ_SIZE, Server
 
 CHUNK: Final = 2**20
 
 
 async def client(
     connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-) -> Laps:
-    laps = []
+) -> Samples:
+    samples = []
     for _ in range(job.repeat):
         connection = await connect(host, port, context)
         receive, receive_at_most = connection.receive, connection.receive_at_most
@@ -36,16 +36,16 @@ async def client(
         else:
             while left > 0:
                 left -= len(await receive()) or _cut()
-        laps.append(watch.lap())
+        samples.append(watch.sample())
         await connection.close()
-    return laps
+    return samples
 
 
 def _cut() -> int:
-    raise EOFError("the far end has ended too early")
+    raise EOFError("the reference server ended too early")
 
 
-def far(end: Far, job: Job) -> None:
+def serve(end: Server, job: Job) -> None:
     for _ in range(job.repeat):
         records = end.accept_records()
         ready = records.seal(b"!")

@@ -1,10 +1,10 @@
 """Send SIZE bytes, in pieces of PIECE bytes.
 
-The far end reads the raw bytes of TCP and throws them away; of each record it looks
-at the header only, to know when all has come, and then it answers with one byte. It
-is woken when much has come, not for each piece: that would be paid by who sends. In
-the clock: the sends, and the wait for that byte, so that it is delivery that is
-measured. A lap is a connection; opening and closing it are not in the clock.
+The reference server reads raw bytes from TCP and does not decrypt: the headers of the
+records tell it when all has come, and it answers with a byte. SO_RCVLOWAT wakes it when
+much has come, not for each piece, which would cost the sender. Timed: the sends, and the
+wait for that byte, so that delivery is measured. A sample is a connection; opening and
+closing it are not timed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import socket
 import ssl
 from typing import Final
 
-from benchmarks.clock import Stopwatch
-from benchmarks.peers.interface import Connect, Laps
+from benchmarks.peers.interface import Connect, Samples
+from benchmarks.sample import Stopwatch
 
-from .far import READ_SIZE, Far
 from .job import Job
+from .server import READ_SIZE, Server
 
 HEADER: Final = 5
 BESIDE_PLAINTEXT: Final = 17  # bytes in a TLS 1.3 record: its type, and the AEAD's tag
@@ -25,8 +25,8 @@ BESIDE_PLAINTEXT: Final = 17  # bytes in a TLS 1.3 record: its type, and the AEA
 
 async def client(
     connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-) -> Laps:
-    laps = []
+) -> Samples:
+    samples = []
     data = bytes(job.piece)
     for _ in range(job.repeat):
         connection = await connect(host, port, context)
@@ -36,14 +36,14 @@ async def client(
         for _ in range(job.size // job.piece):
             await send(data)
         if not await connection.receive():
-            raise EOFError("the far end has ended too early")
-        laps.append(watch.lap())
+            raise EOFError("the reference server ended too early")
+        samples.append(watch.sample())
         await connection.close()
-    return laps
+    return samples
 
 
 class RecordCounter:
-    """Adds up the plaintext of the records in a stream of bytes, by their headers."""
+    """Adds up the plaintext in a stream of TLS 1.3 records, from their headers."""
 
     def __init__(self) -> None:
         self.plaintext = 0
@@ -66,19 +66,19 @@ class RecordCounter:
         self._skip = max(0, position - end)
 
 
-def far(end: Far, job: Job) -> None:
+def serve(end: Server, job: Job) -> None:
     for _ in range(job.repeat):
         records = end.accept_records()
         records.raw.sendall(records.seal(b"!"))
         counter = RecordCounter()
         counter.feed(records.left_over())
         while counter.plaintext < job.size or not counter.at_boundary:
-            # There is at least so much to come.
+            # At least this much is still to come.
             least = max(1, min(READ_SIZE, job.size - counter.plaintext))
             records.raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, least)
             data = records.raw.recv(READ_SIZE)
             if not data:
-                raise EOFError("the client has ended too early")
+                raise EOFError("the client ended too early")
             counter.feed(data)
         records.raw.sendall(records.seal(b"!"))
         records.finish()

@@ -1,6 +1,6 @@
 // Boost.Asio, as a program that speaks the protocol of docs/benchmarks.md.
 //
-// One thread, asynchronous operations, a io_context: each workload is a chain of
+// One thread, asynchronous operations, an io_context: each workload is a chain of
 // completion handlers, as in Asio's own examples.
 
 #include <ctime>
@@ -26,7 +26,7 @@ using Stream = ssl::stream<tcp::socket>;
 
 constexpr std::size_t default_read = 65536;
 
-struct Lap { double seconds, cpu; };
+struct Sample { double seconds, cpu; };
 
 class Stopwatch {
   static double clock(clockid_t which) {
@@ -38,7 +38,7 @@ class Stopwatch {
   double wall = clock(CLOCK_MONOTONIC);
 
 public:
-  Lap lap() const {
+  Sample sample() const {
     double seconds = clock(CLOCK_MONOTONIC) - wall;
     return {seconds, clock(CLOCK_PROCESS_CPUTIME_ID) - cpu};
   }
@@ -53,12 +53,12 @@ void check(const error_code& error) {
   if (error) fail(error.message());
 }
 
-void print(const std::vector<Lap>& laps) {
-  for (const Lap& lap : laps)
-    std::printf("{\"seconds\": %.9f, \"cpu\": %.9f}\n", lap.seconds, lap.cpu);
+void print(const std::vector<Sample>& samples) {
+  for (const Sample& each : samples)
+    std::printf("{\"seconds\": %.9f, \"cpu\": %.9f}\n", each.seconds, each.cpu);
 }
 
-// The client: a lap is a chain of handlers, that ends with done().
+// The client: a sample is a chain of handlers.
 
 class Client {
   asio::io_context& io;
@@ -68,9 +68,10 @@ class Client {
   std::size_t size, piece, left = 0;
   std::vector<char> buffer, message;
   std::unique_ptr<Stream> stream;
+  SSL_SESSION* session = nullptr;
   Stopwatch watch;
   unsigned repeat;
-  std::vector<Lap> laps;
+  std::vector<Sample> samples;
   using Next = std::function<void()>;
 
 public:
@@ -81,20 +82,21 @@ public:
         size(size), piece(piece),
         buffer(kind == "receive" && piece ? piece : default_read),
         message(kind == "send" ? piece : size), repeat(repeat) {
-    laps.reserve(repeat);
+    samples.reserve(repeat);
   }
 
-  const std::vector<Lap>& run() {
+  const std::vector<Sample>& run() {
     begin();
     io.run();
-    return laps;
+    return samples;
   }
 
 private:
   void begin() {
-    if (laps.size() == repeat) return;
-    if (kind == "connect") watch = Stopwatch();
+    if (samples.size() == repeat) return;
+    if (kind == "connect" || kind == "connect-resumed") watch = Stopwatch();
     stream = std::make_unique<Stream>(io, context);
+    if (session) SSL_set_session(stream->native_handle(), session);
     stream->set_verify_callback(ssl::host_name_verification(host));
     stream->lowest_layer().async_connect(endpoint, [this](error_code error) {
       check(error);
@@ -110,12 +112,21 @@ private:
     if (kind == "ping-pong") return ping();
     if (kind == "receive") return read([this] { receive(); });
     if (kind == "send") return read([this] { send(); });
-    exchange([this] {  // shutdown, close, connect
-      if (kind != "connect") {
+    exchange([this] {  // shutdown, close, abort, connect, connect-resumed
+      if (kind == "connect-resumed" && !session) {
+        session = SSL_get1_session(stream->native_handle());
+        return close([] {});
+      }
+      if (kind != "connect" && kind != "connect-resumed") {
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
         watch = Stopwatch();
       }
-      close([this] { laps.push_back(watch.lap()); });
+      if (kind == "abort") {
+        stream->lowest_layer().close();
+        samples.push_back(watch.sample());
+        return begin();
+      }
+      close([this] { samples.push_back(watch.sample()); });
     });
   }
 
@@ -133,7 +144,7 @@ private:
     write([this, next] { read(next); });
   }
 
-  // async_shutdown waits for the far end's close_notify.
+  // async_shutdown waits for the other end's close_notify.
   void close(Next next) {
     stream->async_shutdown([this, next](error_code error) {
       check(error);
@@ -144,15 +155,15 @@ private:
   }
 
   void finish() {
-    laps.push_back(watch.lap());
+    samples.push_back(watch.sample());
     close([] {});
   }
 
   void ping() {
     watch = Stopwatch();
     exchange([this] {
-      laps.push_back(watch.lap());
-      if (laps.size() < repeat) return ping();
+      samples.push_back(watch.sample());
+      if (samples.size() < repeat) return ping();
       close([] {});
     });
   }
@@ -191,11 +202,11 @@ private:
 struct Connection : std::enable_shared_from_this<Connection> {
   Stream stream;
   std::size_t& open;
-  const std::function<void()>& none_left;
-  char byte = 0;
+  const std::function<void()>& ended;
+  char buffer[4096];
 
-  Connection(Stream stream, std::size_t& open, const std::function<void()>& none_left)
-      : stream(std::move(stream)), open(open), none_left(none_left) {}
+  Connection(Stream stream, std::size_t& open, const std::function<void()>& ended)
+      : stream(std::move(stream)), open(open), ended(ended) {}
 
   void begin() {
     ++open;
@@ -207,20 +218,24 @@ struct Connection : std::enable_shared_from_this<Connection> {
   }
 
   void echo() {
-    stream.async_read_some(asio::buffer(&byte, 1), [self = shared_from_this()](error_code error, std::size_t) {
-      if (error) return self->end();  // end() of the server has cancelled it
-      asio::async_write(self->stream, asio::buffer(&self->byte, 1),
+    stream.async_read_some(asio::buffer(buffer), [self = shared_from_this()](error_code error, std::size_t count) {
+      if (error) return self->end();  // the client has ended it, or the server cancelled it
+      asio::async_write(self->stream, asio::buffer(self->buffer, count),
                         [self](error_code error, std::size_t) { check(error); self->echo(); });
     });
   }
 
-  void cancel() { stream.lowest_layer().cancel(); }
+  void cancel() {
+    error_code closed;
+    stream.lowest_layer().cancel(closed);
+  }
 
   void end() {
     stream.async_shutdown([self = shared_from_this()](error_code error) {
       check(error);
       self->stream.lowest_layer().close();
-      if (!--self->open) self->none_left();
+      --self->open;
+      self->ended();
     });
   }
 };
@@ -229,29 +244,35 @@ class Server {
   asio::io_context& io;
   ssl::context& context;
   tcp::acceptor acceptor;
-  asio::posix::stream_descriptor orders;
+  asio::posix::stream_descriptor control;
   asio::streambuf line;
   std::vector<std::shared_ptr<Connection>> connections;
   std::size_t open = 0;
   Stopwatch watch;
-  std::vector<Lap> laps;
-  std::function<void()> none_left = [this] { laps.push_back(watch.lap()); io.stop(); };
+  std::vector<Sample> samples;
+  bool stopping = false;
+  std::function<void()> ended = [this] {
+    if (!stopping || open) return;
+    samples.push_back(watch.sample());
+    io.stop();
+  };
 
 public:
   Server(asio::io_context& io, ssl::context& context, tcp::endpoint endpoint)
-      : io(io), context(context), acceptor(io, endpoint), orders(io, ::dup(0)) {}
+      : io(io), context(context), acceptor(io, endpoint), control(io, ::dup(0)) {}
 
-  const std::vector<Lap>& run() {
+  const std::vector<Sample>& run() {
     std::printf("{\"port\": %d}\n", acceptor.local_endpoint().port());
     std::fflush(stdout);
     accept();
-    asio::async_read_until(orders, line, '\n', [this](error_code, std::size_t) {
+    asio::async_read_until(control, line, '\n', [this](error_code, std::size_t) {
       watch = Stopwatch();
       acceptor.close();
+      stopping = true;
       for (auto& connection : connections) connection->cancel();
     });
     io.run();
-    return laps;
+    return samples;
   }
 
 private:
@@ -260,7 +281,7 @@ private:
       if (error == asio::error::operation_aborted) return;
       check(error);
       connections.push_back(std::make_shared<Connection>(
-          Stream(std::move(socket), context), open, none_left));
+          Stream(std::move(socket), context), open, ended));
       connections.back()->begin();
       accept();
     });

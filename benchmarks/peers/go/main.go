@@ -23,14 +23,14 @@ const defaultRead = 32 * 1024 // of io.Copy
 
 var one = []byte("!")
 
-type lap struct{ seconds, cpu float64 }
+type sample struct{ seconds, cpu float64 }
 
 type stopwatch struct {
 	wall time.Time
 	cpu  float64
 }
 
-// cpuSeconds are those of the process: getrusage is too coarse for one lap.
+// cpuSeconds are those of the process: getrusage is too coarse for one sample.
 func cpuSeconds() float64 {
 	const clockProcessCPUTime = 2
 	var spent syscall.Timespec
@@ -41,9 +41,9 @@ func cpuSeconds() float64 {
 
 func start() stopwatch { return stopwatch{cpu: cpuSeconds(), wall: time.Now()} }
 
-func (watch stopwatch) lap() lap {
+func (watch stopwatch) sample() sample {
 	seconds := time.Since(watch.wall).Seconds()
-	return lap{seconds, cpuSeconds() - watch.cpu}
+	return sample{seconds, cpuSeconds() - watch.cpu}
 }
 
 func must(err error) {
@@ -89,11 +89,11 @@ func readToEnd(conn *tls.Conn) int {
 func shutDown(conn *tls.Conn) {
 	must(conn.CloseWrite())
 	readToEnd(conn)
-	// Its own close_notify has left already, and the far end may have gone.
+	// Its close_notify has left already, and the other end may have gone.
 	conn.Close()
 }
 
-func receive(j job) lap {
+func receive(j job) sample {
 	size := j.piece
 	if size == 0 {
 		size = defaultRead
@@ -111,10 +111,10 @@ func receive(j job) lap {
 		must(err)
 		left -= count
 	}
-	return watch.lap()
+	return watch.sample()
 }
 
-func send(j job) lap {
+func send(j job) sample {
 	data := make([]byte, j.piece)
 	answer := make([]byte, 1)
 	conn := j.connect()
@@ -122,35 +122,35 @@ func send(j job) lap {
 	_, err := io.ReadFull(conn, answer)
 	must(err)
 	watch := start()
-	for range j.size / j.piece {
+	for left := j.size; left > 0; left -= j.piece {
 		_, err = conn.Write(data)
 		must(err)
 	}
 	_, err = io.ReadFull(conn, answer)
 	must(err)
-	return watch.lap()
+	return watch.sample()
 }
 
-func ending(end func(*tls.Conn)) func(job) lap {
-	return func(j job) lap {
+func ending(end func(*tls.Conn)) func(job) sample {
+	return func(j job) sample {
 		conn := j.connect()
 		j.exchange(conn)
 		time.Sleep(time.Millisecond)
 		watch := start()
 		end(conn)
-		return watch.lap()
+		return watch.sample()
 	}
 }
 
-func connection(j job) lap {
+func connection(j job) sample {
 	watch := start()
 	conn := j.connect()
 	j.exchange(conn)
 	conn.Close()
-	return watch.lap()
+	return watch.sample()
 }
 
-func halfClose(j job) lap {
+func halfClose(j job) sample {
 	request := make([]byte, j.size)
 	conn := j.connect()
 	defer conn.Close()
@@ -162,34 +162,40 @@ func halfClose(j job) lap {
 	if count := readToEnd(conn); count != j.size {
 		must(fmt.Errorf("%d bytes came", count))
 	}
-	return watch.lap()
+	return watch.sample()
 }
 
-func pingPong(j job) []lap {
-	var laps []lap
+func pingPong(j job) []sample {
+	var samples []sample
 	conn := j.connect()
 	defer conn.Close()
 	message := make([]byte, j.size)
-	for range j.repeat {
+	for i := 0; i < j.repeat; i++ {
 		watch := start()
 		_, err := conn.Write(message)
 		must(err)
 		_, err = conn.Read(message)
 		must(err)
-		laps = append(laps, watch.lap())
+		samples = append(samples, watch.sample())
 	}
-	return laps
+	return samples
 }
 
-func client(kind string, j job) []lap {
+func client(kind string, j job) []sample {
 	if kind == "ping-pong" {
 		return pingPong(j)
 	}
-	once := map[string]func(job) lap{
+	if kind == "connect-resumed" {
+		j.config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		connection(j)
+		kind = "connect"
+	}
+	once := map[string]func(job) sample{
 		"receive":    receive,
 		"send":       send,
 		"shutdown":   ending(shutDown),
 		"close":      ending(func(conn *tls.Conn) { conn.Close() }),
+		"abort":      ending(func(conn *tls.Conn) { conn.NetConn().Close() }),
 		"connect":    connection,
 		"half-close": halfClose,
 	}[kind]
@@ -197,16 +203,16 @@ func client(kind string, j job) []lap {
 		fmt.Printf("{\"cannot\": \"no workload %s\"}\n", kind)
 		return nil
 	}
-	var laps []lap
-	for range j.repeat {
-		laps = append(laps, once(j))
+	var samples []sample
+	for i := 0; i < j.repeat; i++ {
+		samples = append(samples, once(j))
 	}
-	return laps
+	return samples
 }
 
 // The server:
 
-func hold(host string, config *tls.Config) lap {
+func serve(host string, config *tls.Config) sample {
 	listener, err := tls.Listen("tcp", net.JoinHostPort(host, "0"), config)
 	must(err)
 	fmt.Printf("{\"port\": %d}\n", listener.Addr().(*net.TCPAddr).Port)
@@ -229,12 +235,13 @@ func hold(host string, config *tls.Config) lap {
 			go func() {
 				defer open.Done()
 				defer conn.Close()
-				buffer := make([]byte, 1)
+				buffer := make([]byte, 4096)
 				for {
-					if _, err := conn.Read(buffer); err != nil {
+					count, err := conn.Read(buffer)
+					if err != nil {
 						return
 					}
-					if _, err := conn.Write(buffer); err != nil {
+					if _, err := conn.Write(buffer[:count]); err != nil {
 						return
 					}
 				}
@@ -247,11 +254,11 @@ func hold(host string, config *tls.Config) lap {
 	listener.Close()
 	guard.Lock()
 	for _, conn := range conns {
-		must(conn.CloseWrite())
+		conn.CloseWrite() // fails where the client has ended the connection
 	}
 	guard.Unlock()
 	open.Wait()
-	return watch.lap()
+	return watch.sample()
 }
 
 func main() {
@@ -259,19 +266,19 @@ func main() {
 	fmt.Printf("{\"version\": \"%s crypto/tls\"}\n", runtime.Version())
 	role, kind, host, port, file := os.Args[1], os.Args[2], os.Args[3], os.Args[4], os.Args[5]
 	config := &tls.Config{MinVersion: tls.VersionTLS13}
-	var laps []lap
+	var samples []sample
 	if role == "server" {
 		certificate, err := tls.LoadX509KeyPair(file, file)
 		must(err)
 		config.Certificates = []tls.Certificate{certificate}
-		laps = []lap{hold(host, config)}
+		samples = []sample{serve(host, config)}
 	} else {
 		pem, err := os.ReadFile(file)
 		must(err)
 		config.RootCAs = x509.NewCertPool()
 		config.RootCAs.AppendCertsFromPEM(pem)
 		config.ServerName = host
-		laps = client(kind, job{
+		samples = client(kind, job{
 			address: net.JoinHostPort(host, port),
 			config:  config,
 			repeat:  number(os.Args[6]),
@@ -281,7 +288,7 @@ func main() {
 	}
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
-	for _, lap := range laps {
-		fmt.Fprintf(out, "{\"seconds\": %.9f, \"cpu\": %.9f}\n", lap.seconds, lap.cpu)
+	for _, s := range samples {
+		fmt.Fprintf(out, "{\"seconds\": %.9f, \"cpu\": %.9f}\n", s.seconds, s.cpu)
 	}
 }

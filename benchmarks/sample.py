@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Lap:
-    """Seconds on the wall, and of CPU (user and system) in the measured process."""
+class Sample:
+    """Seconds of wall time, and of CPU time (user and system) of the measured process."""
 
     seconds: float
     cpu: float
@@ -21,6 +21,6 @@ class Stopwatch:
         self._cpu = time.process_time()
         self._wall = time.perf_counter()
 
-    def lap(self) -> Lap:
+    def sample(self) -> Sample:
         wall = time.perf_counter() - self._wall
-        return Lap(wall, time.process_time() - self._cpu)
+        return Sample(wall, time.process_time() - self._cpu)

@@ -1,4 +1,4 @@
-"""The far end of a client: blocking, on a core of its own, the same for all stacks."""
+"""The reference server: blocking, the same for all implementations."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from typing import Final
 READ_SIZE: Final = 2**18
 PATIENCE: Final = 60.0  # seconds for one call
 
+# A cut must not look like an end. Not every Python has a name for the bit.
+IGNORE_UNEXPECTED_EOF: Final = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 1 << 7)
+
 
 def context_of(certificate: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # A cut shall not look like an end. Not every Python has a name for the bit.
-    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 1 << 7)
+    context.options &= ~IGNORE_UNEXPECTED_EOF
     context.load_cert_chain(certificate)
     return context
 
 
-class Far:
-    """Accepts connections, and remembers what was negotiated and how they ended."""
+class Server:
+    """Accepts connections, and keeps what they negotiated and how they ended."""
 
     def __init__(self, listener: socket.socket, context: ssl.SSLContext) -> None:
         self._listener = listener
@@ -66,12 +68,23 @@ class Far:
         self.endings["close_notify"] += 1
         try:
             sock.unwrap().close()
-        except OSError:  # the client has not waited for it
+        except OSError:  # the client did not wait for it
             sock.close()
+
+    def expect_abort(self, sock: ssl.SSLSocket) -> None:
+        """Read until the client cuts or resets the connection, and close."""
+        with sock:
+            try:
+                while sock.recv(READ_SIZE):
+                    pass
+            except OSError:
+                self.endings["aborted"] += 1
+            else:
+                raise AssertionError("close_notify came")
 
 
 class Records:
-    """A connection whose records can be made before, and dropped unread."""
+    """A connection whose records can be encrypted in advance, and read without decrypting."""
 
     def __init__(self, raw: socket.socket, context: ssl.SSLContext) -> None:
         self.raw = raw
@@ -95,11 +108,11 @@ class Records:
         return self._outgoing.read()
 
     def left_over(self) -> bytes:
-        """Records that came together with the end of the handshake."""
+        """Records that came with the end of the handshake."""
         return self._incoming.read()
 
     def finish(self) -> None:
-        """End, and read until the client does."""
+        """Send close_notify, and read until the client ends."""
         with self.raw:
             with suppress(ssl.SSLWantReadError):
                 self.session.unwrap()

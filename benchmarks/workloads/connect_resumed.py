@@ -1,0 +1,41 @@
+"""Connect, resume a session, exchange a byte, and close.
+
+As ``connect``, but the session is that of a connection before the first sample.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from benchmarks.peers.interface import Connect, Samples
+from benchmarks.sample import Stopwatch
+
+from .exchange import exchange
+from .job import Job
+from .server import Server
+
+
+async def client(
+    connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
+) -> Samples:
+    samples = []
+    first = await connect(host, port, context)
+    await exchange(first, job)
+    assert first.session is not None
+    session = first.session()
+    await first.close()
+    for _ in range(job.repeat):
+        watch = Stopwatch()
+        connection = await connect(host, port, context, session)
+        await exchange(connection, job)
+        await connection.close()
+        samples.append(watch.sample())
+    return samples
+
+
+def serve(end: Server, job: Job) -> None:
+    for number in range(1 + job.repeat):
+        sock = end.accept()
+        assert bool(sock.session_reused) == (number > 0), "not resumed"
+        sock.sendall(sock.recv(job.size))
+        end.answer_close(sock)
