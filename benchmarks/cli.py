@@ -70,7 +70,7 @@ def prepare(options: argparse.Namespace) -> tuple[Results, list[Implementation]]
     implementations = choose(options.peers, IMPLEMENTATIONS, "implementation")
     for text in options.program:
         program = program_of(text)
-        if any(program.name == each.name for each in implementations):
+        if program.name in {*IMPLEMENTATIONS, *(each.name for each in implementations)}:
             raise ValueError(f"--program: {program.name} is the name of another one")
         implementations.append(program)
     outcomes = {

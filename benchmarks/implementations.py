@@ -73,8 +73,6 @@ def program_of(text: str) -> Implementation:
         raise ValueError(f"--program: {text!r}: {exc}") from exc
     if not name or not words:
         raise ValueError(f"--program: {text!r} is not NAME=COMMAND")
-    if name in IMPLEMENTATIONS:
-        raise ValueError(f"--program: {name} is the name of another one")
     if shutil.which(words[0]) is None:
         raise ValueError(f"--program: {name}: no program {words[0]!r}")
     return Implementation(name, partial(list[str], words))

@@ -97,8 +97,8 @@ class Bench:
         """
         try:
             return trio.run(self._measure, command, job)
-        except BaseExceptionGroup as group:
-            error: BaseException = group
+        except (BaseExceptionGroup, trio.TooSlowError) as exc:
+            error: BaseException = exc
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
             if isinstance(error, trio.TooSlowError):
@@ -151,8 +151,12 @@ class Bench:
             address = [HOST, str(port), str(self.ca_file), str(program.process.pid)]
             clients = ["clients", job.kind, *address, str(job.connections)]
             async with self._reference(job, *clients, *job.arguments) as peer:
-                measured = await next_object(peer)
-                assert measured is not None
+                try:
+                    await next_object(peer)  # the clients are done
+                except ProgramError as exc:
+                    if program.ended.is_set():
+                        await read_samples(program)  # raises if it failed
+                    raise ProgramError(f"the reference peer: {exc}") from exc
                 await go_on(peer)  # it answers from now on
                 await go_on(program)  # to the end
                 drain, _ = await read_samples(program)

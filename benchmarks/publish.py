@@ -45,7 +45,8 @@ class Published(TypedDict):
     machine: dict[str, str]
     versions: dict[str, str]
     rows: list[Row]
-    targets: list[tuple[str, float, str]]
+    targets: list[list[Any]]
+    """Each target, what was measured, and whether it is met."""
 
 
 def published(results: Results) -> Published:
@@ -71,7 +72,7 @@ def published(results: Results) -> Published:
                     }
                 )
     targets = [
-        (str(target), round(value, 3), "met" if target.met(value) else "MISSED")
+        [str(target), round(value, 3), "met" if target.met(value) else "MISSED"]
         for target, value in compared(results)
     ]
     return {
@@ -109,16 +110,7 @@ def _markdown(figures: Published) -> Iterator[str]:
     for row in figures["rows"]:
         medians, better = row["medians"], ", more is better" * row["more_is_better"]
         head = f"`{row['workload']}`: {row['metric']}, {row['unit']}{better}"
-        baseline = medians.get(BASELINE)
-        yield _line(
-            head,
-            *(
-                f"{number(medians[name])} ({times(baseline and medians[name] / baseline)})"
-                if name in medians
-                else NONE
-                for name in names
-            ),
-        )
+        yield _line(head, *(_cell(medians, name) for name in names))
     yield ""
     yield from _table("target", "measured", "")
     for target, value, met in figures["targets"]:
@@ -130,6 +122,15 @@ def _markdown(figures: Published) -> Iterator[str]:
     yield from (f"- {name}: {text}" for name, text in figures["versions"].items())
 
 
+def _cell(medians: dict[str, float], name: str) -> str:
+    """A median, and its ratio to SSLStream's."""
+    if name not in medians:
+        return NONE
+    median, baseline = medians[name], medians.get(BASELINE)
+    ratio = f" ({times(median / baseline)})" if baseline else ""
+    return f"{number(median)}{ratio}"
+
+
 def _line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -137,6 +138,12 @@ def _line(*cells: str) -> str:
 def _table(*heads: str) -> Iterator[str]:
     yield _line(*heads)
     yield f"|---{'|--:' * (len(heads) - 1)}|"
+
+
+def read(page: Path) -> Published:
+    """The figures that `write` has put beside *page*."""
+    figures: Published = json.loads(page.with_suffix(".json").read_text("utf-8"))
+    return figures
 
 
 def check(page: Path) -> None:

@@ -1,6 +1,7 @@
 """Connect, resume a session, exchange a byte, and close.
 
-As ``connect``, but the session is that of a connection before the first sample.
+Timed: the same as in ``connect``. The session is that of a connection before the first
+sample.
 """
 
 from __future__ import annotations

@@ -1,100 +1,233 @@
-"""What is made of the figures."""
+"""What is computed from the samples, and what is shown and published of it."""
 
 from __future__ import annotations
 
-import json
 import math
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from benchmarks import machine
-from benchmarks.as_json import as_json
-from benchmarks.markdown import markdown
+from benchmarks import machine, publish
+from benchmarks.catalogue import WORKLOADS
 from benchmarks.measure import CannotError
-from benchmarks.plots import draw
-from benchmarks.results import Results
-from benchmarks.spread import exponent, percentile, summarize
-from benchmarks.table import console, show
-from benchmarks.targets import TARGETS, Target
+from benchmarks.report import number, show
+from benchmarks.results import Outcome, Results, load, save
+from benchmarks.targets import TARGETS, Target, compared
 from tests.interop.programs import require
 
-from .faking import Scripted, measured, measurement, results
+from .faking import Scripted, measured, measurement
 
 OURS, THEIRS = "trio_tlsdown", "trio.SSLStream"
 
 
-def test_percentiles_lie_between_the_values() -> None:
-    assert percentile([4, 1, 3, 2], 50) == 2.5
-    assert percentile([1, 2, 3], 100) == 3
-    assert percentile([7], 99) == 7
-
-
-def test_a_summary_is_the_median_and_the_quartiles() -> None:
-    found = summarize([5.0, 1.0, 2.0, 3.0, 4.0])
-    assert (found.low, found.median, found.high) == (2.0, 3.0, 4.0)
-    assert found.values == (5.0, 1.0, 2.0, 3.0, 4.0)
+def test_the_quartiles_lie_between_the_rounds() -> None:
+    outcome = Outcome(rounds=[{"p50": value} for value in (5.0, 1.0, 2.0, 3.0, 4.0)])
+    assert outcome.quartiles("p50") == (2.0, 3.0, 4.0)
+    assert Outcome(rounds=[{"p50": 7.0}]).quartiles("p50") == (7.0, 7.0, 7.0)
+    assert Outcome().quartiles("p50") is None
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
-def test_the_exponent_is_that_of_the_growth(power: float) -> None:
-    sizes = [100, 1000, 10000]
-    assert math.isclose(exponent(sizes, [3 * n**power for n in sizes]), power)
+def test_the_exponent_is_that_of_all_connections_together(power: float) -> None:
+    def drain(connections: int) -> dict[str, Outcome]:
+        return {OURS: Outcome(rounds=[{"cpu": 3 * connections ** (power - 1)}])}
+
+    results = Results({}, {f"drain-{n}": drain(n) for n in (1000, 10000)}, 1)
+    exponent = results.exponent("drain", "cpu", OURS)
+    assert exponent is not None
+    assert math.isclose(exponent, power)
+    assert results.exponent("drain", "cpu", THEIRS) is None
 
 
 @pytest.fixture
 def two() -> Results:
     """SSLStream needs twice the time."""
-    return measured(
-        results("close", "receive", names=(OURS, THEIRS), rounds=1),
-        Scripted(*[measurement(1), measurement(2)] * 2),
-    )
+    bench = Scripted(*[measurement(1), measurement(2)] * 2)
+    return measured(bench, "close", "receive", names=(OURS, THEIRS), rounds=1)
 
 
 def test_a_ratio_is_that_of_the_medians(two: Results) -> None:
-    close, receive = two.workloads
-    assert two.ratio(close, close.headline, OURS, THEIRS) == 0.5
-    assert two.ratio(receive, receive.headline, OURS, THEIRS) == 2.0
-    assert two.ratio(close, close.headline, OURS, "uvloop") is None
+    assert two.ratio("close", "p50", OURS, THEIRS) == 0.5
+    assert two.ratio("receive", "rate", OURS, THEIRS) == 2.0
+    assert two.ratio("close", "p50", OURS, "uvloop") is None
 
 
 def test_the_best_has_the_least_time_or_the_highest_rate(two: Results) -> None:
-    assert [two.best(each, each.headline) for each in two.workloads] == [OURS, OURS]
+    for name in two.outcomes:
+        assert two.best(name, WORKLOADS[name].metrics[0]) == OURS
 
 
 def test_a_yardstick_is_never_the_best() -> None:
-    names = (OURS, "the floor")
-    found = measured(
-        results("send-4k", names=names, rounds=1),
-        Scripted(measurement(2), measurement(1)),
-    )
-    (send,) = found.workloads
-    assert found.best(send, send.headline) == OURS
-    assert found.ratio(send, send.headline, "the floor", OURS) == 2.0
+    bench = Scripted(measurement(2), measurement(1))
+    results = measured(bench, "send-4k", names=(OURS, "the floor"), rounds=1)
+    assert results.best("send-4k", WORKLOADS["send-4k"].metrics[0]) == OURS
+    assert results.ratio("send-4k", "rate", "the floor", OURS) == 2.0
 
 
-def test_a_target_that_was_not_measured_is_left_out(two: Results) -> None:
-    told = as_json(two, {})["targets"]
-    assert [(row["target"], row["met"]) for row in told] == [
-        ("receive: rate >= 1.7 x trio.SSLStream", True),
-        ("close: p50 <= 1.3 x trio.SSLStream", True),
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("echo-300: cpu", 500.0),  # µs a message
+        ("echo-300: rate", 300 / 0.001),
+        ("accept: rate", 1 / 0.001),
+        ("burst: longest", 1.0),  # ms
+        ("drain-1000: memory", 20.0),  # KiB
+        ("receive: cpu", 500 / 64),  # µs a MiB
+        ("ping-pong: p99", 1000.0),
+    ],
+)
+def test_a_metric_is_in_its_unit(metric: str, value: float) -> None:
+    workload, _, name = metric.partition(": ")
+    results = measured(Scripted(measurement()), workload, names=(OURS,), rounds=1)
+    median = results.median(workload, name, OURS)
+    assert median == pytest.approx(value)
+
+
+def test_a_target_is_met_or_missed_or_not_measured(two: Results) -> None:
+    most = Target("close", "p50", "<=", 0.5)
+    least = Target("receive", "rate", ">=", 3.0)
+    own = Target("close", "cpu", "<=", 0.5, "receive")
+    assert most.value(two) == 0.5
+    assert most.met(0.5)
+    assert not most.met(0.51)
+    assert str(most) == "close: p50 <= 0.5 x trio.SSLStream"
+    assert least.value(two) == 2.0
+    assert least.met(3.0)
+    assert not least.met(2.0)
+    assert own.value(two) == 64.0  # the same time, per MiB
+    assert Target("connect", "cpu", "<=", 1.0).value(two) is None
+    assert [str(target) for target, _ in compared(two)] == [
+        "close: p50 <= 1 x trio.SSLStream",
+        "receive: rate >= 2.2 x trio.SSLStream",
     ]
 
 
-def test_a_quick_run_says_what_is_reduced_and_is_held_against_no_target() -> None:
-    run = results("hold-10000", "receive", names=(OURS, THEIRS), quick=True, rounds=1)
-    said = markdown(as_json(measured(run, Scripted(measurement())), {}))
-    assert "### hold-10000, reduced: 400 idle connections" in said
-    assert "A quick run, which only informs" in said
-    assert "targets" not in said
+def test_the_targets_are_these() -> None:
+    assert [str(target) for target in TARGETS] == [
+        "shutdown: p50 <= 0.97 x trio.SSLStream",
+        "close: p50 <= 1 x trio.SSLStream",
+        "abort: cpu <= 0.5 x close",
+        "connect: cpu <= 0.92 x trio.SSLStream",
+        "connect-resumed: cpu <= 0.65 x trio.SSLStream",
+        "receive: rate >= 2.2 x trio.SSLStream",
+        "receive: rate >= 1.1 x uvloop",
+        "receive-16k: rate >= 1.5 x trio.SSLStream",
+        "send-64k: rate >= 1.35 x trio.SSLStream",
+        "send-4k: rate >= 2.2 x trio.SSLStream",
+        "send-512: rate >= 2.3 x trio.SSLStream",
+        "ping-pong: p50 <= 0.5 x trio.SSLStream",
+        "echo-300: cpu <= 0.6 x trio.SSLStream",
+        "echo-300: cpu <= 1.5 x asyncio",
+        "echo-1000: p99 <= 0.6 x trio.SSLStream",
+        "burst: longest <= 0.15 x trio.SSLStream",
+        "burst: longest <= 0.15 x uvloop",
+        "drain-1000: memory <= 1.03 x trio.SSLStream",
+        "drain-10000: memory <= 1.03 x trio.SSLStream",
+        "drain-10000: cpu <= 1.1 x bare TLSStream",
+        "drain: cpu of all grows with exponent <= 1.08",
+    ]
 
 
-def test_what_was_not_measured_was_not_negotiated(found: dict[str, Any]) -> None:
-    assert "All negotiated a session." in markdown(found)
-    nothing = as_json(results("close", names=(OURS,)), {})
-    assert "negotiated" not in markdown(nothing)
+@pytest.fixture
+def whole() -> Results:
+    """A run of everything, in which shutdown cannot be done by us."""
+    bench = Scripted(CannotError("no way"), measurement())
+    results = measured(bench, rounds=2)
+    results.left_out["go"] = "go is not installed"
+    return results
+
+
+def test_each_target_can_be_measured(whole: Results) -> None:
+    assert len(compared(whole)) == len(TARGETS) - 1  # that of shutdown
+
+
+def test_a_quick_run_is_compared_with_no_target(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bench = Scripted(measurement())
+    names = (OURS, THEIRS)
+    quick = measured(bench, "drain-10000", "receive", names=names, quick=True)
+    assert compared(quick) == []
+    show(quick)
+    shown = capsys.readouterr().out
+    assert "drain-10000, reduced: " in shown
+    assert "A quick run only informs" in shown
+    assert "targets" not in shown
+
+
+def test_the_tables_can_be_read_when_piped(
+    whole: Results, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(whole)
+    shown = capsys.readouterr().out
+    assert "trio_tlsdown: cannot: no way" in shown
+    assert "go is left out: go is not installed" in shown
+    target = "connect: cpu <= 0.92 x trio.SSLStream"
+    assert [target, "1.000", "MISSED"] in [
+        line.strip().rsplit(maxsplit=2) for line in shown.splitlines()
+    ]
+    assert "\x1b" not in shown
+    assert [number(value) for value in (1234.5, 12.34, 1.234)] == [
+        "1,234",
+        "12.3",
+        "1.23",
+    ]
+
+
+def test_what_json_wrote_can_be_reported_again(whole: Results, tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    save(whole, file)
+    assert load(file) == whole
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"outcomes": {}}',
+        '{"outcomes": {"hold-1": {}}, "machine": {}, "rounds": 1}',
+        '{"outcomes": {"close": {"go": {"laps": 1}}}, "machine": {}, "rounds": 1}',
+    ],
+)
+def test_a_file_that_json_did_not_write_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(text, "utf-8")
+    with pytest.raises(ValueError, match="is no file that --json wrote"):
+        load(file)
+
+
+def test_the_figures_are_put_into_a_page_with_json_and_a_picture_beside_it(
+    whole: Results, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{publish.BEGIN}old\n{publish.END}after\n", "utf-8")
+    for _ in range(2):
+        publish.write(page, whole)
+        text = page.read_text("utf-8")
+        assert text.startswith(f"before\n{publish.BEGIN}\n|  | ")
+        assert text.endswith(f"\n\n{publish.END}after\n")
+        assert "| `connect`: cpu, µs | 500 (1.00x) | " in text
+        assert "| connect: cpu <= 0.92 x trio.SSLStream | 1.000 | MISSED |" in text
+        assert "old" not in text
+    figures = publish.read(page)
+    assert figures == publish.published(whole)
+    picture = page.with_suffix(".svg").read_text("utf-8")
+    assert publish.source(figures) in picture
+    assert ">trio.SSLStream<" in picture  # the line at 1
+    assert ">the floor<" in picture
+
+
+def test_the_published_page_and_picture_are_those_of_the_json() -> None:
+    page = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+    figures = publish.read(page)
+    text = page.read_text("utf-8")
+    advice = "python -m benchmarks --page docs/benchmarks.md"
+    assert text == publish.with_figures(text, figures), advice
+    picture = page.with_suffix(".svg").read_text("utf-8")
+    assert publish.source(figures) in picture, advice
 
 
 def test_the_commit_is_told_and_whether_a_file_was_changed(tmp_path: Path) -> None:
@@ -124,119 +257,8 @@ def test_the_commit_is_told_and_whether_a_file_was_changed(tmp_path: Path) -> No
 
 
 def test_without_git_no_commit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert "commit" not in machine.describe()["trio-tlsdown"]
-
-
-def test_growth_is_that_of_all_connections_together() -> None:
-    found = measured(
-        results("hold-1000", "hold-10000", names=(OURS,), rounds=1),
-        Scripted(measurement()),
+    assert {"date", "processor", "cores", "kernel", "OpenSSL"} <= set(
+        machine.describe()
     )
-    # The same memory for each connection:
-    assert found.exponent("hold", "memory", OURS) == pytest.approx(1.0)
-    assert found.exponent("hold", "memory", THEIRS) is None
-
-
-def test_a_target_is_met_or_missed_or_not_measured(two: Results) -> None:
-    most = Target("close", "p50", THEIRS, "<=", 1.0)
-    least = Target("receive", "rate", THEIRS, ">=", 3.0)
-    assert most.value(two) == 0.5
-    assert most.met(0.5)
-    assert most.met(1.0)
-    assert not most.met(1.01)
-    assert str(most) == "close: p50 <= 1 x trio.SSLStream"
-    assert least.value(two) == 2.0
-    assert least.met(3.0)
-    assert not least.met(2.0)
-    assert Target("connect", "cpu", THEIRS, "<=", 1.0).value(two) is None
-
-
-def test_the_targets_are_these() -> None:
-    assert [str(target) for target in TARGETS] == [
-        "receive: rate >= 1.7 x trio.SSLStream",
-        "receive: rate >= 1.1 x uvloop",
-        "send-64k: rate >= 1.3 x trio.SSLStream",
-        "send-4k: rate >= 1.8 x trio.SSLStream",
-        "send-512: rate >= 1.8 x trio.SSLStream",
-        "ping-pong: p50 <= 0.85 x trio.SSLStream",
-        "shutdown: p50 <= 1 x trio.SSLStream",
-        "close: p50 <= 1.3 x trio.SSLStream",
-        "connect: cpu <= 1 x trio.SSLStream",
-        "hold-1000: memory <= 1.1 x trio.SSLStream",
-        "hold-10000: end cpu <= 1.1 x bare TLSStream",
-        "hold-10000: memory <= 1.05 x trio.SSLStream",
-        "hold: end cpu <= 1.1",
-    ]
-
-
-def test_targets_name_what_there_is() -> None:
-    everything = measured(results(rounds=1), Scripted(measurement()))
-    assert all(target.value(everything) is not None for target in TARGETS)
-
-
-@pytest.fixture
-def found() -> dict[str, Any]:
-    """Of a whole run, as JSON."""
-    run = results(rounds=2)
-    run.left_out["go"] = "go is not installed"
-    bench = Scripted(CannotError("no way"), measurement())
-    return as_json(measured(run, bench), machine.describe())
-
-
-def test_the_json_has_all_of_it(found: dict[str, Any]) -> None:
-    assert json.loads(json.dumps(found)) == found
-    assert found["format"] == 2
-    assert {"date", "processor", "cores", "kernel", "OpenSSL"} <= set(found["machine"])
-    assert found["sessions"] == ["a session"]
-    assert found["yardsticks"] == ["bare TLSStream", "the floor"]
-    shutdown = found["workloads"][0]["stacks"]
-    assert shutdown[OURS]["cannot"] == "no way"
-    assert shutdown[OURS]["figures"] == {}
-    p50 = shutdown[THEIRS]["figures"]["p50"]
-    assert p50["unit"] == "µs"
-    assert p50["to_sslstream"] == 1.0
-    assert len(p50["rounds"]) == 2
-    assert len(found["targets"]) == len(TARGETS) - 1  # that of shutdown
-    assert {row["metric"] for row in found["growth"]} == {
-        "end cpu",
-        "end wall",
-        "memory",
-    }
-
-
-def test_the_table_can_be_read_when_piped(
-    found: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    show(found, console())
-    said = capsys.readouterr().out
-    assert "trio_tlsdown: cannot: no way" in said
-    assert "go is left out: go is not installed" in said
-    where = ", ".join(f"{key} {value}" for key, value in found["machine"].items())
-    assert f"\n{where}\n" in said
-    assert "connect: cpu <= 1 x trio.SSLStream" in said
-    assert "\x1b" not in said
-
-
-def test_the_markdown_has_the_same_tables(found: dict[str, Any]) -> None:
-    said = markdown(found)
-    assert "### shutdown: graceful shutdown" in said
-    assert "| **trio_tlsdown** | cannot |" in said
-    assert "### targets of trio_tlsdown" in said
-
-
-def test_there_is_a_picture_of_each_workload(
-    found: dict[str, Any], tmp_path: Path
-) -> None:
-    files = {file.stem for file in draw(found, tmp_path / "svg")}
-    overview = (tmp_path / "svg" / "overview.svg").read_text("utf-8")
-    assert "the floor (a yardstick)" in overview
-    assert ">trio.SSLStream<" in overview  # the line at 1
-    assert {workload["name"] for workload in found["workloads"]} < files
-    assert {"overview", "growth-memory"} < files
-
-
-def test_without_sslstream_there_is_no_overview(tmp_path: Path) -> None:
-    only = measured(results("close", names=("uvloop",)), Scripted(measurement()))
-    files = draw(as_json(only, {}), tmp_path)
-    assert [file.name for file in files] == ["close.svg"]
+    monkeypatch.setenv("PATH", "")
+    assert "trio_tlsdown" not in machine.describe()

@@ -1,8 +1,8 @@
-"""Each workload with each stack that has a Python interface, both ends in here."""
+"""Each workload with each implementation in Python, both ends in this process."""
 
 from __future__ import annotations
 
-import importlib
+import os
 import socket
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,10 +12,11 @@ import pytest
 from benchmarks.catalogue import WORKLOADS
 from benchmarks.measure import Bench
 from benchmarks.program import client, load, server
-from benchmarks.workloads.far import Far, context_of
-from benchmarks.workloads.hold import WARM_UP, clients
+from benchmarks.workloads import module_of
+from benchmarks.workloads.crowd import WARM_UP, Crowd, context_of as client_context
 from benchmarks.workloads.job import Job
 from benchmarks.workloads.send import RecordCounter
+from benchmarks.workloads.server import Server, context_of as server_context
 
 PEERS = [
     "tlsdown",
@@ -28,97 +29,116 @@ PEERS = [
     "bare_tlsstream",
     "floor",
 ]
-JOBS = [
-    Job("receive", 2, 2**21),
-    Job("receive", 2, 50_000, 2**14),
-    Job("send", 2, 2**18, 2**16),
-    Job("send", 2, 5120, 512),
-    Job("ping-pong", 3),
-    Job("shutdown", 2),
-    Job("close", 2),
-    Job("connect", 2),
-    Job("half-close", 2, 1024),
+CLIENT_JOBS = [
+    Job(kind="receive", repeat=2, size=2**21),
+    Job(kind="receive", repeat=2, size=50_000, piece=2**14),
+    Job(kind="send", repeat=2, size=2**18, piece=2**16),
+    Job(kind="send", repeat=2, size=5120, piece=512),
+    Job(kind="ping-pong", repeat=3),
+    Job(kind="shutdown", repeat=2),
+    Job(kind="close", repeat=2),
+    Job(kind="abort", repeat=2),
+    Job(kind="connect", repeat=2),
+    Job(kind="connect-resumed", repeat=2),
+    Job(kind="half-close", repeat=2, size=1024),
+]
+SERVER_JOBS = [
+    Job(kind="echo", connections=3, repeat=4, size=64),
+    Job(kind="accept", connections=3),
+    Job(kind="burst", connections=3),
+    Job(kind="drain", connections=3),
 ]
 CLIENTS = [
     pytest.param(peer, job, id=f"{job.kind}-{job.piece}-{peer}")
     for peer in PEERS
-    for job in JOBS
-    if peer != "bare_tlsstream" and job.kind not in load(peer).cannot
+    for job in CLIENT_JOBS
+    if load(peer).connect is not None and job.kind not in load(peer).cannot
     if peer != "floor" or job.kind == "send"
 ]
-SERVERS = [peer for peer in PEERS if load(peer).hold is not None]
+SERVERS = [
+    pytest.param(peer, job, id=f"{job.kind}-{peer}")
+    for peer in PEERS
+    for job in SERVER_JOBS
+    if load(peer).serve is not None
+]
 
 
 @pytest.mark.parametrize(("peer", "job"), CLIENTS)
-def test_a_client_gives_a_lap_for_each_repetition(
+def test_a_client_takes_a_sample_for_each_repetition(
     peer: str, job: Job, bench: Bench
 ) -> None:
-    workload = importlib.import_module(
-        f"benchmarks.workloads.{job.kind.replace('-', '_')}"
-    )
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         ThreadPoolExecutor(1) as pool,
     ):
-        end = Far(listener, context_of(str(bench.certificate)))
-        far = pool.submit(workload.far, end, job)
+        end = Server(listener, server_context(str(bench.certificate)))
+        serving = pool.submit(module_of(job.kind).serve, end, job)
         port = listener.getsockname()[1]
-        laps = client(load(peer), "127.0.0.1", port, str(bench.ca_file), job)
-        far.result(10)
-    assert len(laps) == job.repeat
-    assert all(lap.seconds > 0 and lap.cpu >= 0 for lap in laps)
+        samples = client(load(peer), "127.0.0.1", port, str(bench.ca_file), job)
+        serving.result(10)
+    assert len(samples) == job.repeat
+    assert all(sample.seconds > 0 and sample.cpu >= 0 for sample in samples)
     assert {version for version, _ in end.sessions} == {"TLSv1.3"}
-    # The blocking socket's close() sends none.
+    # The blocking socket's close() sends no close_notify.
     assert end.endings["cut"] == 0 or peer == "ssl_socket"
+    assert end.endings["aborted"] == (job.repeat if job.kind == "abort" else 0)
 
 
-class Orders:
+class Control:
     def __init__(self) -> None:
         self.port: Future[int] = Future()
-        self.end = threading.Event()
+        self.stop = threading.Event()
 
     def listening(self, port: int) -> None:
         self.port.set_result(port)
 
-    def wait_for_end(self) -> None:
-        self.end.wait(10)
+    def wait_for_stop(self) -> None:
+        self.stop.wait(10)
 
 
-@pytest.mark.parametrize("peer", SERVERS)
-def test_a_server_ends_all_its_connections_gracefully(peer: str, bench: Bench) -> None:
-    orders = Orders()
-    steps = []
-
-    def step(count: int) -> None:
-        steps.append(count)
-        if len(steps) == 2:
-            orders.end.set()
-
+@pytest.mark.parametrize(("peer", "job"), SERVERS)
+def test_a_server_serves_the_crowd_and_ends_all_its_connections_gracefully(
+    peer: str, job: Job, bench: Bench
+) -> None:
+    control = Control()
+    context = client_context(str(bench.ca_file))
     with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(
-            server, load(peer), "127.0.0.1", str(bench.certificate), orders
-        )
-        port = orders.port.result(10)
-        crowd = clients("127.0.0.1", port, str(bench.ca_file), 5, step)
-        (lap,) = held.result(10)
-    assert steps == [WARM_UP, 5]
-    assert lap.seconds > 0
-    assert crowd.endings == {"close_notify": WARM_UP + 5}
+        try:
+            serving = pool.submit(
+                server, load(peer), "127.0.0.1", str(bench.certificate), control
+            )
+            crowd = Crowd("127.0.0.1", control.port.result(10), context, os.getpid())
+            samples = module_of(job.kind).run(crowd, job)
+        finally:
+            control.stop.set()
+        crowd.answer_closes()
+        (drain,) = serving.result(10)
+    assert drain.seconds > 0
+    least = {"echo": 9, "accept": 1, "burst": 1, "drain": 0}[job.kind]
+    assert len(samples) >= least
+    assert all(sample.seconds > 0 for sample in samples)
+    assert all(sample.cpu > 0 or job.kind == "burst" for sample in samples)
+    assert {version for version, _ in crowd.sessions} == {"TLSv1.3"}
+    left = {"echo": 3, "accept": WARM_UP, "burst": WARM_UP + 3, "drain": WARM_UP + 3}
+    assert crowd.endings == {"close_notify": left[job.kind]}
+    assert (crowd.memory is None) == (job.kind != "drain")
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_what_a_stack_cannot_do_has_a_reason(peer: str) -> None:
+def test_an_implementation_says_why_it_cannot_do_a_workload(peer: str) -> None:
     kinds = {workload.job.kind for workload in WORKLOADS.values()}
-    assert kinds >= set(load(peer).cannot)
+    assert {*kinds, "client", "server"} >= set(load(peer).cannot)
     assert all(load(peer).cannot.values())
 
 
-def test_each_workload_says_what_is_in_the_clock() -> None:
+def test_each_workload_says_what_is_timed() -> None:
     for workload in WORKLOADS.values():
-        assert "in the clock" in workload.clock.lower()
+        assert "Timed: " in (module_of(workload.job.kind).__doc__ or "").replace(
+            "\n", " "
+        )
 
 
-def test_plaintext_is_counted_however_the_records_are_cut() -> None:
+def test_plaintext_is_counted_wherever_the_records_are_split() -> None:
     records = b"".join(
         bytes([23, 3, 3]) + (size + 17).to_bytes(2, "big") + bytes(size + 17)
         for size in (1, 512, 4096, 1)
