@@ -10,7 +10,7 @@
 #   make peers       install the TLS implementations on PyPI that the tests talk to
 #   make interop     talk to all of them, and make docs/interop.md, docs/boost_asio.md
 #   make check       all of these but the demo
-#   make bench       the package beside other TLS stacks; make bench ARGS=--help
+#   make bench       the package beside other TLS implementations; make bench ARGS=--help
 #   make clean       remove all that these have made
 #
 # Another Python: make test PYTHON=python3.13 VENV=.venv-3.13

@@ -1,4 +1,4 @@
-"""The flow control of the protocols, by a transport that only takes notes."""
+"""The flow control of the protocols, with a transport that only takes notes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def come(client: Client, data: bytes) -> None:
     client.buffer_updated(len(data))
 
 
-def test_what_came_is_read_in_order_and_in_the_size_that_is_asked_for() -> None:
+def test_data_are_read_in_order_and_in_the_size_that_is_asked_for() -> None:
     async def scene(client: Client, _: Notes) -> None:
         come(client, b"abcd")
         come(client, b"ef")
@@ -50,7 +50,7 @@ def test_what_came_is_read_in_order_and_in_the_size_that_is_asked_for() -> None:
     play(scene)
 
 
-def test_the_socket_is_left_alone_while_much_waits_to_be_read() -> None:
+def test_the_socket_is_not_read_while_much_data_wait_to_be_taken() -> None:
     async def scene(client: Client, transport: Notes) -> None:
         come(client, bytes(MOST))
         come(client, b"more")
@@ -77,7 +77,7 @@ def test_a_send_waits_while_the_transport_is_full() -> None:
     play(scene)
 
 
-def test_who_waits_is_told_the_end() -> None:
+def test_a_waiting_sender_and_a_waiting_reader_see_the_end() -> None:
     async def scene(client: Client, _: Notes) -> None:
         client.pause_writing()
         sending = asyncio.create_task(client.send(b"a"))

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class Thread(Generic[T]):
-    """How far the thread has come, and what its script returned."""
+    """The progress of the thread, and what its script returned."""
 
     handshaken: trio.Event = attrs.field(factory=trio.Event)
     ended: trio.Event = attrs.field(factory=trio.Event)
@@ -40,9 +40,9 @@ async def blocking_peer(
 ) -> AsyncIterator[tuple[TLSStream[trio.SocketStream], Thread[T]]]:
     """A TLSStream, and a thread at the other end of TCP, both past the handshake.
 
-    So a server's session tickets have left. Our RST must not meet the write of
-    one: OpenSSL does not mention the ECONNRESET that it gets, Linux tells it only
-    once, and *script* would see EPIPE.
+    So a server's session tickets have been sent. Our RST must not hit the write of one:
+    OpenSSL hides that ECONNRESET, Linux reports it only once, and *script* would see
+    EPIPE.
 
     Args:
       script: What the peer does after the handshake. A socket that it leaves
@@ -91,7 +91,7 @@ async def blocking_peer(
                 await thread.handshaken.wait()
                 yield stream, thread
             finally:
-                # Whatever the thread waits for, this ends it.
+                # This ends whatever the thread waits for.
                 await trio.aclose_forcefully(stream)
 
 

@@ -1,9 +1,9 @@
-"""Makes ``docs/boost_asio.md`` of what test runs have recorded.
+"""Makes ``docs/boost_asio.md`` from what test runs recorded.
 
-    python -m tests.interop.boost_page ROWS          makes it
-    python -m tests.interop.boost_page ROWS --check  tells whether it is up to date
+    python -m tests.interop.boost_page ROWS          write it
+    python -m tests.interop.boost_page ROWS --check  check that it is up to date
 
-The versions of Boost and OpenSSL are shown, and not compared.
+The versions of Boost and OpenSSL are shown, but not compared.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PAGE: Final = Path("docs/boost_asio.md")
 ROWS: Final = "boost_asio/rows.jsonl"
 
 ANSWER: Final = "https://stackoverflow.com/questions/25587403"
-# What the text is about, and its links show.
+# The version that the text and its links are about.
 BOOST: Final = "Boost 1.74 (2020)"
 DETAIL: Final = (
     "https://github.com/boostorg/asio/blob/boost-1.74.0/include/boost/asio/ssl/detail"
@@ -154,7 +154,7 @@ without that the session tickets lie unread. Then, A and B in either:
 
 @attrs.frozen(kw_only=True)
 class BoostRow:
-    """What came of one connection; the role is A's."""
+    """How one connection ended; the role is A's."""
 
     variant: str
     tls: str
@@ -167,7 +167,7 @@ class BoostRow:
 
 
 def record(played: Played, came: tuple[Came, Came], boost: str) -> None:
-    """Keep it, if a folder is named."""
+    """Write it down, if a folder is named."""
     folder = os.environ.get(VARIABLE)
     if folder:
         variant, (a, b) = played.variant, came
@@ -206,7 +206,7 @@ def alternatives(code: Code, either: Sequence[Code]) -> str:
 
 
 def page(rows: Sequence[BoostRow]) -> str:
-    """All of it, in Markdown."""
+    """The page, in Markdown."""
     head = ["", "", *(f"Boost.Asio, with {who}" for who in ("itself", "`TLSStream`"))]
     head += ["`TLSStream`, with Boost.Asio", "the answer of then"]
     versions = table(["", "when this page was made"], [["Boost.Asio", rows[0].boost]])
@@ -220,7 +220,7 @@ def page(rows: Sequence[BoostRow]) -> str:
     )
 
 
-# In which connection a party is Boost.Asio with itself, with us, and we are it.
+# In which connection a party is: Boost.Asio with itself, with us, and us.
 COLUMNS: Final[dict[str, Sequence[Pair]]] = {
     "A": PAIRS,
     "B": ("Boost, Boost", "we, Boost", "Boost, we"),
@@ -228,7 +228,7 @@ COLUMNS: Final[dict[str, Sequence[Pair]]] = {
 
 
 def lines_of(rows: Sequence[BoostRow]) -> Iterator[list[str]]:
-    """A line for A and one for B, and for all versions and roles that ended alike."""
+    """A line for A and one for B; versions and roles that ended alike share it."""
     of = {(row.variant, row.tls, row.role, row.pair): row for row in rows}
     for variant in VARIANTS:
         says = f"**{variant.name}**: {variant.says}"
@@ -257,7 +257,7 @@ def read(folder: Path) -> list[BoostRow]:
 
 
 def main(arguments: Sequence[str]) -> str | int:
-    """Make the page, or check it; what to exit with."""
+    """Make the page, or check it; return the exit code."""
     folder, *options = arguments
     return make(PAGE, page(read(Path(folder))), options)
 

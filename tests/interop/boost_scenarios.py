@@ -32,12 +32,12 @@ from .peer import ROLES, Key, Role
 from .playing import LIMIT, Player
 from .situations import HELLO, Ours
 
-PATIENCE: Final = 60  # seconds, for all; it takes a few
+PATIENCE: Final = 60  # seconds for all of them; it takes a few
 
 # Less than we keep without a reader (`ShutdownPolicy.max_unread`), and more than one
 # record: when A shuts down, most of it is still on its way.
 B_SENDS: Final = 2**19
-# More than a kernel takes in for who does not read, less than it takes out.
+# More than a kernel keeps for a reader that does not read, less than for one that does.
 A_SENDS: Final = 2**20
 
 
@@ -55,7 +55,7 @@ class Code(NamedTuple):
 
     @property
     def brief(self) -> str:
-        """What does not depend on versions: OpenSSL's numbers do, and so does libc's
+        """The part that does not depend on versions, unlike OpenSSL's numbers and libc's
         wording."""
         what = self.message if self.category == "asio.ssl" else self.value
         return f"{self.operation}: {self.category} {what}"
@@ -65,7 +65,7 @@ CODE: Final = re.compile(r"(\w+): (\S+) (-?\d+) ([^;]+)")
 
 
 def codes(answer: str) -> list[Code]:
-    """Those in a line of the lab.
+    """The codes in a line of the lab.
 
     Since 1.76 Boost adds OpenSSL's name of the library to its reason.
     """
@@ -138,7 +138,7 @@ class Theirs:
 
 @attrs.define(eq=False)
 class We:
-    """We as a party."""
+    """TLSStream as a party."""
 
     ours: Ours
     received: int = 0
@@ -245,9 +245,9 @@ PAIRS: Final[Sequence[Pair]] = ("Boost, Boost", "Boost, we", "we, Boost")
 
 @attrs.frozen(kw_only=True, eq=False)
 class Variant:
-    """How a scenario is played, and what comes of it.
+    """How a scenario is played, and how it ends.
 
-    Of Boost.Asio it is what its programs are told (`Code.brief`), of us a cell of
+    For Boost.Asio that is what its programs are told (`Code.brief`), for us a cell of
     `endings.TABLE`.
     """
 
@@ -270,7 +270,7 @@ class Variant:
     """A's codes between which a race decides, the usual one first."""
 
     got: Mapping[Pair, tuple[str, str]] = attrs.field(factory=dict)
-    """How much A and B got of each other's data, where there are some."""
+    """How much A and B got of each other's data, if any is sent."""
 
     versions: Sequence[str] = tuple(VERSIONS)
     roles: Sequence[Role] = ROLES
@@ -436,14 +436,14 @@ ALL: Final = [
 
 
 def usual(told: Sequence[Code], either: Sequence[Code]) -> list[Code]:
-    """The same codes whichever way a race went."""
+    """The same codes, whichever way a race went."""
     briefs = [code.brief for code in either]
     return [either[0] if code.brief in briefs else code for code in told]
 
 
 @attrs.frozen
 class Came:
-    """What came of it for a party."""
+    """How it ended for a party."""
 
     told: Sequence[Code]
     """Boost.Asio's program."""
@@ -509,7 +509,7 @@ class Stage:
 
 @attrs.define
 class All:
-    """What came of each connection for A and B, or why nothing did."""
+    """How each connection ended for A and B, or why it did not."""
 
     boost_version: str = ""
     of: dict[Played, tuple[Came, Came] | Exception] = attrs.field(factory=dict)
@@ -536,7 +536,7 @@ async def play_all(
         for played in chosen:
             try:
                 came.of[played] = await stage.play(played)
-            except Exception as error:  # noqa: BLE001 (its test raises it)
+            except Exception as error:  # noqa: BLE001 (its own test raises it)
                 came.of[played] = error
                 await one.settles()
                 await other.settles()

@@ -1,4 +1,4 @@
-"""What was on the wire, as dumpcap saw it and tshark read it."""
+"""What was on the wire: captured by dumpcap, dissected by tshark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.process import PATIENCE, running
 
 from .programs import require, unavailable
 
-PAUSE: Final = 0.01  # seconds, between two looks into the file
+PAUSE: Final = 0.01  # seconds between two looks at the file
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10  # RFC 9293 section 3.1
 ALERT, APPLICATION_DATA = 21, 23  # RFC 9846 section 5.1
@@ -41,10 +41,10 @@ FIELDS: Final = (
 )
 
 Ports: TypeAlias = tuple[int, int]
-"""The client's, the server's."""
+"""The client's and the server's."""
 
 Connections: TypeAlias = Collection[Ports]
-"""In the order in which they were made: a kernel may give the same ports again."""
+"""In the order in which they were made: a kernel may reuse ports."""
 
 
 @attrs.frozen
@@ -52,10 +52,10 @@ class Packet:
     """One TCP packet, as tshark reads it."""
 
     time: float
-    """Seconds since some moment."""
+    """Seconds since an arbitrary moment."""
 
     stream: int
-    """Which connection it belongs to, as tshark counts them."""
+    """The number that tshark gives to its connection."""
 
     source: int
     """The port that sent it."""
@@ -67,7 +67,7 @@ class Packet:
     reset: bool
 
     start: int
-    """Where its payload stands in all that this port has sent."""
+    """The offset of its payload in all that this port has sent."""
 
     size: int
     """Bytes of payload."""
@@ -91,15 +91,15 @@ async def witness(
 ) -> list[list[Packet]]:
     """The packets of each connection that *play* makes.
 
-    dumpcap and tshark start slowly: make all connections under one capture. Skips
-    the test where there can be none.
+    dumpcap and tshark start slowly: make all connections under one capture. Skips the
+    test where no capture is possible.
 
     Args:
-      folder: Where files can be left.
-      play: Makes connections over 127.0.0.1. They have to end. It gets the name of
-        the key log, in which the secrets of all of them have to be.
+      folder: For files.
+      play: Makes connections over 127.0.0.1, all of which have to end. It is given the
+        name of the key log, where it has to put the secrets of all of them.
       only: As for `capture`.
-      patience: How long *play* may take, in seconds.
+      patience: Seconds that *play* may take.
     """
     require("tshark")
     file, secrets = folder / "loopback.pcap", folder / "secrets"
@@ -117,7 +117,7 @@ async def witness(
 
 
 def of_each(packets: Sequence[Packet], connections: Connections) -> list[list[Packet]]:
-    """The packets of each connection, without what a kernel sent again."""
+    """The packets of each connection, without retransmissions."""
     streams: dict[frozenset[int], dict[int, list[Packet]]] = {}
     for packet in packets:
         ports = frozenset({packet.source, packet.destination})
@@ -142,25 +142,25 @@ async def capture(
     only: str,
     patience: float = PATIENCE,
 ) -> str | None:
-    """Write what is on the loopback interface to *file* while *play* runs.
+    """Capture the loopback interface to *file* while *play* runs.
 
     Args:
-      file: Where to.
-      play: Makes connections, which have to end: it goes on until the ends of all
-        of them are in the file.
-      only: What tells these connections from those of others, who may be busy on
-        the interface: a primitive of pcap-filter(7).
-      patience: How long *play* may take, in seconds.
+      file: The capture.
+      play: Makes connections, which have to end: the capture goes on until the ends
+        of all of them are in the file.
+      only: A primitive of pcap-filter(7) that matches these connections, and none of
+        others on the interface.
+      patience: Seconds that *play* may take.
 
     Returns:
-      None, or why this machine does not let us.
+      None, or why this machine does not allow it.
     """
     async with running(
         *(require("dumpcap"), "-q", "-i", "lo", "-f", f"tcp and ({only})"),
         *("-B", "64", "-P", "-w", str(file)),
         patience=patience,
     ) as dumpcap:
-        # It names the file when everything is open and the filter set.
+        # It prints the name of the file once everything is open and the filter is set.
         if not await dumpcap.gets_to_say("File: "):
             return dumpcap.log.decode()
         connections = await play()
@@ -174,13 +174,13 @@ async def capture(
     return None
 
 
-GLOBAL_HEADER: Final = 24  # bytes: the file has the classic format
+GLOBAL_HEADER: Final = 24  # bytes: this is the classic format
 PACKET_HEADER: Final = struct.Struct("=8xI4x")
 
 
 @attrs.define
 class _Ends:
-    """Which connections have ended, in a file that grows."""
+    """Which connections have ended, in a capture that is being written."""
 
     _unread: bytes = b""
     _skip: int = GLOBAL_HEADER
@@ -188,7 +188,7 @@ class _Ends:
     """The initial sequence numbers of all clients on these ports."""
 
     _fins: set[Ports] = attrs.field(factory=set)
-    """Whose last connection has ended this way; likewise the next."""
+    """The ports whose last connection ended this way; likewise the next."""
 
     _resets: set[Ports] = attrs.field(factory=set)
 
@@ -217,12 +217,12 @@ class _Ends:
 
 
 def _packets(pcap: bytes, position: int) -> Iterator[tuple[int, int]]:
-    """Where those begin and end that are whole, with their headers."""
+    """Where the complete packets begin and end, with their headers."""
     while position + PACKET_HEADER.size <= len(pcap):
         (size,) = PACKET_HEADER.unpack_from(pcap, position)
         end = position + PACKET_HEADER.size + size
         if end > len(pcap):
-            return  # pragma: no cover - only if dumpcap is in the middle of writing it
+            return  # pragma: no cover - only while dumpcap is writing it
         yield position, end
         position = end
 
@@ -230,7 +230,7 @@ def _packets(pcap: bytes, position: int) -> Iterator[tuple[int, int]]:
 def _header(packet: bytes) -> tuple[int, int, int, int]:
     """Source port, destination port, sequence number and flags.
 
-    Linux's loopback interface poses as an Ethernet.
+    Linux's loopback interface looks like an Ethernet.
     """
     ip = packet[PACKET_HEADER.size + 14 :]
     tcp = ip[(ip[0] & 15) * 4 :]
@@ -239,7 +239,7 @@ def _header(packet: bytes) -> tuple[int, int, int, int]:
 
 
 def _keep_only(file: Path, connections: Connections) -> None:
-    """Forget what others did on the interface meanwhile: tshark is slow."""
+    """Drop the packets of others on the interface: tshark is slow."""
     pcap = file.read_bytes()
     wanted = [set(ports) for ports in connections]
     parts = [pcap[:GLOBAL_HEADER]]
@@ -251,12 +251,12 @@ def _keep_only(file: Path, connections: Connections) -> None:
 
 
 async def read(file: Path, secrets: Path, connections: Connections) -> list[Packet]:
-    """What tshark makes of a captured file.
+    """Dissect a capture with tshark.
 
     Args:
       file: The capture.
       secrets: The key log.
-      connections: Those that it is about; others may be using the interface, too.
+      connections: Which ones; others may be using the interface, too.
     """
     _keep_only(file, connections)
     tshark = await trio.run_process(
@@ -264,7 +264,7 @@ async def read(file: Path, secrets: Path, connections: Connections) -> list[Pack
             *(require("tshark"), "-n", "-r", str(file), "-T", "fields"),
             *(word for field in FIELDS for word in ("-e", field)),
             *("-o", f"tls.keylog_file:{secrets}"),
-            # Two processors may be in the loopback interface.
+            # Two processors may be in the loopback interface at a time.
             *("-o", "tcp.reassemble_out_of_order:TRUE"),
             *(
                 word
@@ -321,7 +321,7 @@ def _records(
     alerts: Iterator[tuple[int, int]],
     data: Iterator[int],
 ) -> Iterator[str]:
-    # TLS 1.2 has the type outside: that is no sign that the rest can be decrypted.
+    # TLS 1.2 has the type outside: it does not show that the rest could be decrypted.
     for content_type in types:
         if content_type == ALERT:
             alert = next(alerts, None)

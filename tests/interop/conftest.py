@@ -20,7 +20,7 @@ def openssl(tmp_path: Path) -> OpenSSL:
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Runs:
-    """The connections with the peer of a `PeerSuite` that the chosen tests are about."""
+    """The connections of a `PeerSuite` that the selected tests are about."""
     peer = request.cls.peer
     chosen = {
         key
@@ -28,7 +28,7 @@ def runs(
         if isinstance(item, pytest.Function) and item.cls is request.cls
         for key in item.callspec.params.values()
     }
-    # Kept, so that a peer has to be compiled once only.
+    # Kept, so that a lab is compiled only once.
     command = peer.command(request.config.cache.mkdir("labs"))
     return trio.run(
         play,

@@ -15,7 +15,7 @@ PERIOD = bytes(range(251))
 def stretch(start: int, size: int) -> bytes:
     """What a lab sends: byte i of a direction is i modulo 251.
 
-    That is prime: what is lost, doubled or swapped by the record shows.
+    251 is prime, so that lost, repeated or swapped records show.
     """
     first = start % len(PERIOD)
     return (PERIOD * (size // len(PERIOD) + 2))[first : first + size]

@@ -42,8 +42,8 @@ SECURE, INSECURE = True, False
 class Ending:
     """Our report, and what the peer saw.
 
-    ``>`` is a close_notify sent, ``<`` one received, each from where that party
-    stands, in order.
+    ``>`` is a close_notify sent, ``<`` one received, from that party's point of view,
+    in order.
     """
 
     outcome: Outcome
@@ -51,19 +51,19 @@ class Ending:
     secure: bool
     peer_saw: Saw
     program_alerts: str = attrs.field(default="", eq=False)
-    """What the peer has to tell, if it tells of alerts."""
+    """What the peer has to report, if it reports alerts."""
 
     received: int = 0
-    """Bytes of application data that came to us."""
+    """Bytes of application data that we received."""
 
     whole: bool = True
-    """Whether the peer's application got all that we had sent."""
+    """Whether the peer's application received all that we had sent."""
 
     closes: bool = True
     """Whether the peer's application is told that its graceful close went well."""
 
     crossed: str = attrs.field()
-    """The alerts that went over the wire, in order, by their names: ``>`` is ours."""
+    """The names of the alerts on the wire, in order: ``>`` is ours."""
 
     @crossed.default
     def _crossed(self) -> str:
@@ -98,7 +98,7 @@ TABLE = {
 
 
 def as_told(report: ShutdownReport, saw: Saw = Saw.NOTHING) -> Ending:
-    """The same from a report; what the peer saw it cannot tell."""
+    """The same from a report, which does not know what the peer saw."""
     facts = {">": report.close_notify_sent, "<": report.close_notify_received}
     alerts = [who for who, there in facts.items() if there]
     return Ending(

@@ -1,4 +1,4 @@
-"""HAProxy, which ends TLS for TCP, and for HTTP."""
+"""HAProxy, which terminates TLS for TCP and for HTTP."""
 
 from __future__ import annotations
 

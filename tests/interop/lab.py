@@ -1,6 +1,6 @@
-"""A lab: a program that plays the peer, and does what it is told line by line.
+"""A lab: a program that plays the peer, and obeys commands, a line each.
 
-`README.md` has the lines.
+`README.md` has the commands.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support import CA, CERT
 
 from .endings import Saw
 
-SETTLES = 1  # seconds, for a lab in the middle of something when we have gone
+SETTLES = 1  # seconds for a lab that is busy when our side has gone
 
 KINDS = {
     "clean": Saw.CLOSE_NOTIFY,
@@ -29,7 +29,7 @@ KINDS = {
 
 @attrs.frozen
 class End:
-    """What a lab says of the end of what it received."""
+    """How a lab says that receiving ended."""
 
     saw: Saw
     size: int
@@ -37,7 +37,7 @@ class End:
 
 @attrs.define(eq=False)
 class Lab:
-    """A lab that runs."""
+    """A running lab."""
 
     program: Program
 
@@ -45,7 +45,7 @@ class Lab:
     """Where it listens."""
 
     version: str
-    """What it says that it is."""
+    """Its name and version, as it says."""
 
     said: list[str] = attrs.field(factory=list)
     """All its answers."""
@@ -53,13 +53,13 @@ class Lab:
     _owes: int = 0
 
     async def does(self, *commands: str) -> list[str]:
-        """Give it commands, all at once, and return its answers."""
+        """Send it commands, all at once, and return its answers."""
         answers = await self.tries(*commands)
         assert not any(answer.startswith("failed") for answer in answers), answers
         return answers
 
     async def tries(self, *commands: str) -> list[str]:
-        """The same, where it may fail."""
+        """The same, but allow it to fail."""
         assert not self.program.ended.is_set(), f"gone: {self.program.log.decode()}"
         self._owes += len(commands)
         await self.program.type("".join(f"{line}\n" for line in commands).encode())
@@ -72,20 +72,20 @@ class Lab:
         assert await self.does(f"receive {size}") == [f"received {size}"]
 
     async def ends(self) -> End:
-        """Let it receive until the end, whichever that is."""
+        """Have it receive until the end, whichever that is."""
         return end(*await self.does("receive"))
 
     async def shuts_down(self) -> Saw:
-        """Let it send close_notify, wait for ours, and close."""
+        """Have it send close_notify, wait for ours, and close."""
         return end(*await self.does("shutdown")).saw
 
     async def closes(self) -> bool:
-        """Let it close gracefully; whether it says that this went well."""
+        """Have it close gracefully; return whether it says that this succeeded."""
         [answer] = await self.tries("close")
         return not answer.startswith("failed")
 
     async def settles(self) -> None:
-        """Let it answer what it has not yet. If it does not, it must go."""
+        """Wait for the answers that it owes; if they do not come, kill it."""
         with trio.move_on_after(SETTLES):
             while self._owes:
                 await self._answer()
@@ -111,13 +111,13 @@ def end(answer: str) -> End:
 async def open_lab(
     command: Sequence[str], folder: Path, patience: float = PATIENCE
 ) -> AsyncIterator[Lab]:
-    """Start a lab. It ends with its standard input, or else by force.
+    """Run a lab. It ends when its standard input does, or is killed.
 
     Args:
-      command: It is given three more arguments, names of PEM files: the server's
-        certificate, its key, and the CA.
+      command: Three arguments are added, names of PEM files: the server's certificate,
+        its key, and the CA.
       folder: For these files.
-      patience: How long it may run, in seconds.
+      patience: Seconds that it may run.
     """
     certificate, key, ca = (folder / f"{name}.pem" for name in ("cert", "key", "ca"))
     CERT.cert_chain_pems[0].write_to_path(certificate)

@@ -1,4 +1,4 @@
-"""nginx, which ends TLS as a TCP proxy, and as an HTTP server."""
+"""nginx, which terminates TLS as a TCP proxy and as an HTTP server."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def program(name: str) -> RealProgram:
     return RealProgram(name, "server", "nginx", "-v")
 
 
-MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"  # where Debian has it
+MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"  # where Debian puts it
 
 
 def _run(site: Site, servers: str) -> tuple[str, ...]:

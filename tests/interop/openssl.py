@@ -38,7 +38,7 @@ class OpenSSL:
     """Starts ``openssl`` as a peer.
 
     Attributes:
-      path: Of the program.
+      path: The program.
       folder: For the PEM files that it needs.
     """
 
@@ -49,11 +49,11 @@ class OpenSSL:
     async def peer(
         self, name: Name, version: str, *options: str
     ) -> AsyncIterator[tuple[TLSStream[trio.SocketStream], Program]]:
-        """A TLSStream and the program, when both have finished the handshake."""
+        """A TLSStream and the program, once both have finished the handshake."""
         start = self._s_server if name == "s_server" else self._s_client
         flags = (
             {"TLSv1.2": "-tls1_2", "TLSv1.3": "-tls1_3"}[version],
-            # Apart from the data, which go to standard output.
+            # Not mixed with the data on standard output.
             *("-msg", "-msgfile", "/dev/stderr"),
             *options,
         )
@@ -72,7 +72,7 @@ class OpenSSL:
                 *(self.path, "s_server", "-accept", f"127.0.0.1:{port}"),
                 *("-naccept", "1", "-cert", str(pem), *flags),
             ) as program:
-                # It tells its port only when it is not -quiet.
+                # It prints its port only without -quiet.
                 transport = await connect(port, program)
                 yield (
                     TLSStream(transport, client_context(version), server_hostname=NAME),

@@ -1,4 +1,4 @@
-"""What a program is made to do, and we with it, whichever program it is."""
+"""How any program is made to end a connection, and what we do meanwhile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def kill_it(ours: we.Stream, program: Program) -> None:
 
 
 async def kill_it_inside_a_record(ours: we.Stream, program: Program) -> None:
-    """Which is sending more than there is room for."""
+    """It is sending more than there is room for."""
     await we.wait_until_no_more_comes(ours)
     program.process.kill()
     await we.read_to_a_cut_record(ours)

@@ -1,4 +1,4 @@
-"""What a test file says of its peer."""
+"""What a test module says about its peer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Key(NamedTuple):
     situation: str
 
     version: str
-    """Of TLS."""
+    """The TLS version."""
 
     role: Role
     """The peer's."""
@@ -40,11 +40,11 @@ def a_link(_: object, __: object, link: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class Where:
-    """Some situations, and what the peer's authors say about them."""
+    """Some situations, and a link to what the peer's authors say about them."""
 
     situations: Sequence[str] = attrs.field(validator=_known)
     link: str = attrs.field(validator=a_link)
-    """To the documentation or the source that says so."""
+    """To the documentation or the source."""
 
     versions: Sequence[str] = tuple(VERSIONS)
     roles: Sequence[Role] = ROLES
@@ -72,15 +72,14 @@ class Deviation(Where):
     """What it does instead."""
 
     changes: dict[str, Any]
-    """How it ends therefore: fields of `Ending`."""
+    """How the ending differs: fields of `Ending`."""
 
     sometimes: bool = False
-    """Whether it may as well do what the RFC says: it depends on the moment, or on its
-    version."""
+    """Whether it may also do what the RFC says, depending on timing or its version."""
 
 
 def rule(key: Key) -> Ending:
-    """How it has to end, by the RFC of that version."""
+    """How it has to end according to the RFC of that version."""
     situation = SITUATIONS[key.situation]
     return situation.ending_in_tls12 if key.version == "TLSv1.2" else situation.ending
 
@@ -92,8 +91,8 @@ class Peer:
     name: str
 
     command: Callable[[Path], Sequence[str]]
-    """How its lab is started. It gets a folder that is kept between runs, to compile
-    in, and skips the test if something is missing."""
+    """Returns the command of its lab. It is given a folder that is kept between runs, to
+    compile in, and skips the test if something is missing."""
 
     versions: Sequence[str] = tuple(VERSIONS)
     roles: Sequence[Role] = ROLES
@@ -110,7 +109,7 @@ class Peer:
         ]
 
     def plays(self) -> list[Key]:
-        """Those that it can play."""
+        """The connections that it can play."""
         return [key for key in self.keys() if self.reason(key) is None]
 
     def reason(self, key: Key) -> Cannot | None:
@@ -121,8 +120,8 @@ class Peer:
         return [each for each in self.deviations if each.covers(key)]
 
     def endings(self, key: Key) -> list[Ending]:
-        """How it has to end; where the peer deviates, how it does. More than one, if
-        it does so now and then."""
+        """How it has to end, or does where the peer deviates. More than one, if that
+        happens only now and then."""
         endings = [rule(key)]
         for deviation in self.deviations_in(key):
             changed = [attrs.evolve(each, **deviation.changes) for each in endings]
@@ -130,12 +129,12 @@ class Peer:
         return endings
 
     def is_captured(self, key: Key) -> bool:
-        """Whether a witness is there: always, where the peer deviates."""
+        """Whether it is captured: always, where the peer deviates."""
         return SITUATIONS[key.situation].witnessed or bool(self.deviations_in(key))
 
 
 def answers_in_tls12(link: str) -> Deviation:
-    """It does on TLS 1.2 what TLS 1.3 allows: nothing is lost."""
+    """On TLS 1.2 it does what only TLS 1.3 allows: nothing is lost."""
     return Deviation(
         situations=["half-close A"],
         versions=["TLSv1.2"],
@@ -170,11 +169,11 @@ def does_not_answer_a_cut(
     """It ends its own side without close_notify when the other has done so.
 
     Args:
-      does: How that comes.
-      link: To where it does so.
-      situations: Which, if not all.
+      does: What the peer does.
+      link: To the source.
+      situations: Which ones, if not all.
       instead: The alert that it sends.
-      closes: Whether its application is told that closing went well.
+      closes: Whether its application is told that closing succeeded.
     """
     changes: dict[str, Any] = {"crossed": f"< {instead}" if instead else ""}
     if not closes:
@@ -185,7 +184,7 @@ def does_not_answer_a_cut(
 
 
 def sends_decode_error(link: str) -> Deviation:
-    """What OpenSSL does, if its caller lets it."""
+    """What OpenSSL does unless its caller prevents it."""
     return does_not_answer_a_cut(
         "sends a fatal decode_error when it reads a FIN without close_notify; then its"
         " shutdown fails",

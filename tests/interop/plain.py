@@ -1,4 +1,4 @@
-"""The standard library's TLS as a party: no stream of ours, no peer of the test kit."""
+"""The standard library's TLS as a party, independent of our stream and test kit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Plain:
     async def run(self, *, closes_first: bool = False) -> None:
         """Shake hands, read until TLS or the transport ends, answer, and close.
 
-        It lets others go first: what they do unasked, they do before its close_notify.
+        It gives other tasks a turn first, so that what the other party does unasked comes before
+        its close_notify.
 
         Args:
           closes_first: Send close_notify before reading.
@@ -48,7 +49,7 @@ class Plain:
                 if closes_first:
                     await wait_all_tasks_blocked()
                     await self._close_notify()
-                # Since OpenSSL 3.2 close_notify behind user_canceled shows as that:
+                # Since OpenSSL 3.2, close_notify after user_canceled is reported as that:
                 # https://github.com/openssl/openssl/issues/25254
                 with suppress(ssl.SSLEOFError):
                     while await self._call(lambda: self.tls.read(2**14)):

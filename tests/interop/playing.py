@@ -1,4 +1,4 @@
-"""All situations with one peer, played by one lab and under one capture."""
+"""All situations with one peer, played by one lab under one capture."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from .programs import unavailable
 from .signs import Sign, alerts, on_the_wire
 from .situations import HELLO, SITUATIONS, Ours, Seen
 
-BUDGET: Final = 90  # seconds, for all; it takes a few
-LIMIT: Final = 10  # seconds, for one
+BUDGET: Final = 90  # seconds for all of them; it takes a few
+LIMIT: Final = 10  # seconds for one
 
 UNSEEN: Final = "not captured"
-"""In place of the alerts that crossed."""
+"""In place of the alerts, where there was no capture."""
 
 
 @attrs.frozen
@@ -36,10 +36,10 @@ class Run:
     seen: Seen
 
     before: ShutdownReport
-    """Before we closed, unless we had."""
+    """Before we closed, unless we had closed already."""
 
     after: ShutdownReport
-    """When we had closed."""
+    """After we had closed."""
 
     trace: Sequence[TraceEvent]
 
@@ -72,11 +72,11 @@ class Runs:
             unavailable(self.no_witness)
 
     def wire(self, key: Key) -> list[Sign]:
-        """What the witness saw."""
+        """What the capture shows."""
         return on_the_wire(self.packets[key], self[key].our_port)
 
     def ending(self, key: Key) -> Ending:
-        """How it ended, as we, the peer and the witness tell."""
+        """How it ended, according to us, the peer and the capture."""
         run = self[key]
         return attrs.evolve(
             as_told(run.after, run.seen.by_it),
@@ -104,12 +104,12 @@ class Player:
         return port
 
     async def play_all(self, keys: Iterable[Key], runs: Runs) -> dict[Key, Ports]:
-        """Play these, and return the ports of those that went to their end."""
+        """Play these, and return the ports of those that were played to the end."""
         played = {}
         for key in keys:
             try:
                 run = await self._play(key)
-            except Exception as error:  # noqa: BLE001 (its test raises it)
+            except Exception as error:  # noqa: BLE001 (its own test raises it)
                 runs.of[key] = error
                 await self.lab.settles()
             else:
@@ -157,7 +157,7 @@ class Player:
         async def tell(command: str) -> None:
             answers.extend(await self.lab.does(command))
 
-        # Whatever fails, the stream closes, and the lab is not left to wait.
+        # Whatever fails, the stream closes, and the lab does not wait forever.
         async with AsyncExitStack() as stack:
             async with trio.open_nursery() as nursery:
                 if we_serve:
@@ -190,10 +190,10 @@ async def play(
     """Play situations with a peer, one after the other.
 
     Args:
-      keys: Which.
-      command: How its lab is started.
+      keys: Which ones.
+      command: Of its lab.
       folder: For files.
-      is_captured: Which of them have a witness.
+      is_captured: Which of them are captured.
     """
     runs = Runs()
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")

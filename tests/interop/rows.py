@@ -1,7 +1,7 @@
-"""What came of each connection, for the table in the documentation.
+"""How each connection ended, for the tables in the documentation.
 
-If ``TLSDOWN_INTEROP_ROWS`` names a folder, each row goes there: a line of JSON in the
-file of its peer. `table` makes the page from it.
+If ``TLSDOWN_INTEROP_ROWS`` names a folder, each row is written there: a line of JSON in
+the file of its peer. `table` makes the page from them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .programs import version_of
 VARIABLE: Final = "TLSDOWN_INTEROP_ROWS"
 
 VARIES: Final = "*varies*"
-"""What a race decides: the page must not depend on it."""
+"""Where a race decides: the page must not depend on it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,18 +47,18 @@ class Row:
 
     peer_saw: str = ""
     remarks: Sequence[Sequence[str]] = attrs.field(factory=list)
-    """Where the peer does otherwise, or why it does not play; and a link."""
+    """Where the peer deviates, or why it does not play; and a link."""
 
     said: Sequence[str] = attrs.field(factory=list)
     """What the peer's program answered."""
 
     real: bool = False
-    """Whether that is a `RealProgram`, and no lab."""
+    """Whether the peer is a `RealProgram`, not a lab."""
 
 
 @attrs.frozen
 class Remark:
-    """Where a program does not do what is asked of it."""
+    """Where a program does not do what the RFC asks of it."""
 
     does: str
     link: str = attrs.field(validator=a_link)
@@ -88,10 +88,10 @@ class RealProgram:
         Args:
           tls: The version.
           situation: What happened.
-          report: Ours. It has been checked.
+          report: Ours, which the test has checked.
           saw: How it ended for the program.
-          remark: If that is not what is asked of it.
-          either: How it may end, if a race decides.
+          remark: Where it does not do what the RFC asks.
+          either: How it may end, where a race decides.
         """
         row = Row(
             peer=self.name,
@@ -107,7 +107,7 @@ class RealProgram:
 
 
 def agreed(peer: Peer, runs: Runs, key: Key) -> Ending:
-    """How it ended: as the RFC, or else the peer's own file says."""
+    """How it ended: as the RFC says, or else the peer's test module."""
     ending = runs.ending(key)
     right = peer.endings(key)
     if ending.crossed == UNSEEN:
@@ -145,7 +145,7 @@ def _with(row: Row, ending: Ending, either: Sequence[Ending] = ()) -> Row:
 
 
 def cells_of(ending: Ending) -> dict[str, str]:
-    """What the page says of it, by the name of the field."""
+    """What the page says about it, by field."""
     error = ERRORS.get(ending.outcome)
     report = ending.outcome.name + ", secure" * ending.secure
     return {
@@ -156,7 +156,7 @@ def cells_of(ending: Ending) -> dict[str, str]:
 
 
 def record(row: Row) -> None:
-    """Keep it, if a folder is named."""
+    """Write it down, if a folder is named."""
     folder = os.environ.get(VARIABLE)
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)

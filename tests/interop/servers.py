@@ -1,4 +1,4 @@
-"""Servers of others that a test starts: where they listen, and when they do."""
+"""What a test needs to start other people's servers: ports, and PEM files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 
 @contextmanager
 def reserved_port() -> Iterator[int]:
-    """A port that nobody else gets from the kernel.
+    """A port that the kernel gives to nobody else.
 
     A program that sets SO_REUSEADDR can bind to it.
     """
@@ -28,7 +28,7 @@ def reserved_port() -> Iterator[int]:
 
 
 async def connect(port: int, program: Program, client: str = HOST) -> trio.SocketStream:
-    """Knock until it opens: few programs tell when they listen."""
+    """Connect again and again: few programs say when they listen."""
     while True:
         try:
             return await trio.open_tcp_stream(HOST, port, local_address=client)

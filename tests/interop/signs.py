@@ -1,4 +1,4 @@
-"""What shows of an ending: on the wire, and in our trace."""
+"""The signs of an ending: on the wire, and in our trace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRACED: Final[dict[TraceKind, Sign]] = {
 
 
 ENDS: Final = {Outcome.TRUNCATED: ["FIN"], Outcome.RESET: ["RST"]}
-"""Of the transport, without which there is no such outcome."""
+"""The ends of the transport that an outcome implies."""
 
 # RFC 9846 section 6, RFC 5246 section 7.2: level and description.
 ALERTS: Final = {
@@ -35,12 +35,12 @@ ALERTS: Final = {
 
 
 def told(trace: Iterable[TraceEvent]) -> list[Sign]:
-    """What our trace says."""
+    """The signs in our trace."""
     return [TRACED[event.kind] for event in trace if event.kind in TRACED]
 
 
 def on_the_wire(packets: Iterable[Packet], our_port: int) -> list[Sign]:
-    """What tshark saw."""
+    """The signs on the wire, from tshark."""
     signs: list[Sign] = []
     for packet in packets:
         who: Literal[">", "<"] = ">" if packet.source == our_port else "<"
@@ -51,12 +51,12 @@ def on_the_wire(packets: Iterable[Packet], our_port: int) -> list[Sign]:
 
 
 def by(who: Literal[">", "<"], signs: Sequence[Sign]) -> list[str]:
-    """What one of the two sent."""
+    """What one of the parties sent."""
     return [sign for sender, sign in signs if sender == who]
 
 
 def alerts(signs: Iterable[Sign]) -> str:
-    """Those that crossed, by their names."""
+    """The names of the alerts that were sent."""
     return ", ".join(
         f"{who} {ALERTS.get(sign, sign)}" for who, sign in signs if "alert" in sign
     )

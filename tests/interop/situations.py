@@ -1,7 +1,7 @@
 """The situations in which a connection ends, and how it has to end in each.
 
-The number is that of the scenario, the letter *our* part. What TLS and TCP demand
-is in `endings`; where a peer does otherwise its own file says so.
+The number is that of the scenario, the letter is *our* part. `endings` has what TLS and
+TCP demand; where a peer deviates, its own test module says so.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SOME: Final = 10_000  # bytes
 ANSWER: Final = 2**16
 MUCH: Final = 2**23
 
-# What a peer may hold when the end comes, and drop: uvloop does, which has two buffers,
+# What a peer may hold, and drop, when the end comes, as uvloop does; it has two buffers,
 # FLOW_CONTROL_HIGH_WATER_SSL_READ and SSL_READ_MAX_SIZE.
 ITS_BUFFERS: Final = 2 * 2**18  # bytes
 
@@ -44,7 +44,7 @@ PART_OF_A_RECORD: Final = b"\x17\x03\x03\x01\x00" + bytes(20)
 
 @attrs.define(eq=False)
 class Ours:
-    """Our end, and how much has crossed."""
+    """Our end of a connection, and how much has crossed it."""
 
     stream: TLSStream[trio.SocketStream]
     sent: int = 0
@@ -60,7 +60,7 @@ class Ours:
             assert await self._receive(until - self.received), "an early end"
 
     async def reads_to_the_end(self) -> int:
-        """How many bytes that were."""
+        """How many bytes these were."""
         before = self.received
         while await self._receive(None):
             pass
@@ -78,7 +78,7 @@ class Ours:
 
 @attrs.frozen
 class Seen:
-    """What came of it, apart from our report."""
+    """How it ended, apart from our report."""
 
     by_it: Saw = Saw.NOTHING
     received: int = 0
@@ -171,7 +171,7 @@ async def half_close_a(ours: Ours, it: Lab) -> Seen:
     async def answer() -> None:
         nonlocal end, closes
         end = await it.ends()
-        # It may refuse: then nothing comes, and that shows.
+        # It may refuse: then nothing comes, which `received` shows.
         await it.tries(f"send {ANSWER}")
         closes = await it.closes()
 
@@ -275,7 +275,7 @@ async def much_b(ours: Ours, it: Lab) -> Seen:
 
 
 async def it_sees(it: Lab, size: int) -> Seen:
-    """So many bytes, and then an end."""
+    """Receive so many bytes, and then the end."""
     end = await it.ends()
     assert size - ITS_BUFFERS < end.size <= size
     return Seen(end.saw, whole=end.size == size, closes=await it.closes())
@@ -302,8 +302,8 @@ class Situation:
     """How many bytes of data we send in it."""
 
     witnessed: bool = True
-    """Whether it is captured. What is much is not, unless the peer deviates there:
-    reading it back takes long."""
+    """Whether it is captured. Big transfers are not, unless the peer deviates there:
+    dissecting them takes long."""
 
     @property
     def says(self) -> str:

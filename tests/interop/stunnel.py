@@ -1,4 +1,4 @@
-"""stunnel, which ends TLS in front of any TCP server."""
+"""stunnel, which terminates TLS in front of any TCP server."""
 
 from __future__ import annotations
 

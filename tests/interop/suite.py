@@ -37,7 +37,7 @@ class PeerSuite:
         ending = agreed(self.peer, runs, key)
         run = runs[key]
         check_report(run.after, ending)
-        # Closing what has ended changes nothing.
+        # Closing a stream that has ended changes nothing.
         assert as_told(run.before) == as_told(run.after)
 
     def test_the_wire_shows_what_our_trace_and_report_say(
@@ -46,7 +46,7 @@ class PeerSuite:
         runs.require_witness()
         report, trace = runs[captured].after, told(runs[captured].trace)
         wire = runs.wire(captured)
-        # Of what it sent we know what came before we closed.
+        # Our trace ends when we close: the peer may have sent more.
         heard = by("<", trace)
         seen = [sign for sign in by("<", wire) if ("<", sign) in TRACED.values()]
         assert heard == seen[: len(heard)]

@@ -1,10 +1,10 @@
-"""Makes ``docs/interop.md`` of what test runs have recorded.
+"""Makes ``docs/interop.md`` from what test runs recorded.
 
-    python -m tests.interop.table ROWS          makes it
-    python -m tests.interop.table ROWS --check  tells whether it is up to date
+    python -m tests.interop.table ROWS          write it
+    python -m tests.interop.table ROWS --check  check that it is up to date
 
-Versions of peers are shown, and not compared: they differ between machines. What a
-program does not play has to have a reason in `unplayed`.
+Versions of peers are shown, but not compared: they differ between machines. What a
+program does not play needs a reason in `unplayed`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ application saw is what a client's exit code says, or how the connection ended f
 server behind; where nobody tells, it is empty.
 """
 
-# Of a situation with a peer, in the overview.
+# The marks of the overview.
 AS_THE_RFC_SAYS, DEVIATES, CANNOT = "✓", "≠", "-"
 
 
@@ -76,7 +76,7 @@ def read(folder: Path) -> list[Row]:
 
 
 def page(rows: Sequence[Row]) -> str:
-    """All of it, in Markdown."""
+    """The page, in Markdown."""
     peers = sorted({row.peer for row in rows}, key=str.lower)
     of = {peer: [row for row in rows if row.peer == peer] for peer in peers}
     real = {peer: rows for peer, rows in of.items() if rows[0].real}
@@ -111,7 +111,7 @@ def overview(of: dict[str, list[Row]]) -> str:
 
 
 def anchor(heading: str) -> str:
-    """As GitHub makes them."""
+    """An anchor, as GitHub makes it."""
     kept = (letter for letter in heading.lower() if letter.isalnum() or letter in " -")
     return "".join(kept).replace(" ", "-")
 
@@ -153,7 +153,7 @@ def section(
 
 
 def holes(rows: Sequence[Row]) -> list[str]:
-    """What a program neither plays nor has a reason for; and what has both."""
+    """What a program neither plays nor has a reason for, and what it has both for."""
     found = []
     for peer in sorted({row.peer for row in rows if row.real}):
         played = [PLAYS.get(row.situation) for row in rows if row.peer == peer]
@@ -198,7 +198,7 @@ def cells(row: Row) -> list[str]:
 
 
 def label(row: Row) -> str:
-    """What happened, and which of the situations that is."""
+    """What happened, with the number of its situation."""
     plays = PLAYS.get(row.situation) if row.real else None
     if plays is None or row.situation in SITUATIONS:
         return row.situation
@@ -206,7 +206,7 @@ def label(row: Row) -> str:
 
 
 class Placed(Protocol):
-    """What has a version of TLS, and somebody's role."""
+    """Anything with a TLS version and a role."""
 
     @property
     def tls(self) -> str: ...
@@ -215,7 +215,7 @@ class Placed(Protocol):
 
 
 def where(rows: Sequence[Placed], all_roles: Collection[str] = ROLES) -> str:
-    """Of which versions and roles, if not of all."""
+    """Which versions and roles, if not all."""
     there = {(row.tls, row.role) for row in rows}
     tls, roles = ({pair[i] for pair in there} for i in (0, 1))
     words = [*sorted(tls)] * (tls != set(VERSIONS))
@@ -236,28 +236,28 @@ def versions(of: dict[str, list[Row]]) -> str:
 
 
 def tags(rows: Sequence[Row]) -> set[str]:
-    """Of which version that is to which the rows link, if they link to a source."""
+    """The version of the source that the rows link to, if they do."""
     links = [link for row in rows for _, link in row.remarks]
     found = [re.search(r"(?:/blob/(?:v/)?|\?h=)([^/]+)", link) for link in links]
     return {match[1] for match in found if match}
 
 
 def differences(page: Path, new: str) -> list[str]:
-    """What is not up to date; versions of peers may differ."""
+    """The lines that are out of date; versions of peers may differ."""
     before, after = comparable(page.read_text()), comparable(new)
     names = str(page), "this run"
     return list(difflib.unified_diff(before, after, *names, lineterm="", n=0))
 
 
 def comparable(text: str) -> list[str]:
-    """Its lines, without the second column of the versions."""
+    """The lines of the page, without the second column of the versions."""
     before, heading, after = text.partition(VERSIONS_OF_PEERS)
     after = re.sub(r"^(\|[^|]*\|)[^|]*", r"\1", after, flags=re.MULTILINE)
     return [*before.splitlines(), heading, *after.splitlines()]
 
 
 def main(arguments: Sequence[str]) -> str | int:
-    """Make the page, or check it; what to exit with."""
+    """Make the page, or check it; return the exit code."""
     folder, *options = arguments
     rows = read(Path(folder))
     return "\n".join(holes(rows)) or make(PAGE, page(rows), options)

@@ -1,4 +1,4 @@
-"""The labs in C: what they say when something is missing or wrong."""
+"""The labs in C, when something is missing or wrong."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_a_lab_in_c_says_what_it_cannot_do(tmp_path: Path) -> None:
     "library",
     [test_peer_gnutls, test_peer_mbedtls, test_peer_openssl, test_peer_wolfssl],
 )
-def test_they_compile_without_a_warning(
+def test_the_labs_in_c_compile_without_a_warning(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], library: ModuleType
 ) -> None:
     library.command(tmp_path)

@@ -39,7 +39,7 @@ PARTIAL_FILE = 18  # https://curl.se/docs/manpage.html#EXIT
 
 
 class WaitsForGoodbye(Session):  # type: ignore[misc]
-    """A server that does not expect a client without manners."""
+    """A server that does not expect a client to misbehave."""
 
     async def ccc(self, argument: str) -> None:
         await self.reply("200 clear text from now on")
@@ -50,7 +50,7 @@ class WaitsForGoodbye(Session):  # type: ignore[misc]
 
 
 class Cuts(Session):  # type: ignore[misc]
-    """A server that breaks down when half of a file is sent."""
+    """A server that crashes when half of a file is sent."""
 
     async def retr(self, name: str) -> None:
         data = await self.open_data()
@@ -61,7 +61,7 @@ class Cuts(Session):  # type: ignore[misc]
 
 @attrs.define
 class FTPServer:
-    """Serves one client."""
+    """Serve one client."""
 
     port: int
     files: dict[str, bytes]
@@ -75,7 +75,7 @@ async def serving(version: str, kind: Any = Session) -> AsyncIterator[FTPServer]
     server = FTPServer(listener.socket.getsockname()[1], {"file": MUCH})
 
     context = server_context(version)
-    context.num_tickets = 0  # a client that is killed with unread ones sends RST
+    context.num_tickets = 0  # a client that is killed before it reads them sends RST
 
     async def serve() -> None:
         async with listener, await listener.accept() as transport:
@@ -117,7 +117,7 @@ SAYS_NO_GOODBYE = Remark(
     "https://curl.se/docs/manpage.html#--ftp-ssl-ccc-mode",
 )
 
-# What curl says with -v of the control connection, and our report.
+# What curl -v prints about the control connection, and our report.
 MODES = {
     "active": ("SSL_SENT_SHUTDOWN|SSL_RECEIVED__SHUTDOWN", Outcome.COMPLETE),
     "passive": ("SSL_RECEIVED_SHUTDOWN", Outcome.SENT),
@@ -178,7 +178,7 @@ async def test_what_curl_sent_right_before_closing_is_stored(
     assert digest(server.files["file"]) == digest(MUCH[::-1])
 
 
-async def test_half_a_file_of_a_curl_that_was_killed_is_not_stored(
+async def test_a_truncated_upload_of_a_killed_curl_is_not_stored(
     tls: Maker, tmp_path: Path
 ) -> None:
     async with (

@@ -47,13 +47,13 @@ async def gnutls_cli(
             *(require("gnutls-cli"), HOST, "-p", str(listener.socket.getsockname()[1])),
             *("--x509cafile", str(certificate_authority(folder))),
             *("--sni-hostname", NAME, "--verify-hostname", NAME),
-            "--logfile=/dev/stderr",  # the data alone are on its standard output
+            "--logfile=/dev/stderr",  # only the data are on its standard output
         ) as program,
         TLSStream(
             await listener.accept(), server_context(version), server_side=True
         ) as ours,
     ):
-        # It tells of the handshake late: its log is buffered.
+        # Its log is buffered: the handshake appears late.
         await ours.send_all(GREETING)
         await program.prints(len(GREETING))
         program.output.clear()
@@ -89,8 +89,7 @@ GNUTLS_CLI = RealProgram("gnutls-cli", "client", "gnutls-cli")
 SOURCE = "https://gitlab.com/gnutls/gnutls/-/blob/3.7.9/src/cli.c"
 SAW = {FINE: Saw.CLOSE_NOTIFY, FAILED: Saw.FAILED, KILLED: Saw.NOTHING}
 
-# How each of them ends for us, and what the program says of it by its exit code: main()
-# in its source.
+# How each of them ends for us, and the program's exit code: main() in its source.
 PARTS = {
     "it is killed": (kill_it, "1A", KILLED),
     "it is killed before it reads": (kill_it_before_it_reads, "2A reset", KILLED),
@@ -132,10 +131,10 @@ async def test_gnutls_cli_and_we_agree_how_it_ended(
     GNUTLS_CLI.ended(tls.version, part, ours.report, SAW[code], REMARKS.get(part))
 
 
-async def test_we_answer_after_its_half_close(
+async def test_we_answer_after_gnutls_cli_has_half_closed(
     tls: Maker, both: tuple[we.Stream, Program]
 ) -> None:
-    """On TLS 1.2 as well: it does not do what RFC 5246 section 7.2.1 allows it."""
+    """On TLS 1.2 as well: it does not discard, as RFC 5246 section 7.2.1 would allow."""
     ours, program = both
     await program.type(b"question")
     await program.type_eof()
@@ -155,7 +154,7 @@ async def test_what_we_sent_right_before_closing_reaches_gnutls_cli(
 ) -> None:
     our_part = {"2A": we.shut_down, "4A": we.shut_down_and_close_at_once}[cell]
     ours, program = both
-    await ours.send_all(DATA)  # not much: it prints byte by byte
+    await ours.send_all(DATA)  # only a little: it prints byte by byte
     await our_part(ours, program)
     check(ours.report, cell)
     await ours.aclose()

@@ -1,4 +1,4 @@
-"""What `PeerSuite` leans on: labs that misbehave, no witness, rows, the page."""
+"""What `PeerSuite` relies on: labs that misbehave, captures, rows, the page."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_handshake_that_fails_leaves_nobody_waiting(
     runs = trio.run(play, keys, BLOCKING, tmp_path)
     with pytest.raises(ExceptionGroup) as caught:
         _ = runs[keys[0]]
-    # Whichever of the two was first.
+    # Whichever was first.
     assert caught.value.subgroup((TLSFailedError, AssertionError))
 
 
@@ -235,7 +235,7 @@ async def from_port(ours: int, host: str, port: int) -> trio.SocketStream:
 def test_connections_from_one_port_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The first ends with a RST: nothing of it stays in TIME_WAIT.
+    # The first ends with a RST, which leaves nothing in TIME_WAIT.
     keys = [Key("1A", "TLSv1.2", "server"), Key("cut B", "TLSv1.3", "server")]
     with reserved_port() as port:
         monkeypatch.setattr(trio, "open_tcp_stream", partial(from_port, port))

@@ -1,6 +1,6 @@
 """The four scenarios with ``openssl s_server`` and ``openssl s_client`` as peers.
 
-They play the parts that their own ways of closing allow.
+They play the parts that their ways of closing allow.
 """
 
 from __future__ import annotations
@@ -55,19 +55,19 @@ ANSWERS = "it answers a close_notify as soon as it reads it"
 ONE_WAY = "it sends close_notify and FIN, and listens to TLS no more"
 NO_RESET = "it never resets a connection on purpose"
 
-# How each program plays the other part: options, and what is done; or why it
-# cannot. An `ssl.SSLSocket` plays those. (What s_server cannot do is known:
+# How each program plays the other part: options, and what it is made to do; or why it
+# cannot: an `ssl.SSLSocket` plays those. (For s_server that is known:
 # https://github.com/openssl/openssl/issues/1806.)
 Part: TypeAlias = tuple[
     tuple[str, ...], Callable[[we.Stream, Program], Awaitable[None]]
 ]
 PROGRAMS: dict[tuple[str, Name], Part | str] = {
-    # Q makes s_server close its socket, and s_client say goodbye.
+    # Q makes s_server close its socket, and s_client send close_notify.
     ("1A", "s_server"): ((), tell_it_to_close),
     ("1A", "s_client"): ((), kill_it),
     ("1A reset", "s_server"): NO_RESET,
     ("1A reset", "s_client"): NO_RESET,
-    # They take a FIN for an end then, and go on to shut down.
+    # With that they take a FIN for an end, and shut down.
     ("1B", "s_server"): (("-ignore_unexpected_eof",), we.close_the_transport),
     ("1B", "s_client"): (("-ignore_unexpected_eof",), we.close_the_transport),
     ("2A", "s_server"): ANSWERS,
@@ -86,11 +86,11 @@ PROGRAMS: dict[tuple[str, Name], Part | str] = {
     ("3B", "s_client"): ONE_WAY,
     ("4A", "s_server"): ((), we.shut_down_and_close_at_once),
     ("4A", "s_client"): ((), we.shut_down_and_close_at_once),
-    # Only with -quiet does s_server say goodbye at the end of its input.
+    # Only with -quiet does s_server send close_notify at the end of its input.
     ("4B", "s_server"): (("-quiet",), end_its_input),
     ("4B", "s_client"): ((), end_its_input),
 }
-# No tickets: a client that never reads would meet them when it closes.
+# No tickets: a client that never reads would have them unread when it closes.
 OPTIONS: dict[Name, tuple[str, ...]] = {
     "s_server": ("-num_tickets", "0"),
     "s_client": (),
@@ -107,8 +107,8 @@ def alerts_of(cell: str) -> list[str]:
     return [3 * way + " close_notify" for way in TABLE[cell].program_alerts]
 
 
-def test_every_cell_is_played_or_says_why_not() -> None:
-    cells = set(TABLE) - {"1B reset"}  # that one needs session tickets
+def test_openssl_plays_every_scenario_or_there_is_a_reason() -> None:
+    cells = set(TABLE) - {"1B reset"}  # which needs session tickets
     assert set(PROGRAMS) == set(product(cells, TRANSPARENT))
 
 
@@ -170,7 +170,7 @@ async def test_an_openssl_program_is_reset(
     RECORDED[name].ended(tls.version, "we reset", ours.report)
 
 
-# Standard output has the data and nothing else, and nothing in the data is taken
+# Standard output has only the data, and no line of them is taken
 # for a command.
 TRANSPARENT: dict[Name, tuple[str, ...]] = {
     "s_server": ("-quiet",),

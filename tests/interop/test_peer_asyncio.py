@@ -21,7 +21,7 @@ def on(loop: str) -> Callable[[Path], Sequence[str]]:
     return command
 
 
-# Both loops promise the same.
+# Both loops document the same.
 CANNOT = [
     Cannot(
         situations=["2A"],
@@ -78,8 +78,8 @@ class TestUvloop(PeerSuite):
             *deviations(
                 "https://github.com/MagicStack/uvloop/blob/v0.23.0/uvloop/sslproto.pyx"
             ),
-            # If the FIN comes while it still has something to read, it is as after a cut:
-            # the close_notify in between may be lost, too.
+            # If the FIN comes while something is unread, it does as after a cut: a
+            # close_notify in between may be lost, too.
             Deviation(
                 situations=["8 MiB A"],
                 does="now and then does not see a close_notify with a FIN behind it, and"

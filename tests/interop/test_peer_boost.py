@@ -1,4 +1,4 @@
-"""Boost.Asio, on top of OpenSSL, and what the four scenarios look like from there."""
+"""Boost.Asio, on top of OpenSSL, and how it sees the four scenarios."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TestBoostAsio(PeerSuite):
 def everything(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> All:
-    """The connections that the chosen tests are about."""
+    """The connections that the selected tests are about."""
     chosen = [
         played
         for item in request.session.items

@@ -19,8 +19,8 @@ SOURCE = (
 
 
 def command(folder: Path) -> Sequence[str]:
-    require("javac")  # without it, java does not run a source either
-    # As it is quickest for what runs so briefly.
+    require("javac")  # without it, java cannot run a source file either
+    # The fastest for a program that runs so briefly.
     return [
         require("java"),
         "-Xshare:auto",

@@ -33,7 +33,7 @@ from .servers import HOST, certificate_authority, key_and_certificate, reserved_
 
 MUCH = (DATA * 4).hex().encode()
 
-# It refuses to run as root. Anybody else is who he is.
+# It refuses to run as root.
 USER = "postgres" if os.getuid() == 0 else None
 NO_GROUPS: list[int] | None = [] if USER else None
 
@@ -55,7 +55,7 @@ def query(text: bytes) -> bytes:
     return message(b"Q", text + b"\0")
 
 
-# Where Debian has it.
+# Where Debian puts it.
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 SERVER = RealProgram("PostgreSQL", "server", str(Path("/", *PROGRAMS[-1:], "postgres")))
 CLIENT = RealProgram("psql", "client", "psql")
@@ -63,7 +63,7 @@ CLIENT = RealProgram("psql", "client", "psql")
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    """Of a PostgreSQL that runs for all tests: it starts slowly."""
+    """A PostgreSQL for all tests: it starts slowly."""
     postgres = require(SERVER.command)
     with TemporaryDirectory() as name, reserved_port() as port:
         folder = Path(name)
@@ -121,7 +121,7 @@ async def ours(tls: Maker, port: int) -> AsyncIterator[we.Stream]:
             if (await until_ready(stream)).endswith(READY):
                 yield stream
                 return
-        await trio.sleep(0.05)  # it recovers: a session was killed before
+        await trio.sleep(0.05)  # it recovers: an earlier session was killed
 
 
 async def connect(port: int, version: str) -> we.Stream:
@@ -134,13 +134,13 @@ async def connect(port: int, version: str) -> we.Stream:
                 return TLSStream(
                     transport, client_context(version), server_hostname=NAME
                 )
-        # It recovers from a session that was killed, and resets whoever comes.
+        # While it recovers from a killed session it resets new connections.
         await transport.aclose()  # pragma: no cover - it is seldom that slow
         await trio.sleep(0.05)  # pragma: no cover - likewise
 
 
 async def until_ready(ours: we.Stream) -> bytes:
-    """What comes until it is ready, or the end."""
+    """What it sends until it is ready, or ends."""
     data = bytearray()
     while not data.endswith(READY) and (more := await ours.receive_some()):
         data += more
@@ -196,7 +196,7 @@ async def kill_it_inside_a_record(ours: we.Stream) -> None:
 
 
 async def half_close(ours: we.Stream) -> None:
-    """It does what TLS 1.3 does, on TLS 1.2 too."""
+    """On TLS 1.2 it does the same as on TLS 1.3."""
     await ours.send_all(query(b"SELECT 'late' FROM pg_sleep(0.05)"))
     await ours.send_eof(allow_tls12=True)
     assert b"late" in b"".join([chunk async for chunk in ours])
@@ -245,7 +245,7 @@ async def test_postgresql_and_we_agree_how_it_ended(
     SERVER.ended(tls.version, part, ours.report)
 
 
-async def test_much_comes_back_right_before_it_closes(
+async def test_a_big_answer_arrives_when_postgresql_closes_right_after_it(
     tls: Maker, ours: we.Stream
 ) -> None:
     async with trio.open_nursery() as nursery:

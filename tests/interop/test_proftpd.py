@@ -98,7 +98,7 @@ class Client:
 
     @property
     def pid(self) -> int:
-        """Of the process that serves us: proc_tid_children(5)."""
+        """The pid of the process that serves us: proc_tid_children(5)."""
         pid = self.program.process.pid
         [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return int(child)
@@ -159,7 +159,7 @@ async def clear(client: Client) -> None:
     check(client.tls.report, "3B")
 
 
-async def test_we_go_on_in_clear_text(client: Client) -> None:
+async def test_after_our_goodbye_proftpd_goes_on_in_clear_text(client: Client) -> None:
     await clear(client)
     assert await client.ask("NOOP") == b"200"
     assert await client.ask("PWD") == b"257"
@@ -168,8 +168,10 @@ async def test_we_go_on_in_clear_text(client: Client) -> None:
     client.ended("CCC", client.tls)
 
 
-async def test_it_goes_on_with_one_that_says_no_goodbye(client: Client) -> None:
-    """It looks before it reads: tls_end_sess() in
+async def test_proftpd_goes_on_in_clear_text_with_a_client_that_sent_no_close_notify(
+    client: Client,
+) -> None:
+    """It checks before it reads: tls_end_sess() in
     https://github.com/proftpd/proftpd/blob/v1.3.8/contrib/mod_tls.c.
     """
     assert await client.ask("CCC") == b"200"
@@ -181,21 +183,23 @@ async def test_it_goes_on_with_one_that_says_no_goodbye(client: Client) -> None:
     assert not client.tls.report.secure
 
 
-async def test_it_says_goodbye_when_it_is_asked_to_quit(client: Client) -> None:
+async def test_proftpd_sends_close_notify_when_the_client_quits(client: Client) -> None:
     assert await client.ask("QUIT") == b"221"
     await we.shut_down_too(client.tls, client.program)
     check(client.tls.report, "4B")
     client.ended("QUIT", client.tls)
 
 
-async def test_it_answers_our_goodbye(client: Client) -> None:
+async def test_proftpd_answers_our_close_notify(client: Client) -> None:
     await client.tls.shutdown()
     check(client.tls.report, "3A")
     assert await client.transport.receive_some() == b""
     client.ended("we shut down", client.tls)
 
 
-async def test_it_answers_what_was_asked_before_our_half_close(client: Client) -> None:
+async def test_proftpd_answers_what_was_asked_before_our_half_close(
+    client: Client,
+) -> None:
     await client.tls.send_all(b"NOOP\r\n")
     await client.tls.send_eof(allow_tls12=True)
     assert b"".join([chunk async for chunk in client.tls]).startswith(b"200 ")
@@ -204,7 +208,7 @@ async def test_it_answers_what_was_asked_before_our_half_close(client: Client) -
     client.ended("we half-close", client.tls)
 
 
-async def test_it_is_killed(client: Client) -> None:
+async def test_proftpd_is_killed(client: Client) -> None:
     os.kill(client.pid, signal.SIGKILL)
     with pytest.raises(TruncatedError):
         await client.tls.receive_some()
@@ -213,7 +217,9 @@ async def test_it_is_killed(client: Client) -> None:
     client.ended("it is killed", client.tls)
 
 
-async def test_it_is_killed_before_it_reads_our_close_notify(client: Client) -> None:
+async def test_proftpd_is_killed_before_it_reads_our_close_notify(
+    client: Client,
+) -> None:
     pid = client.pid
     stop_other(pid)
     await client.tls.shutdown(wait=False)
@@ -223,10 +229,10 @@ async def test_it_is_killed_before_it_reads_our_close_notify(client: Client) -> 
     client.ended("it is killed before it reads", client.tls)
 
 
-# The connections of the files stay in TLS when the control connection has left it.
+# The data connections stay in TLS after the control connection has left it.
 
 
-async def test_what_it_sent_right_before_closing_reaches_us(
+async def test_what_proftpd_sent_right_before_closing_reaches_us(
     client: Client, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(MUCH)
@@ -243,7 +249,7 @@ async def test_what_it_sent_right_before_closing_reaches_us(
 @pytest.mark.parametrize(
     ("how", "cell"), [("we shut down", "3A"), ("we close without waiting", "4A")]
 )
-async def test_what_we_sent_right_before_closing_is_stored(
+async def test_proftpd_stores_what_we_sent_right_before_closing(
     client: Client, tmp_path: Path, how: str, cell: str
 ) -> None:
     our_part = {"3A": we.shut_down, "4A": we.shut_down_and_close_at_once}[cell]
@@ -258,14 +264,14 @@ async def test_what_we_sent_right_before_closing_is_stored(
 
 
 @pytest.mark.parametrize("part", [b"", PART_OF_A_RECORD], ids=["", "a record"])
-async def test_it_takes_half_a_file_that_we_cut_for_a_whole_one(
+async def test_proftpd_takes_a_truncated_upload_for_a_whole_one(
     client: Client, part: bytes
 ) -> None:
     """RFC 9846 section 6.1 and RFC 5246 section 7.2.1 are there to prevent that."""
     data = await client.open_data("STOR file")
     await data.send_all(b"half of it")
     await data.transport_stream.send_all(part)
-    # FIN; closing would send RST if there are session tickets that nobody read.
+    # FIN; with unread session tickets, closing would send RST.
     await data.transport_stream.send_eof()
     assert await client.reply() == b"226"
     await trio.aclose_forcefully(data)
@@ -274,10 +280,10 @@ async def test_it_takes_half_a_file_that_we_cut_for_a_whole_one(
     client.ended(f"STOR, {what}", data, Saw.CLOSE_NOTIFY, A_CUT_IS_AN_END)
 
 
-async def test_it_sees_that_we_reset(client: Client, tmp_path: Path) -> None:
+async def test_proftpd_sees_that_we_reset(client: Client, tmp_path: Path) -> None:
     data = await client.open_data("STOR file")
     await data.send_all(b"half of it")
-    # What it has not read yet, a RST destroys.
+    # A RST destroys what it has not read yet.
     read = 0
     while not read:
         await trio.sleep(0.002)

@@ -1,4 +1,4 @@
-"""What the tests of this folder lean on: programs that are missing, or must go."""
+"""Programs that are missing, and programs that must not be left running."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ async def test_redis_and_we_agree_how_it_ended(
     SERVER.ended(redis.version, part, ours.report, remark=REMARKS.get(part))
 
 
-async def test_what_we_sent_right_before_shutting_down_is_stored(
+async def test_redis_stores_what_we_sent_right_before_shutting_down(
     redis: Redis, ours: we.Stream
 ) -> None:
     await ours.send_all(command(b"SET", b"key", MUCH))
@@ -203,7 +203,7 @@ CLI: dict[str, tuple[Part, str, bytes]] = {
     "8 MiB to it": (answer_much, "1A", LINES + b"\n"),
     "8 MiB from it": (receive_much, "1A", b"yes\n"),
 }
-# With -x its input is the last argument.
+# With -x, its input is the last argument.
 FROM_ITS_INPUT = ("8 MiB from it", "it is killed inside a record")
 
 

@@ -1,4 +1,4 @@
-"""Whether a rogue does what its behaviour says, by dumpcap and tshark.
+"""Whether a rogue does what its behaviour says, as dumpcap and tshark show.
 
 The other party is OpenSSL alone, with the certificates of the test kit.
 """
@@ -33,10 +33,10 @@ LATE: Final = 0.1
 DRIP: Final = 0.002
 FLOOD: Final = 2**18
 
-HOST: Final = "127.1.0.1"  # nobody else's
+HOST: Final = "127.1.0.1"  # an address of our own
 
-# How long the other party goes on, in seconds: where silence is the point; elsewhere
-# more than it takes, so that a rogue that does less fails alone.
+# Seconds that the other party goes on: exact where silence is the point; elsewhere more
+# than needed, so that only a rogue that does less fails.
 BEARS: Final = 0.1
 WAITS: Final = 2
 
@@ -59,9 +59,9 @@ HEADER: Final = struct.Struct(">BHH")  # RFC 9846 section 5.1: type, version, le
 TYPES: Final = {22, 23}  # handshake, application_data
 VERSIONS_OF_RECORDS: Final = {0x0301, 0x0303}
 
-# What either party sends, in order, when the handshake is over: each record that is
-# not one of the handshake's; what is no record; FIN; and the first RST. It is written
-# from the docstrings of the behaviours.
+# What each party sends after the handshake, in order: every record that is not a
+# handshake record; bytes that are no record; FIN; and the first RST. Written from the
+# docstrings of the behaviours.
 ANSWER: Final = [*other(CLOSE_NOTIFY, "FIN"), *rogue("FIN")]
 LOOKS: Final[dict[str, list[Sign]]] = {
     "cut_in_handshake": [*rogue(PART, "FIN"), *other("FIN")],
@@ -102,18 +102,18 @@ LOOKS: Final[dict[str, list[Sign]]] = {
         *ANSWER,
     ],
     "fatal_alert": [*rogue("alert 2/80", "FIN"), *other("FIN")],
-    # The other one says bad_record_mac.
+    # The other party answers with bad_record_mac.
     "bad_record": [*rogue(UNREADABLE), *other("alert 2/20", "FIN"), *rogue("FIN")],
     "fatal_close_notify": [*rogue("alert 2/0"), *ANSWER],
     "user_canceled_first": [*rogue("alert 1/90", CLOSE_NOTIFY), *ANSWER],
 }
 
-# OpenSSL takes it as it is meant there, and does not answer.
+# OpenSSL understands it, and does not answer.
 LOOKS_OF_TLS12: Final[dict[str, list[Sign]]] = {
     "fatal_close_notify": [*rogue("alert 2/0"), *other("FIN"), *rogue("FIN")],
 }
 
-# What they wait for is the other's end.
+# They wait for the other party to end.
 SILENT: Final = {"never_answer", "stall_in_handshake"}
 
 
@@ -146,7 +146,7 @@ class Witnessed:
         return [packet for packet in self.by(party) if packet.size][-1]
 
     def _rest(self, party: Party) -> list[str]:
-        """What this party sent behind the last whole record."""
+        """What this party sent after the last whole record."""
         packets = self.by(party)
         sent = b"".join(packet.payload for packet in packets)
         rest = sent[sum(packet.in_records for packet in packets) :]
@@ -182,7 +182,7 @@ KEYS: Final[list[Key]] = [
 
 
 async def play(key: Key, secrets: Path) -> tuple[int, int]:
-    """Let a rogue loose on the other party; the ports of client and server."""
+    """Run a rogue against the other party; return the ports of client and server."""
     name, version, side = key
     client, server = await tcp_transports(HOST)
     ports = client.socket.getsockname()[1], server.socket.getsockname()[1]
@@ -273,7 +273,7 @@ def test_each_packet_of_a_slow_drip_has_one_byte(
 
 
 @of("never_answer")
-def test_who_never_answers_is_silent_until_the_other_closes(
+def test_a_rogue_that_never_answers_is_silent_until_the_other_party_closes(
     runs: dict[Key, Witnessed], key: Key
 ) -> None:
     run = runs[key]
@@ -281,7 +281,7 @@ def test_who_never_answers_is_silent_until_the_other_closes(
 
 
 @of("stall_in_handshake")
-def test_who_stalls_in_the_handshake_is_silent_until_the_other_closes(
+def test_a_rogue_that_stalls_in_the_handshake_is_silent_until_the_other_party_closes(
     runs: dict[Key, Witnessed], key: Key
 ) -> None:
     run = runs[key]

@@ -87,14 +87,14 @@ PARTS: dict[str, tuple[we.Part, Callable[[ssl.SSLSocket], Saw]]] = {
     "3A": (we.shut_down, it_shuts_down_too),
     "3B": (we.shut_down_too, it_shuts_down),
     "4A": (we.shut_down_and_close_at_once, it_shuts_down_too),
-    # unwrap() would take our answer if it came at once.
+    # unwrap() would consume our answer if it came at once.
     "4B": (we.shut_down_too_when_it_is_gone, it_shuts_down_and_closes_at_once),
 }
 both_roles = pytest.mark.parametrize("ours_is", ["client", "server"])
 
 
-def test_every_cell_is_played() -> None:
-    assert {*PARTS, "1B reset"} == set(TABLE)  # that one needs session tickets
+def test_an_sslsocket_plays_every_scenario() -> None:
+    assert {*PARTS, "1B reset"} == set(TABLE)  # which needs session tickets
 
 
 @pytest.mark.parametrize("cell", PARTS)
@@ -117,7 +117,7 @@ async def test_an_sslsocket_and_we_agree_how_it_ended(
 async def test_a_client_that_has_not_read_its_tickets_closes_with_a_reset(
     tls13: Maker,
 ) -> None:
-    """A server sends them unasked: scenario 1 with a RST where a FIN is meant."""
+    """Servers send tickets unasked: scenario 1, with a RST where a FIN is meant."""
     async with blocking_peer(
         it_shuts_down_when_we_are_gone,
         version=tls13.version,

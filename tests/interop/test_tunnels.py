@@ -1,4 +1,4 @@
-"""TLS that nginx, HAProxy or stunnel ends in front of a plain server.
+"""TLS that nginx, HAProxy or stunnel terminates in front of a plain server.
 
 Ours is the client.
 """
@@ -59,7 +59,7 @@ def test_a_deviation_is_none_that_is_asked_for(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("event", ENDINGS)
-async def test_the_program_and_we_agree_how_it_ended(
+async def test_a_tunnel_and_we_agree_how_it_ended(
     kind: Kind, tls: Maker, through: Tunnel, event: Event
 ) -> None:
     await ENDINGS[event](through)
@@ -72,7 +72,7 @@ async def test_the_program_and_we_agree_how_it_ended(
 # We end:
 
 
-async def test_we_shut_down_and_close_without_waiting(
+async def test_the_server_behind_a_tunnel_sees_the_end_when_we_close_without_waiting(
     kind: Kind, tls: Maker, through: Tunnel
 ) -> None:
     await through.ours.shutdown(wait=False)
@@ -88,7 +88,7 @@ async def test_we_shut_down_and_close_without_waiting(
     )
 
 
-async def test_we_half_close_and_the_server_answers(
+async def test_the_server_behind_a_tunnel_answers_after_our_half_close(
     kind: Kind, through: Tunnel
 ) -> None:
     await through.ours.send_all(b"question")
@@ -111,7 +111,7 @@ BREAKS: Final[Mapping[Event, we.Part]] = {
 
 
 @pytest.mark.parametrize("event", BREAKS)
-async def test_the_server_sees_that_we_break_off(
+async def test_the_server_behind_a_tunnel_sees_that_we_abort(
     kind: Kind, tls: Maker, through: Tunnel, event: Event
 ) -> None:
     await BREAKS[event](through.ours, through.program)
@@ -131,7 +131,7 @@ says_goodbye = pytest.mark.parametrize(
 
 
 @says_goodbye
-async def test_it_shuts_down_and_we_cut(
+async def test_a_tunnel_shuts_down_and_we_cut(
     kind: Kind, tls: Maker, through: Tunnel
 ) -> None:
     await through.server.aclose()
@@ -141,7 +141,7 @@ async def test_it_shuts_down_and_we_cut(
 
 
 @says_goodbye
-async def test_the_server_half_closes_and_we_answer(
+async def test_we_answer_after_the_server_behind_a_tunnel_has_half_closed(
     kind: Kind, tls: Maker, through: Tunnel
 ) -> None:
     await through.server.send_eof()
@@ -157,7 +157,7 @@ async def test_the_server_half_closes_and_we_answer(
     )
 
 
-async def test_the_program_is_killed(kind: Kind, tls: Maker, through: Tunnel) -> None:
+async def test_a_tunnel_is_killed(kind: Kind, tls: Maker, through: Tunnel) -> None:
     through.program.process.kill()
     await through.program.ended.wait()
     await through.ours.shutdown()
@@ -167,7 +167,7 @@ async def test_the_program_is_killed(kind: Kind, tls: Maker, through: Tunnel) ->
     kind.ended(tls.version, "it is killed", through.ours.report)
 
 
-async def test_the_program_is_killed_before_it_reads_our_close_notify(
+async def test_a_tunnel_is_killed_before_it_reads_our_close_notify(
     kind: Kind, tls: Maker, through: Tunnel
 ) -> None:
     stop(through.program)
@@ -178,7 +178,7 @@ async def test_the_program_is_killed_before_it_reads_our_close_notify(
     kind.ended(tls.version, "it is killed before it reads", through.ours.report)
 
 
-async def test_the_program_is_killed_when_much_is_on_its_way(
+async def test_a_tunnel_is_killed_while_much_data_is_on_its_way(
     kind: Kind, tls: Maker, through: Tunnel
 ) -> None:
     async with trio.open_nursery() as nursery:
@@ -200,7 +200,7 @@ async def test_the_program_is_killed_when_much_is_on_its_way(
 # Much data:
 
 
-async def test_what_we_sent_right_before_shutting_down_arrives(
+async def test_what_we_sent_right_before_shutting_down_arrives_behind_a_tunnel(
     kind: Kind, tls: Maker, through: Tunnel
 ) -> None:
     async def send_and_shut_down() -> None:
@@ -215,7 +215,9 @@ async def test_what_we_sent_right_before_shutting_down_arrives(
     kind.ended(tls.version, "8 MiB to it", through.ours.report, Saw.CLOSE_NOTIFY)
 
 
-async def test_what_we_sent_right_before_closing_arrives(through: Tunnel) -> None:
+async def test_what_we_sent_right_before_closing_arrives_behind_a_tunnel(
+    through: Tunnel,
+) -> None:
     async def send_and_close() -> None:
         await through.ours.send_all(MUCH)
         await we.shut_down_and_close_at_once(through.ours, through.program)
@@ -226,7 +228,7 @@ async def test_what_we_sent_right_before_closing_arrives(through: Tunnel) -> Non
     check(through.ours.report, "4A")
 
 
-async def test_what_the_server_sent_right_before_closing_arrives(
+async def test_what_the_server_behind_a_tunnel_sent_right_before_closing_arrives(
     kind: Kind, tls: Maker, through: Tunnel
 ) -> None:
     async def send_and_close() -> None:
@@ -243,7 +245,7 @@ async def test_what_the_server_sent_right_before_closing_arrives(
 
 # What went over the wire:
 
-CLIENT: Final = "127.1.0.3"  # nobody else's address
+CLIENT: Final = "127.1.0.3"  # an address of our own address
 
 Key: TypeAlias = tuple[Kind, str, Event]
 Alerts: TypeAlias = Mapping[Key, str]
@@ -256,7 +258,7 @@ KEYS: Final[list[Key]] = [
 
 
 async def play_and_capture(folder: Path) -> Alerts:
-    """Which close_notify crossed, in order; ``>`` is ours."""
+    """The close_notify alerts on the wire, in order; ``>`` is ours."""
     connections: dict[Key, tuple[int, int]] = {}
 
     async def play_all(secrets: Path) -> Connections:

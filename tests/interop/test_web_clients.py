@@ -37,7 +37,7 @@ Event: TypeAlias = Literal[
 ]
 FINE, FAILED = True, False
 Ending: TypeAlias = tuple[str, bool]
-"""A cell of `endings.TABLE`, and whether the client says that all went well."""
+"""A cell of `endings.TABLE`, and whether the client reports success."""
 
 # RFC 9112 section 9.8: a client must send close_notify before it closes; it has to
 # answer ours (RFC 9846 section 6.1, RFC 5246 section 7.2.1), but we need not wait for
@@ -182,7 +182,7 @@ PARTS: Final[Mapping[Event, Callable[[we.Stream], Awaitable[None]]]] = {
 
 @attrs.define(eq=False)
 class Server:
-    """Serves one client, and keeps what it sent."""
+    """Serve one client, and keep what it sent."""
 
     answer: Callable[[we.Stream], Awaitable[None]]
     received: bytes = b""
@@ -206,7 +206,7 @@ async def client_of(
     server: Server, kind: Kind, version: str, folder: Path, *options: str
 ) -> AsyncIterator[Program]:
     context = server_context(version)
-    context.num_tickets = 0  # a client that is killed with unread ones sends RST
+    context.num_tickets = 0  # a client that is killed before it reads them sends RST
     async with open_tls_nursery() as tls:
         listening = await tls.start_server(server.handle, 0, context, host=HOST)
         async with running(
@@ -231,7 +231,7 @@ def test_a_deviation_is_none_that_is_asked_for(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("event", ASKED)
-async def test_a_client_and_we_agree_how_it_ended(
+async def test_a_web_client_and_we_agree_how_it_ended(
     tls: Maker, kind: Kind, tmp_path: Path, event: Event
 ) -> None:
     server = Server(PARTS[event])
@@ -255,7 +255,7 @@ async def test_a_client_and_we_agree_how_it_ended(
         ("it is killed before it reads", kill_it_before_it_reads, "2A reset"),
     ],
 )
-async def test_a_client_is_killed(
+async def test_a_web_client_is_killed(
     tls: Maker,
     kind: Kind,
     tmp_path: Path,

@@ -104,7 +104,7 @@ async def web(kind: Kind, tls: Maker, tmp_path: Path) -> AsyncIterator[Front]:
 
 
 async def ask(web: Front, *headers: str, body: bytes = b"") -> trio.SocketStream:
-    """Send a request; the connection on which it comes to the server behind."""
+    """Send a request; return the connection on which the server behind gets it."""
     lines = ["POST / HTTP/1.1", "Host: localhost", *headers, "", ""]
     head = "\r\n".join([*lines[:2], f"Content-Length: {len(body)}", *lines[2:]])
     async with trio.open_nursery() as nursery:
@@ -131,7 +131,7 @@ async def answer(server: trio.SocketStream, body: bytes) -> None:
     await server.send_all(head.encode() + body)
 
 
-async def test_it_closes_right_after_much_data_each_way(
+async def test_much_data_each_way_arrives_when_a_web_server_closes_right_after_it(
     kind: Kind, tls: Maker, web: Front
 ) -> None:
     async with (
@@ -146,7 +146,7 @@ async def test_it_closes_right_after_much_data_each_way(
         kind.ended(tls, event, web.ours.report)
 
 
-async def test_we_shut_down_between_requests(
+async def test_a_web_server_and_we_agree_when_we_shut_down_between_requests(
     kind: Kind, tls: Maker, web: Front
 ) -> None:
     async with await ask(web) as server:
@@ -157,7 +157,9 @@ async def test_we_shut_down_between_requests(
     kind.ended(tls, "we shut down", web.ours.report)
 
 
-async def test_we_close_without_waiting(kind: Kind, tls: Maker, web: Front) -> None:
+async def test_a_web_server_and_we_agree_when_we_close_without_waiting(
+    kind: Kind, tls: Maker, web: Front
+) -> None:
     async with await ask(web) as server:
         await answer(server, b"answer")
         assert await body_from(web.ours) == b"answer"
@@ -177,7 +179,7 @@ PARTS: Mapping[str, tuple[Part, str]] = {
 
 
 @pytest.mark.parametrize("event", PARTS)
-async def test_one_of_us_breaks_off_between_requests(
+async def test_a_web_server_or_we_abort_between_requests(
     kind: Kind, tls: Maker, web: Front, event: str
 ) -> None:
     play, cell = PARTS[event]
@@ -189,10 +191,10 @@ async def test_one_of_us_breaks_off_between_requests(
     kind.ended(tls, event, web.ours.report)
 
 
-async def test_we_half_close_after_the_request_and_are_answered(
+async def test_a_web_server_answers_after_our_half_close(
     kind: Kind, tls: Maker, web: Front
 ) -> None:
-    """On TLS 1.2, too: it is not looking for a close_notify."""
+    """On TLS 1.2, too: it does not look for a close_notify."""
     async with (
         await ask(web, "Connection: close") as server,
         trio.open_nursery() as nursery,
@@ -230,7 +232,7 @@ async def test_an_answer_that_is_cut_behind_does_not_look_whole(
     kind.ended(tls, "the server behind resets", web.ours.report)
 
 
-async def test_it_is_killed_when_much_is_on_its_way(
+async def test_a_web_server_is_killed_while_much_data_is_on_its_way(
     kind: Kind, tls: Maker, web: Front
 ) -> None:
     async with await ask(web) as server:

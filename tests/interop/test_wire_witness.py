@@ -1,4 +1,4 @@
-"""What the trace says against what dumpcap and tshark saw.
+"""The trace compared with what dumpcap and tshark saw.
 
 The four scenarios are those of ``trio-tlsdown demo``: its pictures are drawn
 from these traces.
@@ -23,7 +23,7 @@ from trio_tlsdown.cli._stage import SIDES, VERSIONS, Party, Version, open_stage
 
 from .capture import CLOSE_NOTIFY, Connections, Packet, witness
 
-HOST: Final = "127.1.0.2"  # nobody else's
+HOST: Final = "127.1.0.2"  # an address of our own
 
 
 class Sign(enum.Enum):
@@ -39,11 +39,11 @@ Seen: TypeAlias = list[tuple[Party, Sign]]
 
 @attrs.frozen
 class Story:
-    """What has to show of a scenario."""
+    """The signs of a scenario."""
 
     sent: Seen
-    """Over the wire: every close_notify, and the first end of the transport. (A
-    connection that was reset has no second.)"""
+    """On the wire: every close_notify, and the first end of the transport. (After a reset
+    there is no second.)"""
 
     heard: dict[Party, list[Sign]]
     """In the trace: what each party received before it closed."""
@@ -97,7 +97,7 @@ class Witnessed:
     packets: Sequence[Packet] = ()
 
     def told(self) -> list[tuple[Party, bool]]:
-        """What the trace says that each party did: close_notify, or the end."""
+        """What each party did, according to the trace: close_notify, or the end."""
         return [
             (PARTIES[event.side], event.kind is TraceKind.CLOSE_NOTIFY_SENT)
             for event in self.events
@@ -109,7 +109,7 @@ class Witnessed:
         return next(event for event in self.events if event.kind is kind)
 
     def heard(self, party: Party) -> list[Sign]:
-        """What the trace says that this party received."""
+        """What this party received, according to the trace."""
         return [
             sign
             for event in self.events
@@ -130,7 +130,7 @@ class Witnessed:
         return seen
 
     def bytes_told(self, party: Party) -> int:
-        """How many bytes this party sent, as it says."""
+        """How many bytes this party sent, according to its trace."""
         return sum(
             event.size
             for event in self.events

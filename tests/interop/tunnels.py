@@ -1,4 +1,4 @@
-"""Programs that end TLS in front of a plain TCP server, which a test plays."""
+"""Programs that terminate TLS in front of a plain TCP server, which a test plays."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ Event: TypeAlias = Literal[
     "it is killed before it reads",
 ]
 
-# How each has to end: for us a cell of `endings.TABLE`, for the server behind, which
-# knows TCP only, FIN or RST. It follows from
+# How each has to end: a cell of `endings.TABLE` for us; FIN or RST for the server behind,
+# which knows only TCP. It follows from
 #
 # - RFC 9846 section 6.1 and RFC 5246 section 7.2.1: each party sends a close_notify
 #   before it closes its write side;
 # - RFC 9846 section 6.1: that does not end the other direction;
 # - the purpose of close_notify (the same sections): a cut must not pass for the end
-#   of the data. So what breaks on one side has to break on the other one: a FIN
-#   behind says "that is all", a RST does not.
+#   of the data. So a connection that breaks on one side has to break on the other:
+#   a FIN says "that is all", a RST does not.
 ASKED: Final[Mapping[Event, str]] = {
     "the server behind closes": "3B",
     "the server behind resets": "1A reset",
@@ -66,7 +66,7 @@ ASKED: Final[Mapping[Event, str]] = {
     "it is killed before it reads": "2A reset",
 }
 
-# They end alike, whatever has gone before.
+# These end alike, whatever came before.
 ALIKE: Final[Mapping[Event, Event]] = {
     "8 MiB to it": "we shut down",
     "8 MiB from it": "the server behind closes",
@@ -78,7 +78,7 @@ GREETING: Final = b"220 ready"
 
 @attrs.frozen
 class Deviation:
-    """What a program does instead, and where its documentation or source says so."""
+    """What a program does instead, and a link to its documentation or source."""
 
     ending: str
     remark: Remark
@@ -86,7 +86,7 @@ class Deviation:
 
 @attrs.frozen
 class Site:
-    """What a program has to be told."""
+    """What a program's configuration needs."""
 
     folder: Path
     """For its files."""
@@ -107,19 +107,19 @@ class Kind:
 
     program: RealProgram
     command: Callable[[Site], tuple[str, ...]]
-    """Writes its configuration; returns the command that runs it as one process."""
+    """Write its configuration; return the command that runs it as one process."""
 
     deviations: Mapping[Event, Deviation]
-    """From what is `ASKED` of it."""
+    """Where it differs from what is `ASKED`."""
 
     half_closes: bool = True
-    """What the server behind answers to a half-close arrives."""
+    """Whether the answer of the server behind to a half-close arrives."""
 
     drops_an_answer: Remark | None = None
-    """Why what we answer to a half-close does not arrive."""
+    """Why our answer to a half-close does not arrive."""
 
     stalls_in_a_record: bool = True
-    """It writes until the kernel takes no more, whether or not a record is whole."""
+    """Whether it writes until the kernel takes no more, in the middle of a record, too."""
 
     @property
     def name(self) -> str:
@@ -149,7 +149,7 @@ class Front:
     ours: we.Stream
     program: Program
     behind: trio.SocketListener
-    """Where the plain server has to accept."""
+    """Where the plain server accepts."""
 
 
 @asynccontextmanager
@@ -163,11 +163,11 @@ async def front(
     """Start the program, and connect to it.
 
     Args:
-      command: Of a `Kind`.
+      command: That of a `Kind`.
       version: The TLS version.
       folder: For its files.
-      secrets: A key log, for a witness.
-      client: Our address, for a witness, too.
+      secrets: A key log, for a capture.
+      client: Our address, for a capture, too.
     """
     context = client_context(version)
     context.keylog_filename = str(secrets)
@@ -208,15 +208,15 @@ async def tunnel(
         front(kind.command, version, folder, secrets, client) as result,
         await result.behind.accept() as server,
     ):
-        # A client that closes with unread session tickets, which come ahead of all
-        # data, sends a RST, where a FIN may be meant.
+        # A client that closes with unread session tickets, which come before all data,
+        # sends a RST, even where a FIN is meant.
         await server.send_all(GREETING)
         assert await result.ours.receive_some() == GREETING
         yield Tunnel(result.ours, result.program, server)
 
 
 async def all_from(stream: trio.abc.ReceiveStream) -> bytes:
-    """What comes before the end, however it ends."""
+    """Receive everything before the end, however it ends."""
     data = bytearray()
     with suppress(trio.BrokenResourceError):
         async for chunk in stream:
@@ -243,7 +243,7 @@ async def we_shut_down(through: Tunnel) -> None:
 
 
 async def we_half_close(through: Tunnel) -> None:
-    """All of the programs can do that on TLS 1.2, too, or on neither."""
+    """Every program can do that on both versions of TLS, or on neither."""
     await through.ours.send_eof(allow_tls12=True)
     assert await all_from(through.server) == b""
     await through.server.aclose()

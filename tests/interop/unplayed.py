@@ -1,12 +1,12 @@
-"""What has to be played with each server and client, or else why it is not."""
+"""What has to be played with each server and client, or why it is not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-# Of `situations.SITUATIONS`. Whether a program answers our close_notify, or waits for
-# ours, is its own affair; that data came before a cut makes no difference to it.
+# From `situations.SITUATIONS`. Whether a program answers our close_notify, or waits for
+# it, is its own business; data before a cut make no difference to it.
 BREAKS_OFF, WE_BREAK_OFF = "1A", "1B"
 WE_SHUT_DOWN: Final = "2A/3A"
 CUT_INSTEAD: Final = "2B"
@@ -66,7 +66,7 @@ PLAYS: Final[Mapping[str, str]] = {
     "RETR (8 MiB from it)": FROM_IT,
     "STOR (8 MiB from it)": FROM_IT,
 }
-"""Which of them each row of a program is."""
+"""Which situation each row of a program is."""
 
 WAITS_FOR_NOTHING: Final = {
     "it closes behind its own close_notify, and waits for nothing": (
@@ -133,4 +133,4 @@ REASONS: Final[Mapping[str, Mapping[str, Sequence[str]]]] = {
     "stunnel": {"it writes when there is room for a whole record": (CUTS_INSIDE,)},
     "wget": {**SAYS_NO_GOODBYE, **HAS_ASKED, **WHOLE_RECORDS},
 }
-"""By program, why it does not play some of them."""
+"""By program: the reasons why it does not play some of them."""

@@ -80,7 +80,7 @@ async def reset_it(ours: Stream, peer: Peer) -> None:
 
 
 async def wait_until_no_more_comes(ours: Stream) -> None:
-    """Until who sends much has no room left."""
+    """Until the peer, which sends a lot, has no room left."""
     size, before = 0, -1
     while not 0 < size == before:
         await trio.sleep(0.05)

@@ -14,7 +14,7 @@ from . import lines
 
 
 class Lab:
-    """One connection at a time; what a method returns is said."""
+    """One connection at a time; what a method returns is the answer."""
 
     stream: TLSStream
 
@@ -56,7 +56,7 @@ class Lab:
         return self.count.answer()
 
     async def shutdown(self) -> str:
-        """What closing is to anyio: it waits for the other's close_notify."""
+        """anyio's close, which waits for the other's close_notify."""
         try:
             await self.stream.aclose()
         except anyio.BrokenResourceError as error:
@@ -82,7 +82,7 @@ class Lab:
 
 
 def cause(error: anyio.BrokenResourceError) -> Exception:
-    """What is broken: anyio tells it so."""
+    """The reason, which anyio puts there."""
     assert isinstance(error.__cause__, Exception)
     return error.__cause__
 

@@ -14,7 +14,7 @@ from . import lines
 
 
 class Lab:
-    """One connection at a time; what a method returns is said."""
+    """One connection at a time; what a method returns is the answer."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -68,7 +68,7 @@ class Lab:
         return self.count.answer()
 
     async def shutdown(self) -> str:
-        """What closing is to asyncio: it waits for the other's close_notify."""
+        """asyncio's close, which waits for the other's close_notify."""
         self.writer.close()
         closed = self.writer.wait_closed()
         [error] = await asyncio.gather(closed, return_exceptions=True)

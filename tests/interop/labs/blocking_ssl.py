@@ -13,7 +13,7 @@ from . import lines
 
 
 class Lab:
-    """One connection at a time; what a method returns is said."""
+    """One connection at a time; what a method returns is the answer."""
 
     def __init__(self) -> None:
         self.server, self.client = lines.contexts()
@@ -32,7 +32,7 @@ class Lab:
     ) -> str:
         self.count = lines.Count()
         raw.settimeout(20)
-        # By default it takes a cut for an end.
+        # The default takes a cut for an end.
         self.socket = context.wrap_socket(raw, suppress_ragged_eofs=False, **how)  # type: ignore[arg-type]
         return f"handshaken {self.socket.version()}"
 
@@ -50,10 +50,10 @@ class Lab:
         return self.count.answer()
 
     def half_close(self) -> str:
-        """Send close_notify: not documented, but what OpenSSL's call does."""
+        """Send close_notify: undocumented, but so does OpenSSL's call."""
         select.select([], [self.socket], [])
         self.socket.settimeout(0)
-        # It has left then, and the answer is not there yet.
+        # Ours has been sent by then, and the answer has not come.
         with suppress(ssl.SSLWantReadError):
             self.socket.unwrap()
         self.socket.settimeout(None)
@@ -94,7 +94,7 @@ def main() -> None:
     while command := lines.read_command():
         try:
             lines.say(lines.method(lab, command[0])(*command[1:]))
-        except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
+        except Exception as error:  # noqa: BLE001 (any error is an answer)
             lines.say("failed", lines.kind(error), error)
 
 

@@ -7,7 +7,7 @@ const PERIOD = 251;
 const PART_OF_A_RECORD = new Uint8Array(25);
 PART_OF_A_RECORD.set([0x17, 3, 3, 1, 0]);
 
-// Deno gives nobody the socket under a TlsConn; the C library does.
+// Deno does not give access to the socket under a TlsConn; the C library does.
 const libc = Deno.dlopen("libc.so.6", {
   getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   getpeername: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
@@ -43,7 +43,7 @@ function kind(error: unknown) {
 
 const buffer = new Uint8Array(2 ** 16);
 
-// Reads at most so much, and returns whether something came.
+// Reads at most this much, and returns whether anything came.
 async function read(left: number) {
   const size = await conn.read(buffer.subarray(0, left));
   if (size === null) return false;
@@ -83,7 +83,7 @@ function port(call: typeof libc.getsockname, number: number) {
     : 0;
 }
 
-// Closes the socket, and leaves Deno something else to close.
+// Closes the socket, and leaves Deno another one to close.
 function closeTransport(number: number) {
   libc.dup2(nothing, number);
   conn.close();

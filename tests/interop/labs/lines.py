@@ -26,12 +26,12 @@ def say(*words: object) -> None:
 
 
 def read_command() -> list[str]:
-    """The words of the next line; none at the end."""
+    """The words of the next line; an empty list at the end."""
     return sys.stdin.readline().split()
 
 
 def method(lab: object, command: str) -> Callable[..., Any]:
-    """What does it."""
+    """The method that does it."""
     found: Callable[..., Any] = getattr(lab, command.replace("-", "_"))
     return found
 
@@ -39,16 +39,16 @@ def method(lab: object, command: str) -> Callable[..., Any]:
 async def obey(
     lab: object, wait_for: Callable[..., Awaitable[Any]] = asyncio.to_thread
 ) -> None:
-    """Let a lab whose methods are asynchronous do what it is told.
+    """Have a lab with asynchronous methods obey its commands.
 
     Args:
-      lab: What its methods return is said.
-      wait_for: Calls a function in a thread.
+      lab: What its methods return is the answer.
+      wait_for: Runs a function in a thread.
     """
     while command := await wait_for(read_command):
         try:
             say(await method(lab, command[0])(*command[1:]))
-        except Exception as error:  # noqa: BLE001 (whatever it is, it is told)
+        except Exception as error:  # noqa: BLE001 (any error is an answer)
             say("failed", kind(error), error)
 
 
@@ -61,7 +61,7 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 class Count:
-    """What has crossed one connection, and what may come yet.
+    """What has crossed one connection, and what may still come.
 
     To receive: `expect`, then read as long as something is `left`, then `answer`.
     """
@@ -72,29 +72,29 @@ class Count:
         self._ended = False
 
     def stretch(self, size: str) -> bytes:
-        """What is to be sent next."""
+        """The data to send next."""
         data = stretch(self._sent, int(size))
         self._sent += len(data)
         return data
 
     def expect(self, size: str | None = None) -> None:
-        """So much is to come now; otherwise, all to the end."""
+        """Expect so many bytes; by default, everything until the end."""
         self._before = self._received
         self._until = math.inf if size is None else self._received + int(size)
 
     @property
     def left(self) -> int:
-        """How much a read may return; 0 when it is all there."""
+        """How much a read may return; 0 when everything has come."""
         return 0 if self._ended else int(min(self._until - self._received, 2**16))
 
     def came(self, data: bytes) -> None:
-        """What a read returned: nothing, at the end."""
+        """Take what a read returned: no bytes at the end."""
         assert data == stretch(self._received, len(data)), "not what was sent"
         self._received += len(data)
         self._ended = not data
 
     def answer(self, error: BaseException | None = None) -> str:
-        """What has come, and the end if it came."""
+        """The answer: how much came, and the end if it came."""
         size = self._received - self._before
         if self._ended or error:
             return end(size, error)
@@ -102,17 +102,17 @@ class Count:
 
 
 def end(size: int, error: BaseException | None = None) -> str:
-    """What an application is told when nothing comes any more.
+    """The answer at the end of the data.
 
     Args:
-      size: Bytes that have come before.
+      size: Bytes that came before it.
       error: What reading raised, if it did.
     """
     return f"end {kind(error)} {size} {error or ''}".rstrip()
 
 
 def kind(error: BaseException | None) -> str:
-    # The latter is how it comes to who has sent close_notify before.
+    # The latter is raised where we have sent close_notify before.
     if error is None or isinstance(error, ssl.SSLZeroReturnError):
         return "clean"
     if is_cut(error):
@@ -121,7 +121,7 @@ def kind(error: BaseException | None) -> str:
 
 
 def reset_when_closed(fd: int) -> None:
-    """Let the kernel send a RST instead of a FIN."""
+    """Have the kernel send a RST instead of a FIN."""
     borrowed = socket.socket(fileno=fd)
     borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     borrowed.detach()

@@ -12,7 +12,7 @@ const PART_OF_A_RECORD = Buffer.concat([Buffer.from("1703030100", "hex"), Buffer
 
 const accepted = [];
 let arrived = () => {};
-// Without allowHalfOpen Node ends our side when the other has ended its own.
+// Without allowHalfOpen, Node ends our side when the other side ends.
 const server = net.createServer({ allowHalfOpen: true }, (raw) => {
   accepted.push(raw);
   arrived();

@@ -1,4 +1,4 @@
-"""A lab: Twisted's protocols over TLS, on OpenSSL by way of pyOpenSSL."""
+"""A lab: Twisted's protocols over TLS, on pyOpenSSL."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from . import lines
 
 @implementer(IHandshakeListener)
 class Connection(Protocol):
-    """What has come and was not taken yet, and how it ended."""
+    """What has come and was not read yet, and how it ended."""
 
     transport: Any
 
@@ -53,7 +53,7 @@ class Connection(Protocol):
         happened.callback(None)
 
     async def take(self, size: int) -> bytes:
-        """Some of what comes; nothing, at the end."""
+        """Receive some data; no bytes at the end."""
         while not self.data and not self.end:
             await self._happened
         data = bytes(self.data[:size])
@@ -66,14 +66,14 @@ class Connection(Protocol):
 
     @property
     def error(self) -> BaseException | None:
-        """How it ended, if not well."""
+        """The error that it ended with, if any."""
         if isinstance(self.end, ConnectionLost):
             return EOFError(*self.end.args)
         return None if isinstance(self.end, ConnectionDone) else self.end
 
 
 class Lab:
-    """One connection at a time; what a method returns is said."""
+    """One connection at a time; what a method returns is the answer."""
 
     it: Connection
 
@@ -116,7 +116,7 @@ class Lab:
         return self.count.answer(self.it.error)
 
     async def shutdown(self) -> str:
-        """What closing is to Twisted: it waits for the other's close_notify."""
+        """Twisted's close, which waits for the other's close_notify."""
         self.it.transport.loseConnection()
         await self.it.lost()
         return lines.end(0, self.it.error)
@@ -135,7 +135,7 @@ class Lab:
         return await self.close_transport()
 
     async def reset(self) -> str:
-        """Twisted has a call for it, and it sends no close_notify."""
+        """Twisted has a call for it, which sends no close_notify."""
         self.it.transport.abortConnection()
         await self.it.lost()
         return "done"

@@ -1,7 +1,7 @@
 // A lab: Boost.Asio.
 //
 // Besides the lines of ../../README.md it knows `accept VERSION` and `connect PORT VERSION`
-// (no newer version of TLS than this), `shutdown reading` (with a read pending) and
+// (with no newer version of TLS), `shutdown reading` (with a read pending) and
 // `await-input` (until something can be read from the transport). It answers what each
 // handler was told: `OPERATION: CATEGORY VALUE MESSAGE; ...`.
 #include <boost/asio/io_context.hpp>
@@ -157,8 +157,8 @@ private:
         return end(result, 0, what);
     }
 
-    // There is no call that sends close_notify and does not wait for the other's. What
-    // is written behind a shutdown fails at once, when the close_notify is on its way.
+    // No call sends close_notify without waiting for the other's. A write after a shutdown
+    // fails at once, when the close_notify is on its way.
     std::string close() {
         error_code write, result;
         stream_->async_shutdown([&](error_code ec) { result = ec; });

@@ -1,4 +1,4 @@
-/* A lab in C: the line protocol, and the sockets. tls.h stands for a TLS library. */
+/* A lab in C: the line protocol and the sockets. tls.h is the TLS library. */
 #define _POSIX_C_SOURCE 200809L
 
 #include <arpa/inet.h>
@@ -205,7 +205,7 @@ int main(int count, char **arguments)
     char line[100];
     if (count != 4)
         return 2;
-    signal(SIGPIPE, SIG_IGN); /* an error tells it too */
+    signal(SIGPIPE, SIG_IGN); /* an error reports it, too */
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < sizeof pattern; i++)
         pattern[i] = i % PERIOD;

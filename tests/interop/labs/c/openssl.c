@@ -91,7 +91,7 @@ enum tls tls_shutdown(void)
 {
     ERR_clear_error();
     int result = SSL_shutdown(ssl);
-    if (result == 0) /* the other's has not come yet */
+    if (result == 0) /* the other's close_notify has not come yet */
         result = SSL_shutdown(ssl);
     return result == 1 ? TLS_OK : failure(result);
 }

@@ -1,4 +1,4 @@
-/* What a lab wants of a TLS library. One connection at a time, on a socket that blocks. */
+/* What a lab needs from a TLS library. One connection at a time, on a blocking socket. */
 #include <stddef.h>
 
 enum tls {

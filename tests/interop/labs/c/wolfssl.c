@@ -17,7 +17,7 @@ static enum tls failure(int result)
     switch (error) {
     case WOLFSSL_ERROR_ZERO_RETURN:
         return TLS_CLEAN;
-    case SOCKET_PEER_CLOSED_E: /* it keeps nothing else of a RST */
+    case SOCKET_PEER_CLOSED_E: /* all that it says of a RST */
         return TLS_CUT;
     }
     return TLS_ERROR;
