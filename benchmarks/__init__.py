@@ -1,1 +1,1 @@
-"""How fast TLS connections open, talk and end: trio_tlsdown beside other stacks."""
+"""How fast TLS connections open, talk and end: trio_tlsdown beside others."""

@@ -92,6 +92,8 @@ def check_outputs(options: argparse.Namespace) -> None:
         if options.json:
             options.json.open("a").close()
         if options.page:
+            if options.quick:
+                raise ValueError("--page is for a whole run, not a --quick one")
             options.page.open("r+").close()
             publish.check(options.page)
     except OSError as exc:
@@ -126,7 +128,7 @@ def put_out(results: Results, options: argparse.Namespace) -> bool:
     outputs: list[Callable[[], object]] = [lambda: show(results)]
     if options.json:
         outputs.append(lambda: save(results, options.json))
-    if options.page:
+    if options.page and not results.interrupted:
         outputs.append(lambda: publish.write(options.page, results))
     complete = True
     for output in outputs:

@@ -42,9 +42,12 @@ class Row(TypedDict):
 
 
 class Published(TypedDict):
+    rounds: int
     machine: dict[str, str]
     versions: dict[str, str]
     rows: list[Row]
+    notes: dict[str, list[str]]
+    """The workloads that each note is about."""
     targets: list[list[Any]]
     """Each target, what was measured, and whether it is met."""
 
@@ -52,6 +55,7 @@ class Published(TypedDict):
 def published(results: Results) -> Published:
     """The headline of each workload, the metrics that have targets, and the targets."""
     rows: list[Row] = []
+    notes: dict[str, list[str]] = {}
     targeted = {(target.workload, target.metric) for target in TARGETS}
     for name, outcomes in results.outcomes.items():
         workload = WORKLOADS[name]
@@ -71,14 +75,19 @@ def published(results: Results) -> Published:
                         "medians": medians,
                     }
                 )
+        for implementation, outcome in outcomes.items():
+            for note in outcome.notes:
+                notes.setdefault(f"{implementation}: {note}", []).append(name)
     targets = [
         [str(target), round(value, 3), "met" if target.met(value) else "MISSED"]
         for target, value in compared(results)
     ]
     return {
+        "rounds": results.rounds,
         "machine": results.machine,
         "versions": results.versions,
         "rows": rows,
+        "notes": notes,
         "targets": targets,
     }
 
@@ -86,10 +95,10 @@ def published(results: Results) -> Published:
 def as_text(figures: Published) -> str:
     """JSON, a line for each row."""
     parts = {
-        "machine": json.dumps(figures["machine"], indent=1),
-        "versions": json.dumps(figures["versions"], indent=1),
-        "rows": _lines(figures["rows"]),
-        "targets": _lines(figures["targets"]),
+        key: _lines(value)
+        if isinstance(value, list)
+        else json.dumps(value, ensure_ascii=False)
+        for key, value in figures.items()
     }
     return (
         "{\n" + ",\n".join(f'"{key}": {text}' for key, text in parts.items()) + "\n}\n"
@@ -112,12 +121,15 @@ def _markdown(figures: Published) -> Iterator[str]:
         head = f"`{row['workload']}`: {row['metric']}, {row['unit']}{better}"
         yield _line(head, *(_cell(medians, name) for name in names))
     yield ""
+    for note, workloads in figures["notes"].items():
+        yield f"- {note} ({', '.join(workloads)})"
+    yield ""
     yield from _table("target", "measured", "")
     for target, value, met in figures["targets"]:
         yield _line(target, f"{value:.3f}", met)
     yield ""
     machine = (f"{key} {value}" for key, value in figures["machine"].items())
-    yield f"Measured with {', '.join(machine)}:"
+    yield f"Medians of {figures['rounds']} rounds, with {', '.join(machine)}:"
     yield ""
     yield from (f"- {name}: {text}" for name, text in figures["versions"].items())
 

@@ -46,6 +46,7 @@ from .faking import Scripted, measured, measurement
         (["--json", "/"], "/ cannot be written: Is a directory"),
         (["--page", "/no/such/file"], "/no/such/file cannot be written: No such file"),
         (["--page", __file__], "test_cli.py has no lines <!-- figures"),
+        (["--page", __file__, "--quick"], "--page is for a whole run"),
     ],
 )
 def test_a_mistake_is_reported_in_a_line_before_anything_is_measured(

@@ -211,6 +211,7 @@ def test_the_figures_are_put_into_a_page_with_json_and_a_picture_beside_it(
         assert text.endswith(f"\n\n{publish.END}after\n")
         assert "| `connect`: cpu, µs | 500 (1.00x) | " in text
         assert "| connect: cpu <= 0.92 x trio.SSLStream | 1.000 | MISSED |" in text
+        assert "\n- trio_tlsdown: cannot: no way (shutdown)\n" in text
         assert "old" not in text
     figures = publish.read(page)
     assert figures == publish.published(whole)
