@@ -27,12 +27,17 @@ from ._serving.accept import TLSListener as TLSListener
 from ._serving.drain import (
     DrainReport as DrainReport,
     cancel_on_drain as cancel_on_drain,
+    draining as draining,
+    peer_name as peer_name,
 )
 from ._serving.nursery import (
     TLSNursery as TLSNursery,
     open_tls_nursery as open_tls_nursery,
 )
-from ._serving.server import TLSServer as TLSServer
+from ._serving.server import (
+    TLSServer as TLSServer,
+    TLSServerStatistics as TLSServerStatistics,
+)
 from ._serving.tcp import (
     open_tls_over_tcp_listeners as open_tls_over_tcp_listeners,
     open_tls_over_tcp_stream as open_tls_over_tcp_stream,

@@ -29,9 +29,8 @@ from trio_tlsdown import (
     cancel_on_drain,
 )
 from trio_tlsdown._serving import server as _server
-from trio_tlsdown._serving.drain import MOMENT, MultiCancelScope, Wait
+from trio_tlsdown._serving.drain import FIRST_REQUEST, MOMENT, MultiCancelScope, Wait
 from trio_tlsdown._serving.lifecycle import hear_from
-from trio_tlsdown._serving.server import FIRST_REQUEST
 from trio_tlsdown.testing import echo
 
 ABORTED = ShutdownOutcome.ABORTED
@@ -347,10 +346,10 @@ async def test_a_client_is_served_if_its_wait_is_cut_short_just_as_it_speaks(
     *,
     spoke: bool,
 ) -> None:
-    async def hear_and_be_cut_short(transport: trio.SocketStream) -> bool:
+    async def hear_and_be_cut_short(transport: trio.SocketStream) -> bytes | None:
         heard = await hear_from(transport)
         for wait in list(server._silent.open):
-            wait.cancel()
+            wait._scope.cancel()
             monkeypatch.undo()
         return heard
 

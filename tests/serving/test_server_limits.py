@@ -25,6 +25,7 @@ from tests.servers import (
 from tests.support import CA, NAME, Maker, server_context
 from trio_tlsdown import ShutdownOutcome, serve_tls_over_tcp
 from trio_tlsdown._serving.places import RESERVATION
+from trio_tlsdown._serving.server import HURRIED
 from trio_tlsdown.testing import echo
 from trio_tlsdown.testing._transports import reset_when_closed
 
@@ -101,20 +102,51 @@ async def test_no_more_than_max_handshakes_run_at_a_time(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     """Others wait, the last of them in the kernel's backlog."""
-    async with serving(tls.version, echo, max_handshakes=2, handshake_timeout=7) as (
-        _,
-        server,
-    ):
+    async with serving(tls.version, echo, max_handshakes=2) as (_, server):
         with silent_clients(3, port_of(server), tls.version) as clients:
             for client in clients:
                 client.send_hello()
                 await trio.testing.wait_all_tasks_blocked()
             assert len(server.connections) == 3  # one has its place next
-            await trio.sleep(5)
+            await trio.sleep(1)
             began = trio.current_time()
             await is_served(port_of(server), tls.version)
-            assert trio.current_time() - began == pytest.approx(7 - 5, abs=0.1)
-            await until(lambda: server.tally == {FAILED: 3, COMPLETE: 1})
+            assert trio.current_time() - began == pytest.approx(HURRIED - 1, abs=0.1)
+        await until(lambda: server.tally == {FAILED: 3, COMPLETE: 1})
+
+
+async def test_a_handshake_has_its_time_unless_another_one_waits(
+    tls: Maker, autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tls.version, echo, max_handshakes=2, handshake_timeout=9) as (
+        _,
+        server,
+    ):
+        with silent_clients(1, port_of(server), tls.version) as clients:
+            clients[0].send_hello()
+            await trio.sleep(8)
+            await is_served(port_of(server), tls.version)
+            await until(lambda: server.tally == {COMPLETE: 1})
+            await trio.sleep(1)
+            assert server.tally == {COMPLETE: 1, FAILED: 1}
+    assert "took longer than 9 s" in caplog.text
+
+
+async def test_who_waits_for_its_place_hurries_one_handshake_only(
+    tls: Maker, autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tls.version, echo, max_handshakes=2, handshake_timeout=9) as (
+        _,
+        server,
+    ):
+        with silent_clients(2, port_of(server), tls.version) as clients:
+            for client in clients:
+                client.send_hello()
+                await trio.sleep(HURRIED + 1)
+            await is_served(port_of(server), tls.version)
+            await until(lambda: server.tally == {FAILED: 1, COMPLETE: 1})
+            assert "took longer than 3 s" in caplog.text
+            assert trio.current_time() == pytest.approx(2 * (HURRIED + 1), abs=0.1)
 
 
 async def test_a_client_has_a_place_when_it_has_shaken_hands(

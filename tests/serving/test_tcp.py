@@ -4,7 +4,9 @@ import errno
 import inspect
 import logging
 import os
+import socket
 import ssl
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ from trio_tlsdown import (
 )
 from trio_tlsdown._serving.accept import (
     SHORTAGE_SLEEP,
+    AnyListener,
     accept_connections,
     wait_for_client,
 )
@@ -366,9 +369,11 @@ class ScriptedSocket:
         return next_one, (HOST, 4433)
 
 
-class ScriptedListener:
-    def __init__(self, *script: Any) -> None:
-        self.socket = ScriptedSocket(*script)
+def scripted_listener(*script: Any) -> Any:
+    with socket.create_server((HOST, 0)) as sock:
+        listener: Any = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+    listener.socket = ScriptedSocket(*script)
+    return listener
 
 
 def failure(number: int) -> OSError:
@@ -386,7 +391,7 @@ async def test_a_shortage_slows_accepting_down_and_is_told_once(
 ) -> None:
     scarce = [failure(number)] * 3
     sockets = trio.socket.socket(), trio.socket.socket()
-    listener: Any = ScriptedListener(*scarce, sockets[0], *scarce, sockets[1], CLOSED)
+    listener = scripted_listener(*scarce, sockets[0], *scarce, sockets[1], CLOSED)
     started: list[trio.SocketStream] = []
     began = trio.current_time()
     with pytest.raises(trio.ClosedResourceError):
@@ -401,14 +406,14 @@ async def test_a_shortage_slows_accepting_down_and_is_told_once(
 
 async def test_a_connection_that_failed_before_it_was_accepted_is_skipped() -> None:
     gone = [failure(errno.ECONNABORTED), failure(errno.EPROTO)]
-    listener: Any = ScriptedListener(*gone, CLOSED)
+    listener = scripted_listener(*gone, CLOSED)
     with pytest.raises(trio.ClosedResourceError):
         await accept_connections(listener, print)
     assert listener.socket.script == []
 
 
 async def test_an_error_that_is_no_shortage_ends_accepting() -> None:
-    listener: Any = ScriptedListener(failure(errno.EINVAL))
+    listener = scripted_listener(failure(errno.EINVAL))
     with pytest.raises(OSError, match="Invalid"):
         await accept_connections(listener, print)
 
@@ -452,7 +457,7 @@ async def test_a_client_for_whom_there_is_no_room_waits_in_the_backlog() -> None
     room = trio.Event()
     started: list[trio.SocketStream] = []
 
-    async def wait_for_room(listener: trio.SocketListener) -> None:
+    async def wait_for_room(listener: AnyListener) -> None:
         await wait_for_client(listener)
         asked.set()
         await room.wait()
@@ -461,10 +466,9 @@ async def test_a_client_for_whom_there_is_no_room_waits_in_the_backlog() -> None
     [listener] = await trio.open_tcp_listeners(0, host=HOST)
     async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(
-            accept_connections,
+            partial(accept_connections, wait_for_room=wait_for_room),
             listener,
             lambda stream, _: started.append(stream),
-            wait_for_room,
         )
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert not asked.is_set()  # nobody has come

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias, final
+from contextlib import suppress
+from typing import Any, Final, TypeAlias, final
 
 import trio
 
@@ -70,8 +73,9 @@ trio.SSLListener.register(TLSListener)
 
 
 SocketTLSStream: TypeAlias = TLSStream[trio.SocketStream]
-Handler: TypeAlias = Callable[[SocketTLSStream], Awaitable[object]]
-Start: TypeAlias = Callable[[trio.SocketStream, str], object]
+# What a listener accepts is known to whoever has opened it, and not to us.
+Handler: TypeAlias = Callable[[TLSStream[Any]], Awaitable[object]]
+AnyListener: TypeAlias = trio.abc.Listener[Any]
 
 # accept(2): the process or the system has too much open, or too little memory.
 # These pass; trio.serve_listeners waits for the same ones.
@@ -99,20 +103,31 @@ PENDING_ERRORS: Final = frozenset(
 
 CLOSED: Final = frozenset({errno.EBADF, errno.ENOTSOCK})  # the latter on Windows
 
+# How long emptying the backlog of a listener that we did not open may take, in seconds:
+# other processes may accept from the same one, and then there is always a next client.
+BACKLOG_TIME: Final = 0.5
+# In that time, how long accept() may take. It returns at once, unless another process
+# was faster, or the listener is one that cannot be asked whether anybody waits.
+ACCEPT_TIME: Final = 0.05
+
 
 async def accept_connections(
-    listener: trio.SocketListener,
-    start: Start,
-    wait_for_room: Callable[[trio.SocketListener], Awaitable[object]] | None = None,
+    listener: AnyListener,
+    start: Callable[[Any, str], object],
+    *,
+    wait_for_room: Callable[[AnyListener], Awaitable[object]] | None = None,
+    make_room: Callable[[], object] | None = None,
 ) -> None:
     """Accept connections until cancelled; the listener stays open.
 
     Args:
       listener: Where they come from.
-      start: Called with each connection and the address of its peer, for logs. It
-        must return promptly; run the handshake in a separate task.
+      start: Called with each transport and the name of its peer, for logs. It must
+        return promptly; run the handshake in a separate task.
       wait_for_room: Awaited before the next client is accepted; until then it waits
         in the kernel's backlog. Default: there is always room.
+      make_room: Called when descriptors or memory have run out, before accepting is
+        tried again. Default: somebody else will close something.
 
     Cancellation:
       No connection is lost that was accepted.
@@ -124,11 +139,13 @@ async def accept_connections(
     while True:
         if wait_for_room is not None:
             await wait_for_room(listener)
-        await _accept(listener.socket, start)
+        await _accept(listener, start, make_room)
 
 
-async def accept_backlog(listener: trio.SocketListener, start: Start) -> None:
-    """Accept all that the kernel has completed; close the listener right behind it.
+async def accept_backlog(
+    listener: AnyListener, start: Callable[[Any, str], object], *, exclusive: bool
+) -> None:
+    """Accept everyone who is waiting; close the listener right afterwards.
 
     A connection that came between the two would be reset, so nothing must be awaited
     in between.
@@ -136,23 +153,44 @@ async def accept_backlog(listener: trio.SocketListener, start: Start) -> None:
     Args:
       listener: Where they come from.
       start: As for `accept_connections`.
+      exclusive: Whether no other process can accept from the same socket.
     """
-    # From now on the kernel drops a client's SYN while others wait, so this comes to
-    # an end under any load. The client tries again in a second, and is refused then.
-    listener.socket.listen(0)
-    while listener.socket.is_readable():
-        await _accept(listener.socket, start)
+    sock = listener.socket if isinstance(listener, trio.SocketListener) else None
+    if exclusive and sock is not None:
+        # From now on the kernel drops a client's SYN while others wait, so this ends
+        # under any load. The client tries again in a second, and is refused then.
+        # Not for a shared socket: all its processes have the same backlog.
+        sock.listen(0)
+    with trio.move_on_after(math.inf if exclusive else BACKLOG_TIME):
+        while sock is None or sock.is_readable():
+            with trio.move_on_after(ACCEPT_TIME) as scope:
+                await _accept(listener, start, None)
+            if scope.cancelled_caught and sock is None:
+                return
 
 
-async def wait_for_client(listener: trio.SocketListener) -> None:
-    """Wait until there is one to accept, so that no room is kept for nobody."""
-    if listener.socket.fileno() == -1:  # since the last client came
-        raise trio.ClosedResourceError("this listener was closed")
-    await trio.lowlevel.wait_readable(listener.socket)
+async def wait_for_client(listener: AnyListener) -> None:
+    """Wait until somebody can be accepted, if the listener can tell."""
+    if isinstance(listener, trio.SocketListener):
+        if listener.socket.fileno() == -1:  # since the last client came
+            raise trio.ClosedResourceError("this listener was closed")
+        await trio.lowlevel.wait_readable(listener.socket)
 
 
-async def _accept(listening: trio.socket.SocketType, start: Start) -> None:
-    transport, peer = await _accept_one(listening)
+def address_of(listener: AnyListener) -> object:
+    """Where a listener listens; None if it is no `trio.SocketListener`."""
+    if isinstance(listener, trio.SocketListener):
+        address: object = listener.socket.getsockname()
+        return address
+    return None
+
+
+async def _accept(
+    listener: AnyListener,
+    start: Callable[[Any, str], object],
+    make_room: Callable[[], object] | None,
+) -> None:
+    transport, peer = await _accept_one(listener, make_room)
     try:
         start(transport, peer)
     except BaseException:
@@ -161,14 +199,18 @@ async def _accept(listening: trio.socket.SocketType, start: Start) -> None:
 
 
 async def _accept_one(
-    listening: trio.socket.SocketType,
-) -> tuple[trio.SocketStream, str]:
-    # Not by SocketListener.accept(): it keeps the address to itself, and nobody can
-    # ask for that of a peer that has sent RST.
+    listener: AnyListener, make_room: Callable[[], object] | None
+) -> tuple[trio.abc.Stream, str]:
     short = False
     while True:
         try:
-            sock, address = await listening.accept()
+            if not isinstance(listener, trio.SocketListener):
+                transport = await listener.accept()
+                return transport, _name_of_peer(transport)
+            # Not by SocketListener.accept(): it keeps the address to itself, and
+            # nobody can ask for that of a peer that has sent RST.
+            sock, address = await listener.socket.accept()
+            return trio.SocketStream(sock), _name_of_address(sock, address)
         except OSError as exc:
             if exc.errno in PENDING_ERRORS:
                 continue
@@ -183,6 +225,27 @@ async def _accept_one(
                     os.strerror(exc.errno),
                     SHORTAGE_SLEEP,
                 )
-        else:
-            return trio.SocketStream(sock), host_and_port(*address[:2])
+        if make_room is not None:
+            make_room()
         await trio.sleep(SHORTAGE_SLEEP)
+
+
+def _name_of_peer(transport: trio.abc.Stream) -> str:
+    if isinstance(transport, trio.SocketStream):
+        with suppress(OSError):  # it has gone
+            sock = transport.socket
+            return _name_of_address(sock, sock.getpeername())
+    return f"a client over {type(transport).__name__}"
+
+
+def _name_of_address(sock: trio.socket.SocketType, address: Any) -> str:
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        return host_and_port(*address[:2])
+    # A client of a Unix socket seldom has an address. That of the server tells more
+    # than nothing, as in nginx.
+    name = address or sock.getsockname()
+    if isinstance(name, bytes):  # Linux: the abstract namespace
+        name = os.fsdecode(name).replace("\0", "@")
+    return (
+        f"{socket.AddressFamily(sock.family).name.removeprefix('AF_').lower()}:{name}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from typing import Any
 
 import trio
 
@@ -13,28 +14,31 @@ from trio_tlsdown._stream.stream import T_Stream, TLSStream, is_over
 from trio_tlsdown._util import LOGGER
 
 
-async def hear_from(transport: trio.SocketStream) -> bool:
-    """Wait until the peer has sent something, and leave it in the kernel.
+async def hear_from(transport: trio.abc.Stream) -> bytes | None:
+    """Wait until the peer has sent something.
 
     A connection that ends without a byte is no handshake that failed, but a visitor:
     a health check, or a browser that connected in advance.
 
     Returns:
-      Whether it has; False when it has gone without a byte.
+      What had to be taken from the transport: nothing from a socket, where it stays in
+      the kernel. None if the peer has gone without a byte.
 
     Cancellation:
-      Nothing is lost.
+      Nothing is lost, if the transport loses nothing.
     """
     try:
-        return bool(await transport.socket.recv(1, socket.MSG_PEEK))
-    except (OSError, trio.ClosedResourceError):  # of the peer's RST, or closed by us
-        return False
+        if not isinstance(transport, trio.SocketStream):
+            return bytes(await transport.receive_some()) or None
+        return b"" if await transport.socket.recv(1, socket.MSG_PEEK) else None
+    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        return None  # the peer has sent RST, or we have closed it
 
 
-async def shake_hands(
+async def do_handshake(
     stream: TLSStream[T_Stream], limit: float, *, since: float | None = None
 ) -> None:
-    """Do the handshake within a limit of time; a stream that fails is closed.
+    """Do the handshake within a time limit; close a stream that fails.
 
     Args:
       stream: The stream.
@@ -50,32 +54,25 @@ async def shake_hands(
       TruncatedError: the peer's transport ended first.
       TransportBrokenError: the transport failed.
     """
+    began = trio.current_time() if since is None else since
     try:
-        await do_handshake(stream, limit, since=since)
+        with trio.CancelScope(deadline=began + limit) as scope:
+            await stream.do_handshake()
+        if scope.cancelled_caught:
+            raise HandshakeTimeoutError(limit)
     except BaseException:
         await end_abruptly(stream)  # noqa: ASYNC102 - at once when it is cancelled
         raise
 
 
-async def do_handshake(
-    stream: TLSStream[T_Stream], limit: float, *, since: float | None = None
-) -> None:
-    """The same; a stream that fails stays open."""
-    began = trio.current_time() if since is None else since
-    with trio.CancelScope(deadline=began + limit) as scope:
-        await stream.do_handshake()
-    if scope.cancelled_caught:
-        raise HandshakeTimeoutError(limit)
-
-
 def log_failed_handshake(peer: str, error: Exception) -> None:
-    """In one line: there is nothing to mend, and anybody can cause it."""
+    """Log a handshake that failed, in one line: anybody can cause that."""
     reason = str(error).removeprefix("the TLS handshake failed: ")
     LOGGER.warning("TLS handshake with %s failed: %s", peer, reason)
 
 
 def log_visitor(peer: str) -> None:
-    """A connection that ended without a byte."""
+    """Log a connection that ended without a byte."""
     LOGGER.debug("%s connected and sent nothing", peer)
 
 
@@ -123,7 +120,7 @@ async def end_abruptly(stream: TLSStream[T_Stream]) -> None:
         await trio.aclose_forcefully(stream)
 
 
-def outcome_if_over(stream: TLSStream[trio.SocketStream]) -> ShutdownOutcome | None:
+def outcome_if_over(stream: TLSStream[Any]) -> ShutdownOutcome | None:
     """How a stream ended that is over; None if there is more to do."""
     outcome = stream.report.outcome
     # Somebody may have closed just the transport.

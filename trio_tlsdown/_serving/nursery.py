@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import inspect
+import math
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Final, TypeVarTuple, final
+from typing import Any, Final, TypeVarTuple, final
 
 import trio
 
@@ -32,8 +33,8 @@ from .contexts import (
     default_client_context,
     warn_if_unusable,
 )
-from .lifecycle import end_gracefully, outcome_if_over, shake_hands
-from .server import OnError, ServerOptions, TLSServer
+from .lifecycle import do_handshake, end_gracefully, outcome_if_over
+from .server import OnError, Prepare, ServerOptions, TLSServer
 
 
 class TaskCounter:
@@ -270,7 +271,7 @@ class TLSNursery:
         connected_to(stream, host, port)
         self._clients.add(stream)
         try:
-            await shake_hands(stream, handshake_timeout, since=began)
+            await do_handshake(stream, handshake_timeout, since=began)
         except BaseException as exc:
             self._clients.count(stream)
             if isinstance(exc, TLSDownError):
@@ -284,95 +285,169 @@ class TLSNursery:
     async def start_server(
         self,
         handler: Handler,
-        port: int,
-        ssl_context: ssl.SSLContext,
+        port: int | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         *,
         host: str | bytes | None = None,
         backlog: int | None = None,
+        listeners: Iterable[trio.abc.Listener[Any]] | None = None,
+        prepare: Prepare | None = None,
         https_compatible: bool = False,
         max_connections: int | None = None,
         max_handshakes: int | None = 1000,
         handshake_timeout: float = 30.0,
+        max_age: float = math.inf,
         on_error: OnError | None = None,
     ) -> TLSServer:
         """Start a server, which runs until it drains or the nursery is over.
 
+        It opens a TCP port, or takes listeners that are open: Unix sockets, sockets
+        inherited from a supervisor such as systemd, or anything else that accepts
+        `trio.abc.Stream`::
+
+            await tls.start_server(handler, 8443, ssl_context)
+            await tls.start_server(handler, listeners=[unix], ssl_context=ssl_context)
+
         Args:
-          handler: An async function, called with each stream, when it has shaken
-            hands. When it returns, the connection is shut down; when it raises,
-            aborted. See `TLSServer`. `functools.partial` gives it more arguments.
+          handler: An async function, called with each stream after its handshake.
+            When it returns, the connection is shut down; when it raises, aborted. See
+            `TLSServer`. `functools.partial` gives it more arguments.
           port: The TCP port; 0 is any that is free: see `TLSServer.addresses`.
-          ssl_context: The server's context; see `TLSServer.ssl_context`. One without
-            a certificate is told in a warning, in the log.
+          ssl_context: The server's context; see `TLSServer.ssl_context`. A warning is
+            logged if it has no certificate. Required.
           host: Where to listen. Default: None, all addresses of this machine, with a
             listener for IPv4 and one for IPv6.
           backlog: How many connections may wait to be accepted. Default: as many as
             the system allows.
+          listeners: Listeners that are open, instead of *port*, *host* and *backlog*.
+            The server closes them when it drains. Other processes may accept from the
+            same sockets: a drain takes clients from their backlog until it is empty,
+            for half a second at most. From a listener that is no
+            `trio.SocketListener` it takes those that ``accept()`` returns at once.
+          prepare: An async function, called with each transport before its
+            handshake, for what comes in clear text: the PROXY protocol, STARTTLS, a
+            look at the first bytes. It returns the bytes that it has read too far,
+            which belong to TLS, or None. To refuse a client it raises; that counts as
+            a failed handshake. If the client leaves without a word, it returns None.
+            It runs within *handshake_timeout*, and in the task of the handler, which
+            sees the context variables that it sets: see `peer_name`. In a drain it
+            goes on, but for its waits in `cancel_on_drain`. Default: TLS comes first.
           https_compatible: As for `TLSStream`: connections end without close_notify.
             Default: False.
           max_connections: How many connections may be open at a time that have shaken
             hands; others wait in the kernel's backlog. Default: no limit.
-          max_handshakes: How many handshakes may run at a time; further clients wait.
-            A handshake begins with the client's first byte. As many clients that have
-            sent nothing may be connected; the one that has been silent longest is
-            closed for a further one. Default: 1000; None is no limit.
+          max_handshakes: How many handshakes may run at a time; further clients wait,
+            and while they do, a handshake may take no longer than three seconds.
+            It begins with the client's first byte, or when *prepare* returns. As many
+            clients may be connected for which it has not begun; the one that came
+            first is closed for a further one. Default: 1000; None is no limit.
           handshake_timeout: How many seconds a client may take for its handshake, from
             when it is accepted. Default: 30.
-          on_error: Called with what a handshake or a handler raised and with its
-            stream, which is closed by then. Default: it is logged, and that is all.
+          max_age: How many seconds, give or take a tenth, a connection may go on. An
+            older one is treated as if the server drained: its waits in
+            `cancel_on_drain` are cut short, and `draining` is True for it. So clients
+            that stay for long spread to new servers. Default: `math.inf`.
+          on_error: Called with what *prepare*, a handshake or a handler raised, and
+            with the stream, which is closed by then. Default: it is only logged.
 
         Returns:
           The server, which is listening.
 
         Cancellation:
-          Nothing is left open.
+          Nothing that it opened is left open.
 
         Raises:
           ListenFailedError: the address is in use or not permitted, an `OSError` with
             ``host`` and ``port``.
           ssl.SSLError: the context is for clients.
           TypeError: an argument has the wrong type, such as an *on_error* that is
-            async, or a *handler* that is not.
-          ValueError: a number is out of range.
+            async, or a *handler* that is not; or both *port* and *listeners* are
+            given, or neither is. The listeners stay open after an error.
+          ValueError: a number is out of range, or *listeners* is empty or has the same
+            one twice.
           RuntimeError: the nursery is over.
         """
         self._clients.check_open()
         check_async_function("handler", handler)
-        check_port(port)
+        if listeners is None:
+            if port is None:
+                raise TypeError("start_server() needs a port or listeners")
+            check_port(port)
+        else:
+            listeners = _check_listeners(listeners)
+            for name, value in {"port": port, "host": host, "backlog": backlog}.items():
+                if value is not None:
+                    raise TypeError(f"{name} and listeners exclude each other")
         check_server_context(ssl_context)
+        assert ssl_context is not None
+        if prepare is not None:
+            check_async_function("prepare", prepare)
         check_seconds("handshake_timeout", handshake_timeout)
+        check_seconds("max_age", max_age)
         if inspect.iscoroutinefunction(on_error):
             raise TypeError(f"on_error must not be async: {on_error!r}")
         if max_connections is not None:
             check_count("max_connections", max_connections)
         if max_handshakes is not None:
             check_count("max_handshakes", max_handshakes)
-        try:
-            listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
-        except OSError as exc:
-            raise ListenFailedError(host, port, exc) from exc
-        except UnicodeError as exc:
-            raise ListenFailedError(host, port, _no_name(exc)) from exc
+        opened: list[trio.SocketListener] = []
+        if listeners is None:
+            assert port is not None
+            opened = await _open_tcp_listeners(host, port, backlog)
+        else:
+            await trio.lowlevel.checkpoint()
         warn_if_unusable(ssl_context)
         options = ServerOptions(
             handler=handler,
+            prepare=prepare,
             policy=self._policy,
             https_compatible=https_compatible,
             max_connections=max_connections,
             max_handshakes=max_handshakes,
             handshake_timeout=handshake_timeout,
+            max_age=max_age,
             on_error=on_error,
+            exclusive=listeners is None,
         )
         try:
             server = TLSServer(
-                self._nursery, listeners, ssl_context, options, self._servers.count
+                self._nursery,
+                [*opened, *(listeners or ())],
+                ssl_context,
+                options,
+                self._servers.count,
             )
         except BaseException:  # the nursery has ended meanwhile
-            for listener in listeners:
+            for listener in opened:
                 listener.socket.close()
             raise
         self._servers.running.add(server)
         return server
+
+
+def _check_listeners(
+    listeners: Iterable[trio.abc.Listener[Any]],
+) -> list[trio.abc.Listener[Any]]:
+    check_type("listeners", listeners, Iterable)
+    found = list(listeners)
+    for listener in found:
+        check_type("each of listeners", listener, trio.abc.Listener)
+    if not found:
+        raise ValueError("listeners must not be empty")
+    if len(set(found)) < len(found):
+        raise ValueError("listeners must not have the same one twice")
+    return found
+
+
+async def _open_tcp_listeners(
+    host: str | bytes | None, port: int, backlog: int | None
+) -> list[trio.SocketListener]:
+    try:
+        return await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+    except OSError as exc:
+        raise ListenFailedError(host, port, exc) from exc
+    except UnicodeError as exc:
+        raise ListenFailedError(host, port, _no_name(exc)) from exc
 
 
 async def _open_tcp_stream(

@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import ssl
 import sys
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias, final
+from collections.abc import Awaitable, Callable, Iterator, Set as AbstractSet
+from typing import Any, Final, Literal, TypeAlias, final
 
 import attrs
 import trio
 
-from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy
+from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from trio_tlsdown._errors import HandshakeTimeoutError
 from trio_tlsdown._stream.stream import TLSStream
-from trio_tlsdown._util import LOGGER, check_seconds
+from trio_tlsdown._util import LOGGER, as_octets, check_seconds
 
 from .accept import (
+    AnyListener,
     Handler,
-    SocketTLSStream,
     accept_backlog,
     accept_connections,
+    address_of,
     wait_for_client,
 )
 from .contexts import check_server_context, warn_if_unusable
 from .drain import (
+    FIRST_REQUEST,
     MOMENT,
     SERVED,
     DrainReport,
+    Input,
     MultiCancelScope,
     Served,
     Wait,
     Waits,
+    peer_name,
 )
 from .lifecycle import (
     end_abruptly,
@@ -45,13 +50,18 @@ from .lifecycle import (
 )
 from .places import Places
 
-OnError: TypeAlias = Callable[[Exception, SocketTLSStream], object]
-
-# In a drain, how long a new session may take for its first request, in seconds: it comes
-# right behind the handshake, from clients that have one.
-FIRST_REQUEST: Final = 0.08
+OnError: TypeAlias = Callable[[Exception, TLSStream[Any]], object]
+Prepare: TypeAlias = Callable[[Any], Awaitable[bytes | bytearray | memoryview | None]]
 
 CUT_AT_ONCE: Final = 8  # waits
+
+# Seconds between two looks at the waits that a drain or max_age may cut short. It is
+# shorter than MOMENT, so that what comes in parts is seen in time.
+LOOK_AGAIN: Final = MOMENT / 2
+
+# How long a handshake may take while others wait for its place, in seconds: a client
+# that stalls in it keeps a place, and an honest one seldom needs more than one.
+HURRIED: Final = 3.0
 
 
 @attrs.frozen(kw_only=True)
@@ -59,34 +69,90 @@ class ServerOptions:
     """Validated arguments of `TLSNursery.start_server`."""
 
     handler: Handler
+    prepare: Prepare | None
     policy: ShutdownPolicy
     https_compatible: bool
     max_connections: int | None
     max_handshakes: int | None
     handshake_timeout: float
+    max_age: float
     on_error: OnError | None
+    exclusive: bool  # no other process accepts from the same sockets
+
+
+@attrs.frozen(kw_only=True)
+class TLSServerStatistics:
+    """What `TLSServer.statistics` returns."""
+
+    handshaking: int
+    """How many connections are before or in their handshake: silent, in *prepare*,
+    shaking hands, or waiting for a place of *max_connections*."""
+
+    open: int
+    """How many have shaken hands and are open: in their handler, or ending."""
+
+    idle: int
+    """How many of these are in `cancel_on_drain`, waiting for a next request."""
+
+    draining: bool
+    """Whether a drain has begun."""
+
+    ended: Counter[ShutdownOutcome]
+    """How many connections have ended, by how they ended, as `TLSServer.tally`."""
+
+    ended_by: Counter[Literal["local", "peer"] | None]
+    """How many of these have ended by whose close_notify came first; None: there was
+    none."""
+
+
+class ConnectionSet(AbstractSet[TLSStream[Any]]):
+    """The open streams of a server, as a set that is always up to date.
+
+    To iterate over it is safe while connections come and go: it goes over those that
+    were open when it began.
+    """
+
+    def __init__(self, served: set[Served]) -> None:
+        self._served = served
+
+    def __contains__(self, stream: object) -> bool:
+        return any(served.stream is stream for served in self._served)
+
+    def __iter__(self) -> Iterator[TLSStream[Any]]:
+        return iter([served.stream for served in self._served])
+
+    def __len__(self) -> int:
+        return len(self._served)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} connections>"
+
+    @classmethod
+    def _from_iterable(cls, it: Any) -> frozenset[Any]:
+        return frozenset(it)  # what & and | give
 
 
 @final
 class TLSServer:
-    """A TLS server that runs, made by `TLSNursery.start_server`.
+    """A running TLS server, made by `TLSNursery.start_server`.
 
     Each connection has a task of its own, which shakes hands, runs the handler,
     and then ends the connection:
 
-    - the handler returned: shutdown within the policy, and close. It has closed the
-      stream itself, or unwrapped it: nothing more;
+    - the handler returned: shutdown within the policy, and close. If it has closed or
+      unwrapped the stream itself, nothing more is done;
     - it raised or was cancelled: abort, so that half an answer never looks whole.
 
     What goes wrong in a handshake or a handler is logged to ``trio_tlsdown``, with
-    the peer's address, and concerns no other connection. A client that never sends a
-    byte, such as a health check, is logged as DEBUG, and is in no tally.
+    the peer's address (see `peer_name`), and does not affect other connections. A client
+    that never sends a byte, such as a health check, is logged as DEBUG, and is in no
+    tally.
     """
 
     def __init__(
         self,
         nursery: trio.Nursery,
-        listeners: list[trio.SocketListener],
+        listeners: list[AnyListener],
         ssl_context: ssl.SSLContext,
         options: ServerOptions,
         ended: Callable[[TLSServer], object],
@@ -95,9 +161,11 @@ class TLSServer:
         self._ssl_context = ssl_context
         self._options = options
         self._ended = ended
-        self._addresses = tuple(listener.socket.getsockname() for listener in listeners)
+        self._addresses = tuple(address_of(listener) for listener in listeners)
         self._connections: set[Served] = set()
+        self._ready = 0  # connections that have, or had, their handler called
         self._tally: Counter[ShutdownOutcome] = Counter()
+        self._ended_by: Counter[Literal["local", "peer"] | None] = Counter()
         self._discarded = 0  # bytes, of connections that ended in a drain
 
         self._places = (
@@ -107,9 +175,13 @@ class TLSServer:
         # Each ClientHello costs a signature. When many have come together, one of them
         # has its turn in each pass of the scheduler, between all other tasks.
         self._turn = trio.Lock()
+        # Both are oldest first:
+        self._unheard: dict[Served, None] = {}  # silent clients, and those in prepare
+        self._unhurried: dict[Served, float] = {}  # handshakes, and when they began
 
         self._silent = Waits(new=MOMENT)  # for the first byte
         self._idle = Waits(new=FIRST_REQUEST)  # for a next request
+        self._watching = False
         self._listening = MultiCancelScope()
         self._emptying = MultiCancelScope()  # the backlog
         self._grace_is_over = False
@@ -121,19 +193,26 @@ class TLSServer:
         """Set when a drain begins."""
         for listener in listeners:
             nursery.start_soon(self._accept, listener)
+        if options.max_age != math.inf:
+            self._start_watching()
 
     @property
     def addresses(self) -> tuple[Any, ...]:
-        """Where it listens: as ``socket.getsockname()`` tells, for each listener.
+        """Where it listens: what ``socket.getsockname()`` returns, for each listener.
 
-        An address of IPv4 is ``(host, port)``.
+        An address of IPv4 is ``(host, port)``, that of a Unix socket its path. It is
+        None for a listener that is no `trio.SocketListener`.
         """
         return self._addresses
 
     @property
-    def connections(self) -> frozenset[TLSStream[trio.SocketStream]]:
-        """The streams that are open now, also before and in their handshake."""
-        return frozenset(served.stream for served in self._connections)
+    def connections(self) -> AbstractSet[TLSStream[Any]]:
+        """The open streams, including those before and in their handshake.
+
+        It is always up to date, and costs nothing however many there are; use
+        ``frozenset(server.connections)`` to keep those of this moment.
+        """
+        return ConnectionSet(self._connections)
 
     @property
     def tally(self) -> Counter[ShutdownOutcome]:
@@ -142,6 +221,21 @@ class TLSServer:
         Handshakes that failed are FAILED.
         """
         return self._tally.copy()
+
+    def statistics(self) -> TLSServerStatistics:
+        """What the server is doing, and how its connections have ended.
+
+        All of it is counted as it happens, so it costs nothing to ask often. It may be
+        called from any thread.
+        """
+        return TLSServerStatistics(
+            handshaking=len(self._connections) - self._ready,
+            open=self._ready,
+            idle=self._idle.connections,
+            draining=self.draining.is_set(),
+            ended=self._tally.copy(),
+            ended_by=self._ended_by.copy(),
+        )
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
@@ -165,49 +259,61 @@ class TLSServer:
 
     # Accepting:
 
-    async def _accept(self, listener: trio.SocketListener) -> None:
+    async def _accept(self, listener: AnyListener) -> None:
         try:
             async with listener:
                 with self._listening.open_child():
-                    await accept_connections(listener, self._start, self._wait_for_room)
+                    await accept_connections(
+                        listener,
+                        self._start,
+                        wait_for_room=self._wait_for_room,
+                        make_room=self._close_oldest_unheard,
+                    )
                 with self._emptying.open_child():
-                    await accept_backlog(listener, self._start)
+                    await accept_backlog(
+                        listener, self._start, exclusive=self._options.exclusive
+                    )
         finally:
             self._accepting -= 1
             self._check_over()
 
-    async def _wait_for_room(self, listener: trio.SocketListener) -> None:
+    async def _wait_for_room(self, listener: AnyListener) -> None:
         if self._places is not None:
             await wait_for_client(listener)
             await self._places.wait_free()
         if not self._handshakes.value:
-            async with self._handshakes:  # behind those that were accepted before
-                pass
+            await self._acquire_handshake()  # after those that were accepted before
+            self._handshakes.release()
 
-    def _start(self, transport: trio.SocketStream, peer: str) -> None:
-        served = Served(self._wrap(transport), peer, self._idle)
+    def _start(self, transport: trio.abc.Stream, peer: str) -> None:
+        served = Served(self._wrap(transport), peer, self._silent, self.draining)
         self._nursery.start_soon(self._run, served)
         self._connections.add(served)
         if self._places is not None:
             self._places.reserve(served)
 
-    def _wrap(self, transport: trio.SocketStream) -> SocketTLSStream:
+    def _wrap(
+        self, transport: trio.abc.Stream, initial_bytes: bytes = b""
+    ) -> TLSStream[Any]:
         return TLSStream(
             transport,
             self._ssl_context,
             server_side=True,
             https_compatible=self._options.https_compatible,
             policy=self._options.policy,
+            initial_bytes=initial_bytes,
         )
 
     # One connection:
 
     async def _run(self, served: Served) -> None:
+        SERVED.set(served)
+        peer_name.set(served.peer)
         try:
             await self._begin(served)
             if served.ready:
                 await self._handle(served)
-        except Exception as exc:  # noqa: BLE001 - it concerns nobody else
+        except Exception as exc:  # noqa: BLE001 - it does not affect others
             served.failure = exc
             with contextlib.suppress(Exception):  # _end() closes it in any case
                 await end_abruptly(served.stream)
@@ -219,47 +325,70 @@ class TLSServer:
             await self._end(served)  # noqa: ASYNC102 - it shields what it awaits
 
     async def _begin(self, served: Served) -> None:
-        """All that comes before the handler."""
+        """Everything before the handler."""
         timeout = self._options.handshake_timeout
-        wait = Wait(self._silent, served, timeout)
-        too_late = False
-        with wait as scope:
+        with trio.CancelScope(deadline=trio.current_time() + timeout) as scope:
             self._enter(served, scope)
-            self._bound_silent()
-            served.spoke = await hear_from(served.transport)
-            wait.end()
-            too_late = scope.cancel_called  # it was cut short in this very moment
-            if served.spoke and not too_late:
-                await self._do_handshake(served, scope)
-        if self._grace_is_over or not scope.cancel_called:
-            return
-        if too_late or not served.spoke:
-            # What has come since the wait was cut short has come all the same.
-            if served.has_input():
-                await self._begin(served)
-        elif scope.cancelled_caught and served.failure is None:
-            served.failure = HandshakeTimeoutError(timeout)
+            self._unheard[served] = None
+            self._bound_unheard()
+            try:
+                initial = await self._hear(served)
+            finally:
+                self._unheard.pop(served, None)
+            if initial is not None:
+                served.spoke = True
+                await self._do_handshake(served, scope, initial)
+        if scope.cancelled_caught and served.spoke and not self._grace_is_over:
+            served.failure = served.failure or HandshakeTimeoutError(
+                timeout if served.timeout is None else served.timeout
+            )
 
     def _enter(self, served: Served, scope: trio.CancelScope) -> None:
         served.scope = scope
         if self._grace_is_over:
             scope.cancel()
 
-    def _bound_silent(self) -> None:
+    def _bound_unheard(self) -> None:
         # Honest clients speak at once, so it hits those that do not.
         most = self._options.max_handshakes
-        if most is not None and len(self._silent.open) > most:
-            self._silent.cancel_oldest()
+        if most is not None and len(self._unheard) > most:
+            self._close_oldest_unheard()
 
-    async def _do_handshake(self, served: Served, scope: trio.CancelScope) -> None:
+    def _close_oldest_unheard(self) -> None:
+        if self._unheard:
+            served = next(iter(self._unheard))
+            del self._unheard[served]
+            served.cancel_handshake(after=trio.current_time() - served.accepted)
+
+    async def _hear(self, served: Served) -> bytes | None:
+        """What was read from a client too far for TLS; None if it has said nothing."""
+        if self._options.prepare is not None:
+            served.spoke = True  # as far as anybody knows
+            initial = await self._options.prepare(served.transport)
+            if initial is not None:
+                initial = bytes(as_octets("what prepare returns", initial))
+            if initial:
+                return initial
+            served.spoke = False
+        while True:
+            with Wait(served):
+                return await hear_from(served.transport)
+            # What has come since the wait was cut short has come all the same.
+            if served.input() is Input.NOTHING:
+                return None
+
+    async def _do_handshake(
+        self, served: Served, scope: trio.CancelScope, initial: bytes
+    ) -> None:
         left = scope.deadline - trio.current_time()
         scope.deadline = math.inf  # it is not the client that waits now
         await self._acquire_handshake()
         try:
             async with self._turn:
                 pass
-            if served.stream.context is not self._ssl_context:  # a newer one was set
-                served.stream = self._wrap(served.transport)
+            if initial or served.stream.context is not self._ssl_context:
+                served.stream = self._wrap(served.transport, initial)
+            self._unhurried[served] = trio.current_time()
             scope.deadline = trio.current_time() + left
             try:
                 await served.stream.do_handshake()
@@ -267,11 +396,14 @@ class TLSServer:
                 served.failure = exc  # first: it is told even if closing is cancelled
                 await end_abruptly(served.stream)
                 return
+            finally:
+                self._unhurried.pop(served, None)
             served.handshaken = True
             scope.deadline = math.inf
             if self._places is not None:
                 await self._places.take(served)
             served.ready = True
+            self._ready += 1
         finally:
             self._handshakes.release()
 
@@ -279,11 +411,21 @@ class TLSServer:
         try:
             self._handshakes.acquire_nowait()
         except trio.WouldBlock:
+            self._hurry_oldest()
             await self._handshakes.acquire()
+
+    def _hurry_oldest(self) -> None:
+        if self._unhurried:
+            served = next(iter(self._unhurried))
+            served.cancel_handshake(after=HURRIED, since=self._unhurried.pop(served))
 
     async def _handle(self, served: Served) -> None:
         served.began = trio.current_time()
-        SERVED.set(served)
+        served.waits = self._idle
+        if self._options.max_age != math.inf:
+            # Those that came together should not all come back together.
+            spread = random.uniform(0.9, 1.1)  # noqa: S311 - it is no secret
+            served.retires = served.accepted + self._options.max_age * spread
         with trio.CancelScope() as scope:
             self._enter(served, scope)
             await self._options.handler(served.stream)
@@ -296,24 +438,29 @@ class TLSServer:
 
     async def _end(self, served: Served) -> None:
         served.scope = None
-        outcome = await self._close(served)
+        peer = peer_name.get()
+        report, outcome = await self._close(served, peer)
         if served.spoke:
             self._tally[outcome if served.handshaken else ShutdownOutcome.FAILED] += 1
+            self._ended_by[report.first if report else None] += 1
         self._connections.discard(served)
+        self._ready -= served.ready
         if self._places is not None:
             self._places.release(served)
         self._check_over()
         try:
-            self._log(served)
+            self._log(served, peer)
         except Exception:  # noqa: BLE001 - see above
-            _log_exception("cannot log the end of the connection from %s", served.peer)
+            _log_exception("cannot log the end of the connection from %s", peer)
         try:
             self._call_on_error(served)
         except Exception:  # noqa: BLE001 - see above
-            _log_exception("on_error failed for the connection from %s", served.peer)
+            _log_exception("on_error failed for the connection from %s", peer)
         served.failure = None  # its traceback refers to our frames
 
-    async def _close(self, served: Served) -> ShutdownOutcome:
+    async def _close(
+        self, served: Served, peer: str
+    ) -> tuple[ShutdownReport | None, ShutdownOutcome]:
         stream = served.stream
         try:
             outcome = outcome_if_over(stream)
@@ -322,15 +469,16 @@ class TLSServer:
                     await trio.aclose_forcefully(stream)
             report = stream.report
         except Exception:  # noqa: BLE001 - see above
-            served.transport.socket.close()
-            _log_exception("closing the connection from %s failed", served.peer)
-            return ShutdownOutcome.FAILED
+            _log_exception("closing the connection from %s failed", peer)
+            with contextlib.suppress(Exception), trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(served.transport)
+            return None, ShutdownOutcome.FAILED
         if self._stopping.is_set():
             self._discarded += report.discarded
-        return outcome or report.outcome
+        return report, outcome or report.outcome
 
-    def _log(self, served: Served) -> None:
-        failure, peer = served.failure, served.peer
+    def _log(self, served: Served, peer: str) -> None:
+        failure = served.failure
         if not served.spoke:
             log_visitor(peer)
         elif failure is None:
@@ -405,6 +553,7 @@ class TLSServer:
             await self._stopping.wait()
         self._stopping.set()
         self._listening.cancel()
+        self._start_watching()
         await self._cut_waits_short(grace)
         # Those who leave by themselves do, even if there is no grace.
         await trio.lowlevel.checkpoint()
@@ -434,6 +583,19 @@ class TLSServer:
                     await trio.lowlevel.checkpoint()
         finally:
             for wait in waits:
+                wait.cut_short()
+
+    def _start_watching(self) -> None:
+        if not self._watching and not self._over.is_set():
+            self._watching = True
+            self._nursery.start_soon(self._watch_waits)
+
+    async def _watch_waits(self) -> None:
+        interval = min(LOOK_AGAIN, max(self._options.max_age / 100, 0.01))
+        while not self._over.is_set():
+            with trio.move_on_after(interval):
+                await self._over.wait()
+            for wait in [*self._silent.open, *self._idle.open]:
                 wait.cut_short()
 
     def _end_grace(self) -> None:

@@ -20,12 +20,10 @@ from .contexts import (
 )
 from .lifecycle import (
     do_handshake,
-    end_abruptly,
     hear_from,
     log_failed_handshake,
     log_visitor,
     outcome_if_over,
-    shake_hands,
 )
 
 
@@ -91,7 +89,7 @@ async def open_tls_over_tcp_stream(
         raise
     connected_to(stream, host, port)
     if handshake_timeout is not None:
-        await shake_hands(stream, handshake_timeout)
+        await do_handshake(stream, handshake_timeout)
     return stream
 
 
@@ -232,16 +230,15 @@ async def _handle(
 
 async def _greet(stream: SocketTLSStream, peer: str, limit: float) -> bool:
     began = trio.current_time()
-    heard = False
+    heard = None
     with trio.move_on_after(limit):
         heard = await hear_from(stream.transport_stream)
-    if not heard:
+    if heard is None:
         log_visitor(peer)
         return False
     try:
         await do_handshake(stream, limit, since=began)
     except trio.BrokenResourceError as exc:
         log_failed_handshake(peer, exc)
-        await end_abruptly(stream)
         return False
     return True

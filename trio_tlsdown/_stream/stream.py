@@ -523,13 +523,18 @@ def connected_to(stream: TLSStream[T_Stream], host: str | bytes, port: int) -> N
     connection.address = host, port
 
 
-def is_over(stream: TLSStream[trio.SocketStream]) -> bool:
+def is_over(stream: TLSStream[T_Stream]) -> bool:
     """Whether *stream* was unwrapped, or its transport closed by anyone.
 
     False while it lingers.
     """
     handed_back = stream._transport_stream is None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return handed_back or stream._connection.records.closed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def is_mid_record(stream: TLSStream[T_Stream]) -> bool:
+    """Whether what *stream* has received so far ends inside a TLS record."""
+    return stream._connection.records.mid_record  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 # It has the whole interface, and other programs check with isinstance().

@@ -1,0 +1,559 @@
+"""A server on listeners that it did not open: Unix sockets, shared ones, anything."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from tests.servers import (
+    HOST,
+    SyncClient,
+    nothing_left,
+    until,
+    what_it_sees,
+)
+from tests.support import NAME, Maker, client_context, descriptors, server_context
+from trio_tlsdown import (
+    ShutdownOutcome,
+    TLSNursery,
+    TLSServer,
+    TLSStream,
+    cancel_on_drain,
+    open_tls_nursery,
+    peer_name,
+)
+from trio_tlsdown._serving.accept import ACCEPT_TIME, BACKLOG_TIME, accept_backlog
+from trio_tlsdown._serving.drain import MOMENT
+from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
+
+ABORTED = ShutdownOutcome.ABORTED
+COMPLETE = ShutdownOutcome.COMPLETE
+FAILED = ShutdownOutcome.FAILED
+
+Clock = trio.testing.MockClock
+
+
+class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
+    """Gives one end of a pair of memory streams for each that `connect` gives."""
+
+    def __init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[trio.abc.Stream](100)
+        self.closed = False
+
+    def connect(self) -> trio.abc.Stream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        self._send.send_nowait(theirs)
+        return ours
+
+    async def accept(self) -> trio.abc.Stream:
+        return await self._receive.receive()
+
+    async def aclose(self) -> None:
+        self.closed = True
+        await self._receive.aclose()
+
+
+def unix_listener(path: Path | str) -> trio.SocketListener:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    sock.listen()
+    return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+
+def tcp_listener(**options: Any) -> trio.SocketListener:
+    sock = socket.create_server((HOST, 0), **options)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+
+@asynccontextmanager
+async def serving_on(
+    listener: trio.abc.Listener[Any], version: str, handler: Any, **options: Any
+) -> AsyncIterator[tuple[TLSNursery, TLSServer]]:
+    async with open_tls_nursery() as tls:
+        server = await tls.start_server(
+            handler,
+            listeners=[listener],
+            ssl_context=server_context(version),
+            **options,
+        )
+        yield tls, server
+
+
+def client_over(transport: trio.abc.Stream, version: str) -> TLSStream[trio.abc.Stream]:
+    return TLSStream(transport, client_context(version), server_hostname=NAME)
+
+
+async def answer_each(stream: TLSStream[Any]) -> None:
+    while True:
+        request = b""
+        with cancel_on_drain():
+            request = await stream.receive_some()
+        if not request:
+            return
+        await stream.send_all(b"answer to " + request)
+
+
+async def ask(client: TLSStream[Any]) -> None:
+    await client.send_all(b"request")
+    assert await client.receive_some() == b"answer to request"
+
+
+async def goodbye(client: TLSStream[Any]) -> None:
+    assert await client.receive_some() == b""
+    assert (await client.shutdown()).outcome is COMPLETE
+    await client.aclose()
+
+
+# Unix sockets:
+
+
+async def test_a_unix_socket_is_served_and_drained(tls: Maker, tmp_path: Path) -> None:
+    async with nothing_left():
+        listener = unix_listener(tmp_path / "socket")
+        async with serving_on(listener, tls.version, answer_each) as (nursery, server):
+            assert server.addresses == (str(tmp_path / "socket"),)
+            transport = await trio.open_unix_socket(tmp_path / "socket")
+            client = client_over(transport, tls.version)
+            await ask(client)
+            nursery.start_soon(goodbye, client)
+            assert (await server.drain()).tally == {COMPLETE: 1}
+
+
+async def test_a_request_in_the_kernel_of_a_unix_socket_is_answered(
+    tls: Maker, tmp_path: Path, autojump_clock: Clock
+) -> None:
+    listener = unix_listener(tmp_path / "socket")
+    async with serving_on(listener, tls.version, answer_each) as (nursery, server):
+        transport = await trio.open_unix_socket(tmp_path / "socket")
+        client = client_over(transport, tls.version)
+        await ask(client)
+        await trio.sleep(10)
+
+        async def receive() -> None:
+            assert await client.receive_some() == b"answer to request"
+            await goodbye(client)
+
+        await client.send_all(b"request")
+        nursery.start_soon(receive)
+        report = await server.drain()
+        assert report.tally == {COMPLETE: 1}
+        assert report.discarded == 0
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+async def test_clients_in_the_backlog_of_a_given_socket_are_served(
+    kind: str, tls: Maker, tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    listener = unix_listener(path) if kind == "unix" else tcp_listener()
+    address = listener.socket.getsockname()
+    async with serving_on(listener, tls.version, answer_each) as (_, server):
+        async with trio.open_nursery() as nursery:
+            for _ in range(7):
+                sock = socket.socket(listener.socket.family)
+                sock.connect(address)  # the kernel accepts
+                sock.settimeout(0)
+                transport = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+                client = client_over(transport, tls.version)
+
+                async def visit(client: TLSStream[Any] = client) -> None:
+                    await ask(client)
+                    await goodbye(client)
+
+                nursery.start_soon(visit)
+            report = await server.drain()
+        assert report.tally == {COMPLETE: 7}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the abstract namespace is Linux's")
+async def test_a_name_in_the_abstract_namespace_is_legible(
+    tls13: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"tlsdown-{os.getpid()}"
+    async with serving_on(unix_listener(f"\0{name}"), tls13.version, echo) as (
+        _,
+        server,
+    ):
+        transport = await trio.open_unix_socket(f"\0{name}")
+        async with transport:
+            await transport.send_all(b"GET / HTTP/1.1\r\n\r\n")
+            await until(lambda: server.tally == {FAILED: 1})
+    assert f"TLS handshake with unix:@{name} failed: " in caplog.text
+
+
+async def test_the_peer_of_a_unix_socket_has_a_name_in_logs(
+    tls: Maker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "trio_tlsdown")
+    path = tmp_path / "socket"
+    async with serving_on(unix_listener(path), tls.version, echo) as (_, server):
+        async with await trio.open_unix_socket(path) as silent:
+            await until(lambda: server.connections)
+            await silent.aclose()
+            await until(lambda: not server.connections)
+        async with await trio.open_unix_socket(path) as insane:
+            await insane.send_all(b"GET / HTTP/1.1\r\n\r\n")
+            await until(lambda: server.tally == {FAILED: 1})
+    visit, failure = [record.getMessage() for record in caplog.records]
+    assert visit == f"unix:{path} connected and sent nothing"
+    assert failure.startswith(f"TLS handshake with unix:{path} failed: ")
+
+
+# Any listener:
+
+
+async def test_a_listener_of_memory_streams_is_served_and_drained(tls: Maker) -> None:
+    listener = MemoryListener()
+    names: list[str] = []
+
+    async def handler(stream: TLSStream[Any]) -> None:
+        names.append(peer_name.get())
+        await answer_each(stream)
+
+    async with serving_on(listener, tls.version, handler) as (nursery, server):
+        assert server.addresses == (None,)
+        client = client_over(listener.connect(), tls.version)
+        await ask(client)
+        nursery.start_soon(goodbye, client)
+        assert (await server.drain()).tally == {COMPLETE: 1}
+        assert listener.closed
+    assert names == ["a client over StapledStream"]
+
+
+async def test_a_drain_takes_those_whom_any_listener_has_for_us(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    listener = MemoryListener()
+    async with serving_on(listener, tls.version, answer_each) as (_, server):
+        async with trio.open_nursery() as nursery:
+            for _ in range(7):
+                client = client_over(listener.connect(), tls.version)
+
+                async def visit(client: TLSStream[Any] = client) -> None:
+                    await ask(client)
+                    await goodbye(client)
+
+                nursery.start_soon(visit)
+            assert (await server.drain()).tally == {COMPLETE: 7}
+
+
+async def test_one_that_always_has_somebody_does_not_hold_up_the_drain(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    class Crowd(MemoryListener):
+        async def accept(self) -> trio.abc.Stream:
+            await trio.sleep(ACCEPT_TIME / 2)
+            return trio.testing.memory_stream_pair()[0]
+
+    async with serving_on(Crowd(), tls.version, answer_each) as (_, server):
+        report = await server.drain(grace=100)
+        assert report.elapsed < BACKLOG_TIME + MOMENT + 0.1
+
+
+@pytest.mark.parametrize("come", [True, False])
+async def test_a_request_that_has_come_over_memory_streams_is_answered(
+    tls: Maker, *, come: bool
+) -> None:
+    """The task that waits has it before the drain can cut it short."""
+    listener = MemoryListener()
+    async with serving_on(listener, tls.version, answer_each) as (nursery, server):
+        client = client_over(listener.connect(), tls.version)
+        await ask(client)
+        await trio.testing.wait_all_tasks_blocked()
+
+        async def listen() -> None:
+            if come:
+                assert await client.receive_some() == b"answer to request"
+            await goodbye(client)
+
+        if come:
+            await client.send_all(b"request")
+        nursery.start_soon(listen)
+        assert (await server.drain()).tally == {COMPLETE: 1}
+
+
+async def test_a_silent_client_over_memory_streams_is_a_visitor(
+    tls: Maker, autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "trio_tlsdown")
+    listener = MemoryListener()
+    async with serving_on(listener, tls.version, echo) as (_, server):
+        await listener.connect().aclose()
+        await until(lambda: caplog.records)
+        silent = listener.connect()
+        await trio.sleep(10)
+        report = await server.drain()
+        assert report.tally == {}
+        assert report.elapsed < MOMENT
+        assert await silent.receive_some() == b""
+    assert {record.getMessage() for record in caplog.records} == {
+        "a client over StapledStream connected and sent nothing"
+    }
+
+
+async def test_limits_hold_for_any_listener(tls: Maker, autojump_clock: Clock) -> None:
+    listener = MemoryListener()
+    async with serving_on(
+        listener, tls.version, answer_each, max_connections=1, max_handshakes=1
+    ) as (nursery, server):
+        first = client_over(listener.connect(), tls.version)
+        await ask(first)
+        second = client_over(listener.connect(), tls.version)
+        async with trio.open_nursery() as asking:
+            asking.start_soon(ask, second)
+            await trio.sleep(10)
+            assert len(server.connections) == 1
+            await first.aclose()
+        nursery.start_soon(goodbye, second)
+        await server.drain()
+
+
+async def test_tls_in_tls_is_served(tls: Maker, autojump_clock: Clock) -> None:
+    """The outer streams have shaken hands; a server may listen to a TLSListener."""
+    inside = MemoryListener()
+
+    async def outer(stream: TLSStream[Any]) -> None:
+        inside._send.send_nowait(stream)
+        await trio.sleep_forever()
+
+    outside = MemoryListener()
+    async with open_tls_nursery() as nursery:
+        context = server_context(tls.version)
+        await nursery.start_server(outer, listeners=[outside], ssl_context=context)
+        server = await nursery.start_server(
+            answer_each, listeners=[inside], ssl_context=context
+        )
+        tunnel = client_over(outside.connect(), tls.version)
+        await tunnel.do_handshake()
+        client = client_over(tunnel, tls.version)
+        await ask(client)
+        nursery.start_soon(goodbye, client)
+        assert (await server.drain()).tally == {COMPLETE: 1}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_listener_that_gives_no_streams_takes_the_server_down(
+    tls13: Maker,
+) -> None:
+    class Wrong(MemoryListener):
+        async def accept(self) -> Any:
+            return MemoryListener()  # it can be closed, and that is all
+
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(TypeError, match="transport_stream"), flatten_subgroups=True
+    ):
+        async with serving_on(Wrong(), tls13.version, echo):
+            await trio.sleep_forever()
+
+
+async def test_a_transport_that_cannot_be_closed_concerns_nobody_else(
+    tls: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = MemoryListener()
+
+    class Stuck(trio.abc.Stream):
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+            await theirs.send_all(data)
+
+        async def wait_send_all_might_not_block(self) -> None:
+            raise NotImplementedError
+
+        async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+            return await theirs.receive_some(max_bytes)
+
+        async def aclose(self) -> None:
+            raise RuntimeError("it is stuck")
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with serving_on(listener, tls.version, answer_each) as (nursery, server):
+        listener._send.send_nowait(Stuck())
+        await ours.send_all(b"GET / HTTP/1.1\r\n\r\n")
+        await until(lambda: server.tally == {FAILED: 1})
+        client = client_over(listener.connect(), tls.version)
+        await ask(client)
+        nursery.start_soon(goodbye, client)
+        await server.drain()
+    assert "closing the connection from a client over Stuck failed" in caplog.text
+
+
+# Shared sockets:
+
+
+async def test_the_backlog_of_a_shared_socket_stays_as_long_as_it_was(
+    tls: Maker,
+) -> None:
+    """Whoever goes on to listen needs it."""
+    with socket.create_server((HOST, 0), backlog=100) as sock:
+        shared = trio.socket.from_stdlib_socket(sock.dup())
+        async with serving_on(trio.SocketListener(shared), tls.version, echo) as (
+            _,
+            server,
+        ):
+            await server.drain()
+        clients = [socket.create_connection(sock.getsockname()) for _ in range(50)]
+        for client in clients:
+            sock.accept()[0].close()
+            client.close()
+
+
+async def test_a_client_that_another_process_takes_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    listener = tcp_listener()
+    is_readable = type(listener.socket).is_readable
+    clients = [socket.create_connection(listener.socket.getsockname())]
+
+    def is_readable_for_others(sock: Any) -> bool:
+        readable: bool = is_readable(sock)
+        if readable:
+            sock._sock.accept()[0].close()
+        return readable
+
+    monkeypatch.setattr(type(listener.socket), "is_readable", is_readable_for_others)
+    async with listener:
+        began = trio.current_time()
+        await accept_backlog(listener, lambda *_: None, exclusive=False)
+        assert trio.current_time() - began == pytest.approx(ACCEPT_TIME)
+    clients[0].close()
+
+
+# Shortages:
+
+
+async def test_when_descriptors_run_out_the_client_that_is_silent_longest_makes_room(
+    tls: Maker, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    listener = tcp_listener()
+    async with serving_on(listener, tls.version, answer_each) as (nursery, server):
+        port = listener.socket.getsockname()[1]
+        silent = [SyncClient(port, tls.version) for _ in range(2)]
+        await until(lambda: len(server.connections) == 2)
+        accept = listener.socket.accept
+
+        async def accept_if_there_is_one() -> Any:
+            if len(server.connections) >= 2:
+                await trio.lowlevel.wait_readable(listener.socket)
+                raise OSError(errno.EMFILE, "too many")
+            return await accept()
+
+        monkeypatch.setattr(listener.socket, "accept", accept_if_there_is_one)
+        first = SyncClient(port, tls.version)  # has the accept that was waiting
+        await until(lambda: len(server.connections) == 3)
+        transport = await trio.open_tcp_stream(HOST, port)
+        client = client_over(transport, tls.version)
+        await ask(client)
+        assert silent[0].sock.recv(1) == b""
+        assert silent[1].sock.recv(1) == b""
+        for each in (*silent, first):
+            each.sock.close()
+        nursery.start_soon(goodbye, client)
+        await server.drain()
+
+
+# Arguments:
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, TypeError, "needs a port or listeners"),
+        ({"listeners": []}, ValueError, "listeners must not be empty"),
+        ({"listeners": 5}, TypeError, "listeners must be a"),
+        ({"listeners": [5]}, TypeError, "listeners must be a Listener, not 5"),
+        ({"listeners": "text"}, TypeError, "listeners must be a Listener, not 't'"),
+    ],
+)
+async def test_listeners_that_cannot_be_are_told_at_once(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    async with open_tls_nursery() as tls:
+        with pytest.raises(error, match=message):
+            await tls.start_server(echo, ssl_context=server_context(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("port", 0), ("host", HOST), ("backlog", 5)]
+)
+async def test_what_is_for_a_port_excludes_listeners(name: str, value: Any) -> None:
+    listener = MemoryListener()
+    async with open_tls_nursery() as tls:
+        with pytest.raises(TypeError, match=f"{name} and listeners exclude each other"):
+            await tls.start_server(
+                echo,
+                listeners=[listener],
+                ssl_context=server_context(),
+                **{name: value},
+            )
+        assert not listener.closed
+
+
+async def test_the_same_listener_twice_is_told_at_once() -> None:
+    listener = MemoryListener()
+    async with open_tls_nursery() as tls:
+        with pytest.raises(ValueError, match="the same one twice"):
+            await tls.start_server(
+                echo, listeners=[listener] * 2, ssl_context=server_context()
+            )
+
+
+@pytest.mark.parametrize("context", [None, "context", client_context()])
+async def test_a_server_needs_a_context(context: Any) -> None:
+    listener = MemoryListener()
+    async with open_tls_nursery() as tls:
+        with pytest.raises((TypeError, ssl.SSLError), match="ssl_context"):
+            await tls.start_server(echo, listeners=[listener], ssl_context=context)
+        with pytest.raises((TypeError, ssl.SSLError), match="ssl_context"):
+            await tls.start_server(echo, 0, context)
+    assert not listener.closed
+
+
+# Cancellation:
+
+
+async def test_wherever_it_is_cancelled_a_given_listener_is_closed_or_not_taken(
+    tls: Maker, tmp_path: Path
+) -> None:
+    paths = iter(tmp_path / str(number) for number in range(10_000))
+
+    async def scenario(cancellation: Cancellation) -> None:
+        before = descriptors()
+        listener = unix_listener(next(paths))
+        try:
+            with cancellation:
+                async with serving_on(listener, tls.version, answer_each):
+                    path = listener.socket.getsockname()
+                    client = client_over(await trio.open_unix_socket(path), tls.version)
+                    async with client:
+                        await ask(client)
+            if not cancellation.cancelled:
+                assert listener.socket.fileno() == -1
+        finally:
+            listener.socket.close()
+        assert descriptors() <= before
+
+    await cancel_everywhere(scenario)
+
+
+async def test_leaving_by_an_exception_cuts_connections_over_any_listener(
+    tls: Maker,
+) -> None:
+    listener = MemoryListener()
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="sorry")):
+        async with serving_on(listener, tls.version, answer_each):
+            client = client_over(listener.connect(), tls.version)
+            await ask(client)
+            raise RuntimeError("sorry")
+    assert await what_it_sees(client) == "truncated"
+    assert listener.closed
