@@ -8,13 +8,23 @@ What matters is at the two borders:
   well, at what came behind the server's answer.
 - Out of it: `unwrap` gives back the bytes that came behind the peer's close_notify.
   They are the beginning of what is read in clear text.
+
+`serve` does both by hand, on one connection. `before_tls` is the *prepare* of a
+`TLSServer`, which then drains, limits and counts connections as any other does. Run it
+with a certificate, its key, and a port; it drains on SIGTERM::
+
+    python starttls.py cert.pem key.pem 8025
 """
 
+import signal
 import ssl
+import sys
 
 import trio
 
-from trio_tlsdown import TLSStream
+from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery
+
+LONGEST_LINE = 1000  # bytes
 
 
 class InjectionError(Exception):
@@ -34,6 +44,8 @@ class Lines:
             if not data:
                 return b""
             self.rest += data
+            if len(self.rest) > LONGEST_LINE and b"\n" not in self.rest:
+                raise ValueError("the line is too long")
         line, _, self.rest = self.rest.partition(b"\n")
         return line.strip()
 
@@ -64,6 +76,34 @@ async def serve(transport: trio.abc.Stream, context: ssl.SSLContext) -> None:
             await stream.send_all(b"you said: " + line + b"\n")
 
 
+async def before_tls(transport: trio.abc.Stream) -> None:
+    """The same in clear text, until STARTTLS."""
+    lines = Lines(transport)
+    while True:
+        line = b""
+        with cancel_on_drain():  # around the wait for the next line, only
+            line = await lines.next()
+        if not line:
+            return  # the client has gone, or the server drains
+        if line == b"STARTTLS":
+            check_nothing_was_injected(lines)
+            await transport.send_all(b"go ahead\n")
+            return
+        await transport.send_all(b"you said: " + line + b"\n")
+
+
+async def under_tls(stream: TLSStream[trio.SocketStream]) -> None:
+    """The handler: the same under TLS."""
+    lines = Lines(stream)
+    while True:
+        line = b""
+        with cancel_on_drain():
+            line = await lines.next()
+        if not line:
+            return
+        await stream.send_all(b"you said: " + line + b"\n")
+
+
 async def start_tls(
     transport: trio.abc.Stream, context: ssl.SSLContext, server_hostname: str
 ) -> TLSStream[trio.abc.Stream]:
@@ -74,3 +114,21 @@ async def start_tls(
         raise ConnectionError("the server does not want to")
     check_nothing_was_injected(lines)
     return TLSStream(transport, context, server_hostname=server_hostname)
+
+
+async def main(certificate: str, key: str, port: int) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_tls_nursery() as tls:
+            server = await tls.start_server(
+                under_tls, port, context, host="127.0.0.1", prepare=before_tls
+            )
+            print("listening on port", server.addresses[0][1], flush=True)
+            async for _ in signals:
+                break
+            await server.drain(grace=10)
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))

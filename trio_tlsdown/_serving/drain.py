@@ -122,6 +122,7 @@ class Served:
       began: When it began to be waited for: accepted, or given to its handler.
       retires: When it is so old that it is treated as if its server drained.
       spoke: Whether the client has sent anything.
+      refused: Whether *prepare* has refused it.
       handshaken: Whether the handshake is done.
       ready: Whether its handler may be called, or was.
       scope: That of what comes before the handler, or of the handler.
@@ -138,6 +139,7 @@ class Served:
         "handshaken",
         "peer",
         "ready",
+        "refused",
         "retires",
         "scope",
         "spoke",
@@ -159,6 +161,7 @@ class Served:
         self.accepted = self.began = trio.current_time()
         self.retires = math.inf
         self.spoke = False
+        self.refused = False
         self.handshaken = False
         self.ready = False
         self.scope: trio.CancelScope | None = None

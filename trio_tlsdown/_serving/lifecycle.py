@@ -71,9 +71,17 @@ def log_failed_handshake(peer: str, error: Exception) -> None:
     LOGGER.warning("TLS handshake with %s failed: %s", peer, reason)
 
 
-def log_visitor(peer: str) -> None:
-    """Log a connection that ended without a byte."""
-    LOGGER.debug("%s connected and sent nothing", peer)
+def log_refusal(peer: str, error: Exception) -> None:
+    """Log a client that *prepare* has refused, in one line for the same reason."""
+    LOGGER.warning(
+        "refused %s before the TLS handshake: %s: %s", peer, type(error).__name__, error
+    )
+
+
+def log_visitor(peer: str, *, prepared: bool = False) -> None:
+    """Log a connection that ended without a byte, as far as TLS is concerned."""
+    what = "left before the TLS handshake" if prepared else "connected and sent nothing"
+    LOGGER.debug("%s %s", peer, what)
 
 
 async def end_gracefully(stream: TLSStream[T_Stream]) -> None:

@@ -45,6 +45,7 @@ from .lifecycle import (
     end_gracefully,
     hear_from,
     log_failed_handshake,
+    log_refusal,
     log_visitor,
     outcome_if_over,
 )
@@ -364,7 +365,11 @@ class TLSServer:
         """What was read from a client too far for TLS; None if it has said nothing."""
         if self._options.prepare is not None:
             served.spoke = True  # as far as anybody knows
-            initial = await self._options.prepare(served.transport)
+            try:
+                initial = await self._options.prepare(served.transport)
+            except Exception:
+                served.refused = True
+                raise
             if initial is not None:
                 initial = bytes(as_octets("what prepare returns", initial))
             if initial:
@@ -480,9 +485,11 @@ class TLSServer:
     def _log(self, served: Served, peer: str) -> None:
         failure = served.failure
         if not served.spoke:
-            log_visitor(peer)
+            log_visitor(peer, prepared=self._options.prepare is not None)
         elif failure is None:
             pass
+        elif served.refused:
+            log_refusal(peer, failure)
         elif not served.handshaken:
             log_failed_handshake(peer, failure)
         elif served.stream.report.error is not None and _is_broken(failure):
