@@ -1,0 +1,102 @@
+"""Servers in processes of their own, and clients that are not ours."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import trio
+
+from tests.interop.programs import Program, require, running
+from tests.support import CA, CERT
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+
+@attrs.frozen
+class Files:
+    """A certificate, its key, and the CA that has signed it, as files."""
+
+    folder: Path
+    certificate: str
+    key: str
+    ca: str
+
+
+def write_files(folder: Path) -> Files:
+    files = Files(
+        folder, *(str(folder / f"{name}.pem") for name in ("cert", "key", "ca"))
+    )
+    CERT.cert_chain_pems[0].write_to_path(files.certificate)
+    CERT.private_key_pem.write_to_path(files.key)
+    CA.cert_pem.write_to_path(files.ca)
+    return files
+
+
+@asynccontextmanager
+async def example(
+    name: str, files: Files, *arguments: object
+) -> AsyncIterator[tuple[Program, int]]:
+    """An example that serves; it must end well when it is told to."""
+    path = str(EXAMPLES / f"{name}.py")
+    command = sys.executable, path, files.certificate, files.key, *map(str, arguments)
+    async with running(*command) as program:
+        yield program, await listening(program)
+        await end(program)
+
+
+async def listening(program: Program) -> int:
+    """The port that a server has, as soon as it listens."""
+    line = await program.prints_line()
+    assert line.startswith("listening on port "), line
+    return int(line.split()[-1])
+
+
+told_to_end: set[int] = set()
+
+
+def terminate(program: Program) -> None:
+    """Tell it to end, once: the second SIGTERM kills."""
+    if program.process.pid not in told_to_end:
+        told_to_end.add(program.process.pid)
+        program.process.send_signal(signal.SIGTERM)
+
+
+async def end(program: Program) -> None:
+    """Tell it to end, if nobody has, and see it succeed."""
+    terminate(program)
+    await program.ended.wait()
+    assert program.process.returncode == 0, program.log.decode()
+
+
+async def curl(files: Files, url: str, *options: str) -> str:
+    """What it prints. It must succeed."""
+    result = await trio.run_process(
+        [require("curl"), "-sS", "--http1.1", "--cacert", files.ca, *options, url],
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    return result.stdout.decode()
+
+
+def free_port() -> int:
+    """One that nobody listens on; somebody may be faster than you."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process, that has not ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
