@@ -212,7 +212,15 @@ class Wait:
     memory, and a drain would throw an exception into each.
     """
 
-    __slots__ = ("_deadline", "_first_look", "_scope", "_served", "_timeout", "_waits")
+    __slots__ = (
+        "_deadline",
+        "_first_look",
+        "_scope",
+        "_served",
+        "_some_since",
+        "_timeout",
+        "_waits",
+    )
 
     def __init__(self, served: Served, timeout: float = math.inf) -> None:
         self._served = served
@@ -220,6 +228,7 @@ class Wait:
         self._timeout = timeout
         self._deadline = math.inf
         self._first_look: float | None = None
+        self._some_since: float | None = None
         self._scope = trio.CancelScope()
 
     def __enter__(self) -> trio.CancelScope:
@@ -262,11 +271,17 @@ class Wait:
         now = trio.current_time()
         if self._first_look is None:
             self._first_look = now
-        match self._served.input():
+        come = self._served.input()
+        if come is not Input.SOME:
+            self._some_since = None
+        elif self._some_since is None:
+            self._some_since = now
+        match come:
             case Input.NOTHING:
                 until = self._served.began + min(self._waits.new, limit)
             case Input.SOME:
-                until = self._first_look + min(MOMENT, limit)
+                assert self._some_since is not None
+                until = self._some_since + min(MOMENT, limit)
             case Input.PART_OF_A_RECORD:
                 until = self._first_look + limit
             case _:
