@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -87,10 +88,11 @@ async def curl(files: Files, url: str, *options: str) -> str:
 
 
 def free_port() -> int:
-    """One that nobody listens on; somebody may be faster than you."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
+    """One that nobody listens on, and that the kernel gives to no client meanwhile."""
+    while True:
+        port = random.randrange(10_000, 30_000)  # noqa: S311
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def alive(pid: int) -> bool:
