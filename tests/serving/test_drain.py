@@ -29,8 +29,13 @@ from trio_tlsdown import (
     cancel_on_drain,
 )
 from trio_tlsdown._serving import server as _server
-from trio_tlsdown._serving.drain import FIRST_REQUEST, MOMENT, MultiCancelScope, Wait
-from trio_tlsdown._serving.lifecycle import hear_from
+from trio_tlsdown._serving.drain import (
+    DRAIN_PATIENCE,
+    FIRST_REQUEST_TIME,
+    MultiCancelScope,
+    Wait,
+)
+from trio_tlsdown._serving.lifecycle import wait_first_bytes
 from trio_tlsdown.testing import echo
 
 ABORTED = ShutdownOutcome.ABORTED
@@ -84,7 +89,9 @@ async def ask_again(client: SyncClient) -> None:
     await client.goodbye()
 
 
-@pytest.mark.parametrize(("sent", "patience"), [(b"", 0), (b"1", 0), (b"12", MOMENT)])
+@pytest.mark.parametrize(
+    ("sent", "patience"), [(b"", 0), (b"1", 0), (b"12", DRAIN_PATIENCE)]
+)
 async def test_a_wait_for_something_else_gets_a_moment_if_there_is_unread_data(
     sent: bytes, patience: float, tls: Maker, autojump_clock: Clock
 ) -> None:
@@ -117,7 +124,7 @@ async def test_a_wait_for_something_else_gets_a_moment_if_our_kernel_has_data(
     async def handler(stream: Stream) -> None:
         with cancel_on_drain() as scope:
             await server.draining.wait()
-            await trio.sleep(MOMENT / 2)
+            await trio.sleep(DRAIN_PATIENCE / 2)
             assert await stream.receive_some() == b"request"
         assert not scope.cancelled_caught
         answered.set()
@@ -143,7 +150,7 @@ async def test_a_new_connection_has_a_moment_for_its_first_request(
         client.flush()
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(server.drain)
-        await trio.sleep(FIRST_REQUEST * (0.5 if in_time else 1.5))
+        await trio.sleep(FIRST_REQUEST_TIME * (0.5 if in_time else 1.5))
         if in_time:
             client.send(b"request")
             assert await client.receive() == b"answer to request"
@@ -299,7 +306,7 @@ async def test_a_silent_client_has_a_moment(tls: Maker, autojump_clock: Clock) -
             began = trio.current_time()
             nursery.start_soon(closed_at_once)
             report = await server.drain()
-        assert report.elapsed == pytest.approx(MOMENT, abs=0.001)
+        assert report.elapsed == pytest.approx(DRAIN_PATIENCE, abs=0.001)
         assert report.tally == server.tally == {}
         await trio.aclose_forcefully(old)
         await trio.aclose_forcefully(new)
@@ -313,7 +320,7 @@ async def test_a_silent_client_that_speaks_in_time_is_served(
         await trio.testing.wait_all_tasks_blocked()
         async with trio.open_nursery() as drains:
             drains.start_soon(server.drain)
-            await trio.sleep(MOMENT * 0.9)
+            await trio.sleep(DRAIN_PATIENCE * 0.9)
             await ask(client)
     assert server.tally == {COMPLETE: 1}
 
@@ -347,14 +354,14 @@ async def test_a_client_is_served_if_its_wait_is_cut_short_just_as_it_speaks(
     spoke: bool,
 ) -> None:
     async def hear_and_be_cut_short(transport: trio.SocketStream) -> bytes | None:
-        heard = await hear_from(transport)
-        for wait in list(server._silent.open):
+        heard = await wait_first_bytes(transport)
+        for wait in list(server._silent_waits.open):
             wait._scope.cancel()
             monkeypatch.undo()
         return heard
 
     async with serving(tls.version, answer_each) as (nursery, server):
-        monkeypatch.setattr(_server, "hear_from", hear_and_be_cut_short)
+        monkeypatch.setattr(_server, "wait_first_bytes", hear_and_be_cut_short)
         client = SyncClient(port_of(server), tls.version)
         if spoke:
             nursery.start_soon(ask, client)

@@ -17,7 +17,7 @@ from trio_tlsdown import (
     draining,
     open_tls_nursery,
 )
-from trio_tlsdown._serving.drain import FIRST_REQUEST, MOMENT
+from trio_tlsdown._serving.drain import DRAIN_PATIENCE, FIRST_REQUEST_TIME
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
 
 COMPLETE = ShutdownOutcome.COMPLETE
@@ -146,10 +146,10 @@ async def test_a_new_connection_has_its_first_request_however_short_its_age(
 ) -> None:
     async with serving(tls.version, answer_each, max_age=0) as (_, server):
         client = await connect(server, tls.version)
-        await trio.sleep(FIRST_REQUEST / 2)
+        await trio.sleep(FIRST_REQUEST_TIME / 2)
         await ask(client, b"last answer")
         await client.goodbye()
-        assert trio.current_time() == pytest.approx(FIRST_REQUEST, abs=0.02)
+        assert trio.current_time() == pytest.approx(FIRST_REQUEST_TIME, abs=0.02)
 
 
 async def test_an_age_that_never_comes_costs_no_task(tls: Maker) -> None:
@@ -228,13 +228,13 @@ async def test_a_request_that_comes_in_parts_is_answered_in_a_drain(
         await trio.sleep(1)
         began = trio.current_time()
         tasks.start_soon(lambda: server.drain(grace=10))
-        await trio.sleep(2 * MOMENT)
+        await trio.sleep(2 * DRAIN_PATIENCE)
         client.sock.send(second)
-        await trio.sleep(2 * MOMENT)
+        await trio.sleep(2 * DRAIN_PATIENCE)
         client.sock.send(third)
         assert await client.receive() == b"last answer"
         await client.goodbye()
-        assert trio.current_time() - began == pytest.approx(4 * MOMENT, abs=0.1)
+        assert trio.current_time() - began == pytest.approx(4 * DRAIN_PATIENCE, abs=0.1)
     assert server.tally == {COMPLETE: 1}
 
 
@@ -247,7 +247,7 @@ async def test_so_is_one_whose_first_part_is_in_the_kernel(
         first, second, third = await in_parts(client)
         tasks.start_soon(lambda: server.drain(grace=10))
         client.sock.send(first)
-        await trio.sleep(2 * MOMENT)
+        await trio.sleep(2 * DRAIN_PATIENCE)
         client.sock.send(second + third)
         assert await client.receive() == b"last answer"
         await client.goodbye()

@@ -35,7 +35,7 @@ from trio_tlsdown import (
     peer_name,
 )
 from trio_tlsdown._serving.accept import ACCEPT_TIME, BACKLOG_TIME, accept_backlog
-from trio_tlsdown._serving.drain import MOMENT
+from trio_tlsdown._serving.drain import DRAIN_PATIENCE
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
 
 ABORTED = ShutdownOutcome.ABORTED
@@ -259,7 +259,7 @@ async def test_one_that_always_has_somebody_does_not_hold_up_the_drain(
 
     async with serving_on(Crowd(), tls.version, answer_each) as (_, server):
         report = await server.drain(grace=100)
-        assert report.elapsed < BACKLOG_TIME + MOMENT + 0.1
+        assert report.elapsed < BACKLOG_TIME + DRAIN_PATIENCE + 0.1
 
 
 @pytest.mark.parametrize("come", [True, False])
@@ -296,7 +296,7 @@ async def test_a_silent_client_over_memory_streams_is_a_visitor(
         await trio.sleep(10)
         report = await server.drain()
         assert report.tally == {}
-        assert report.elapsed < MOMENT
+        assert report.elapsed < DRAIN_PATIENCE
         assert await silent.receive_some() == b""
     assert {record.getMessage() for record in caplog.records} == {
         "a client over StapledStream connected and sent nothing"

@@ -26,8 +26,8 @@ from trio_tlsdown import (
     open_tls_nursery,
     peer_name,
 )
-from trio_tlsdown._serving.drain import MOMENT
-from trio_tlsdown._serving.server import HURRIED
+from trio_tlsdown._serving.drain import DRAIN_PATIENCE
+from trio_tlsdown._serving.server import HURRIED_HANDSHAKE_TIMEOUT
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
 
 from .test_listeners import MemoryListener
@@ -356,10 +356,12 @@ async def test_one_that_is_in_its_handshake_already_is_not_the_first(
             async with await connect(server, b"half a lin"):
                 await trio.testing.wait_all_tasks_blocked()
                 async with await connect(server, b"half a lin"):
-                    await trio.sleep(HURRIED - 1)
+                    await trio.sleep(HURRIED_HANDSHAKE_TIMEOUT - 1)
                     assert server.tally == {}
                     assert await first.receive_some() == b""
-                    assert trio.current_time() == pytest.approx(HURRIED, abs=0.1)
+                    assert trio.current_time() == pytest.approx(
+                        HURRIED_HANDSHAKE_TIMEOUT, abs=0.1
+                    )
 
 
 # A drain:
@@ -410,7 +412,7 @@ async def test_a_drain_gives_a_new_client_a_moment(
         async with trio.open_nursery() as nursery:
 
             async def visit() -> None:
-                await trio.sleep(MOMENT / 2)
+                await trio.sleep(DRAIN_PATIENCE / 2)
                 await slow.send_all(b"a friend\n")
                 client = client_over(slow, tls.version)
                 await ask(client)
@@ -419,7 +421,7 @@ async def test_a_drain_gives_a_new_client_a_moment(
             nursery.start_soon(visit)
             report = await server.drain()
         assert report.tally == {COMPLETE: 1}
-        assert report.elapsed == pytest.approx(MOMENT, abs=0.1)
+        assert report.elapsed == pytest.approx(DRAIN_PATIENCE, abs=0.1)
         assert await silent.receive_some() == b""
         await silent.aclose()
 

@@ -24,8 +24,8 @@ from tests.servers import (
 )
 from tests.support import CA, NAME, Maker, server_context
 from trio_tlsdown import ShutdownOutcome, serve_tls_over_tcp
-from trio_tlsdown._serving.places import RESERVATION
-from trio_tlsdown._serving.server import HURRIED
+from trio_tlsdown._serving.server import HURRIED_HANDSHAKE_TIMEOUT
+from trio_tlsdown._serving.slots import RESERVATION_TIME
 from trio_tlsdown.testing import echo
 from trio_tlsdown.testing._transports import reset_when_closed
 
@@ -67,7 +67,7 @@ async def test_silent_clients_lock_nobody_out(
             await trio.testing.wait_all_tasks_blocked()
             began = trio.current_time()
             await is_served(port_of(server), tls.version)
-            assert trio.current_time() - began < 3 * RESERVATION
+            assert trio.current_time() - began < 3 * RESERVATION_TIME
             await until(lambda: server.tally == {COMPLETE: 1})
 
 
@@ -111,7 +111,9 @@ async def test_no_more_than_max_handshakes_run_at_a_time(
             await trio.sleep(1)
             began = trio.current_time()
             await is_served(port_of(server), tls.version)
-            assert trio.current_time() - began == pytest.approx(HURRIED - 1, abs=0.1)
+            assert trio.current_time() - began == pytest.approx(
+                HURRIED_HANDSHAKE_TIMEOUT - 1, abs=0.1
+            )
         await until(lambda: server.tally == {FAILED: 3, COMPLETE: 1})
 
 
@@ -142,11 +144,13 @@ async def test_who_waits_for_its_place_hurries_one_handshake_only(
         with silent_clients(2, port_of(server), tls.version) as clients:
             for client in clients:
                 client.send_hello()
-                await trio.sleep(HURRIED + 1)
+                await trio.sleep(HURRIED_HANDSHAKE_TIMEOUT + 1)
             await is_served(port_of(server), tls.version)
             await until(lambda: server.tally == {FAILED: 1, COMPLETE: 1})
             assert "took longer than 3 s" in caplog.text
-            assert trio.current_time() == pytest.approx(2 * (HURRIED + 1), abs=0.1)
+            assert trio.current_time() == pytest.approx(
+                2 * (HURRIED_HANDSHAKE_TIMEOUT + 1), abs=0.1
+            )
 
 
 async def test_a_client_has_a_place_when_it_has_shaken_hands(
@@ -168,7 +172,7 @@ async def test_a_client_has_a_place_when_it_has_shaken_hands(
             async def come_later() -> None:
                 client = await client_of(port_of(server), tls.version)
                 assert trio.current_time() - began == pytest.approx(
-                    RESERVATION, abs=0.1
+                    RESERVATION_TIME, abs=0.1
                 )
                 await trio.sleep(1)
                 assert len(handled) == 1
@@ -177,7 +181,7 @@ async def test_a_client_has_a_place_when_it_has_shaken_hands(
 
             began = trio.current_time()
             nursery.start_soon(come_later)
-            await trio.sleep(2 * RESERVATION)
+            await trio.sleep(2 * RESERVATION_TIME)
             await slow.handshake()
             slow.send(b"hello")
             assert await slow.receive() == b"hello"
@@ -194,7 +198,7 @@ async def test_a_place_that_was_kept_in_vain_is_free_at_once(
             await trio.testing.wait_all_tasks_blocked()
             began = trio.current_time()
         await is_served(port_of(server), tls.version)
-        assert trio.current_time() - began < RESERVATION / 2
+        assert trio.current_time() - began < RESERVATION_TIME / 2
 
 
 async def test_hellos_that_come_together_are_answered_one_by_one(tls: Maker) -> None:

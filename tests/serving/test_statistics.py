@@ -24,7 +24,7 @@ from trio_tlsdown import (
     TLSServerStatistics,
     cancel_on_drain,
 )
-from trio_tlsdown._serving.drain import Served, Waits
+from trio_tlsdown._serving.drain import ServedConnection, Waits
 
 COMPLETE = ShutdownOutcome.COMPLETE
 FAILED = ShutdownOutcome.FAILED
@@ -141,7 +141,7 @@ async def test_asking_costs_the_same_however_many_there_are(tls13: Maker) -> Non
 
         alone = cost()
         many: list[Any] = [
-            Served(stream, "somebody", Waits(new=1), trio.Event())
+            ServedConnection(stream, "somebody", Waits(new=1), trio.Event())
             for _ in range(10_000)
         ]
         server._connections.update(many)

@@ -1,4 +1,4 @@
-"""Accepting connections: the listener, the loop, and what is called with each."""
+"""Accepting connections: TLSListener, the accept loop, and the end of the backlog."""
 
 from __future__ import annotations
 
@@ -73,18 +73,20 @@ trio.SSLListener.register(TLSListener)
 
 
 SocketTLSStream: TypeAlias = TLSStream[trio.SocketStream]
-# What a listener accepts is known to whoever has opened it, and not to us.
+# The type of its transports is known to whoever opened a listener, not to us.
 Handler: TypeAlias = Callable[[TLSStream[Any]], Awaitable[object]]
 AnyListener: TypeAlias = trio.abc.Listener[Any]
 
 # accept(2): the process or the system has too much open, or too little memory.
 # These pass; trio.serve_listeners waits for the same ones.
-SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+SHORTAGE_ERRNOS: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+)
 SHORTAGE_SLEEP: Final = 0.1  # seconds
 
 # accept(2): "errors already pending on the new socket", to be taken for no connection.
 # Trio's SocketListener skips the same ones; not every system has all of them.
-PENDING_ERRORS: Final = frozenset(
+PENDING_ERRNOS: Final = frozenset(
     getattr(errno, name)
     for name in (
         "ECONNABORTED",
@@ -101,13 +103,13 @@ PENDING_ERRORS: Final = frozenset(
     if hasattr(errno, name)
 )
 
-CLOSED: Final = frozenset({errno.EBADF, errno.ENOTSOCK})  # the latter on Windows
+CLOSED_ERRNOS: Final = frozenset({errno.EBADF, errno.ENOTSOCK})  # the latter on Windows
 
-# How long emptying the backlog of a listener that we did not open may take, in seconds:
-# other processes may accept from the same one, and then there is always a next client.
+# How long we take clients from the backlog of a listener that we did not open, in seconds:
+# other processes may accept from the same socket, which is then never empty for long.
 BACKLOG_TIME: Final = 0.5
-# In that time, how long accept() may take. It returns at once, unless another process
-# was faster, or the listener is one that cannot be asked whether anybody waits.
+# How long one accept() may take then. It returns at once, unless another process was
+# faster, or the listener cannot tell whether a client is waiting.
 ACCEPT_TIME: Final = 0.05
 
 
@@ -124,17 +126,17 @@ async def accept_connections(
       listener: Where they come from.
       start: Called with each transport and the name of its peer, for logs. It must
         return promptly; run the handshake in a separate task.
-      wait_for_room: Awaited before the next client is accepted; until then it waits
-        in the kernel's backlog. Default: there is always room.
-      make_room: Called when descriptors or memory have run out, before accepting is
-        tried again. Default: somebody else will close something.
+      wait_for_room: Awaited before each accept; meanwhile clients wait in the kernel's
+        backlog. Default: accept without a limit.
+      make_room: Called when descriptors or memory have run out, before the next try.
+        Default: only wait until others have closed something.
 
     Cancellation:
-      No connection is lost that was accepted.
+      No accepted connection is lost.
 
     Raises:
       trio.ClosedResourceError: another task has closed the listener.
-      OSError: accepting failed, and not for a shortage that may pass.
+      OSError: accepting failed for another reason than a temporary shortage.
     """
     while True:
         if wait_for_room is not None:
@@ -145,10 +147,9 @@ async def accept_connections(
 async def accept_backlog(
     listener: AnyListener, start: Callable[[Any, str], object], *, exclusive: bool
 ) -> None:
-    """Accept everyone who is waiting; close the listener right afterwards.
+    """Accept all clients that are waiting; close the listener right afterwards.
 
-    A connection that came between the two would be reset, so nothing must be awaited
-    in between.
+    A client that came in between would be reset, so await nothing in between.
 
     Args:
       listener: Where they come from.
@@ -157,9 +158,9 @@ async def accept_backlog(
     """
     sock = listener.socket if isinstance(listener, trio.SocketListener) else None
     if exclusive and sock is not None:
-        # From now on the kernel drops a client's SYN while others wait, so this ends
-        # under any load. The client tries again in a second, and is refused then.
-        # Not for a shared socket: all its processes have the same backlog.
+        # From now on the kernel drops SYNs while clients wait, so this ends under any
+        # load. Such a client tries again in a second, and is refused then.
+        # Not for a shared socket: its processes share the backlog.
         sock.listen(0)
     with trio.move_on_after(math.inf if exclusive else BACKLOG_TIME):
         while sock is None or sock.is_readable():
@@ -170,7 +171,7 @@ async def accept_backlog(
 
 
 async def wait_for_client(listener: AnyListener) -> None:
-    """Wait until somebody can be accepted, if the listener can tell."""
+    """Wait until there is a client to accept, if the listener can tell."""
     if isinstance(listener, trio.SocketListener):
         if listener.socket.fileno() == -1:  # since the last client came
             raise trio.ClosedResourceError("this listener was closed")
@@ -207,19 +208,19 @@ async def _accept_one(
             if not isinstance(listener, trio.SocketListener):
                 transport = await listener.accept()
                 return transport, _name_of_peer(transport)
-            # Not by SocketListener.accept(): it keeps the address to itself, and
-            # nobody can ask for that of a peer that has sent RST.
+            # Not SocketListener.accept(): it does not return the peer's address, and
+            # getpeername() fails once the peer has sent RST.
             sock, address = await listener.socket.accept()
             return trio.SocketStream(sock), _name_of_address(sock, address)
         except OSError as exc:
-            if exc.errno in PENDING_ERRORS:
+            if exc.errno in PENDING_ERRNOS:
                 continue
-            if exc.errno in CLOSED:
+            if exc.errno in CLOSED_ERRNOS:
                 raise trio.ClosedResourceError("this listener was closed") from None
-            if exc.errno not in SHORTAGES:
+            if exc.errno not in SHORTAGE_ERRNOS:
                 raise
             if not short:
-                short = True  # one line is enough, until it has passed
+                short = True  # log it once, until it has passed
                 LOGGER.error(
                     "cannot accept connections: %s; retrying every %g s",
                     os.strerror(exc.errno),
@@ -232,7 +233,7 @@ async def _accept_one(
 
 def _name_of_peer(transport: trio.abc.Stream) -> str:
     if isinstance(transport, trio.SocketStream):
-        with suppress(OSError):  # it has gone
+        with suppress(OSError):  # it has disconnected
             sock = transport.socket
             return _name_of_address(sock, sock.getpeername())
     return f"a client over {type(transport).__name__}"
@@ -241,8 +242,7 @@ def _name_of_peer(transport: trio.abc.Stream) -> str:
 def _name_of_address(sock: trio.socket.SocketType, address: Any) -> str:
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         return host_and_port(*address[:2])
-    # A client of a Unix socket seldom has an address. That of the server tells more
-    # than nothing, as in nginx.
+    # Clients of a Unix socket seldom have an address. Use the server's, as nginx does.
     name = address or sock.getsockname()
     if isinstance(name, bytes):  # Linux: the abstract namespace
         name = os.fsdecode(name).replace("\0", "@")

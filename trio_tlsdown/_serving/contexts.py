@@ -1,4 +1,4 @@
-"""SSL contexts: for the right role, and fit for it."""
+"""Checks of SSL contexts: the right role, and whether a server can work at all."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from trio_tlsdown._util import LOGGER, check_type
 
 
 def default_client_context() -> ssl.SSLContext:
-    """A new context for clients, of which a cut is never an end.
+    """A new context for clients that never treats a truncation as a clean EOF.
 
-    `TLSStream` does not let OpenSSL decide on that; but the context is the user's
-    to see, and may end up elsewhere.
+    `TLSStream` does not leave that to OpenSSL; but users can get at the context, and
+    may use it elsewhere.
     """
     context = ssl.create_default_context()
     # Builds that use this bit differ in whether Python has a name for it.
@@ -21,7 +21,7 @@ def default_client_context() -> ssl.SSLContext:
 
 
 def check_client_context(context: object) -> None:
-    """Raise unless clients can use it."""
+    """Raise if *context* is not usable for clients."""
     if _protocol(context) is ssl.PROTOCOL_TLS_SERVER:
         raise ssl.SSLError(
             "ssl_context is for servers (PROTOCOL_TLS_SERVER): "
@@ -30,7 +30,7 @@ def check_client_context(context: object) -> None:
 
 
 def check_server_context(context: object) -> None:
-    """Raise unless servers can use it."""
+    """Raise if *context* is not usable for servers."""
     if _protocol(context) is ssl.PROTOCOL_TLS_CLIENT:
         raise ssl.SSLError(
             "ssl_context is for clients (PROTOCOL_TLS_CLIENT): "
@@ -47,15 +47,15 @@ def _protocol(context: object) -> int:
 def warn_if_unusable(context: ssl.SSLContext) -> None:
     """Log a warning if every client would be refused, as without a certificate.
 
-    Only a ClientHello can tell, for a context does not.
+    A context does not tell whether it has one, so this tries a ClientHello.
     """
     if context.sni_callback is not None:
-        return  # it may put another context in its place
+        return  # it may switch to another context
     incoming = ssl.MemoryBIO()
     incoming.write(_client_hello())
     server = context.wrap_bio(incoming, ssl.MemoryBIO(), server_side=True)
     try:
-        # Not by way of a class of the user's, see SSLContext.sslobject_class.
+        # Bypasses SSLContext.sslobject_class, which may be the user's.
         ssl.SSLObject.do_handshake(server)
     except ssl.SSLWantReadError:
         pass
@@ -68,7 +68,7 @@ def warn_if_unusable(context: ssl.SSLContext) -> None:
 
 
 def _client_hello() -> bytes:
-    """Of a client that takes whatever there is."""
+    """A ClientHello that offers everything there is."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -21,25 +21,25 @@ from trio_tlsdown._util import check_seconds
 
 @attrs.frozen(kw_only=True)
 class DrainReport:
-    """What became of the connections that were open when a drain began."""
+    """How the connections ended that were open when a drain began, or came in it."""
 
     tally: Counter[ShutdownOutcome]
-    """How many ended in which way. Failed handshakes, and those that were cut short
-    when the grace was over, are FAILED."""
+    """The number of connections by how they ended. Handshakes that failed, or were
+    cancelled when the grace was over, are FAILED."""
 
     handlers_cancelled: int
-    """How many handlers were cancelled because the grace was over."""
+    """The number of handlers that were cancelled because the grace was over."""
 
     discarded: int
-    """How many bytes of application data had been received from their peers, and were
-    never read: requests that were not answered, perhaps."""
+    """Bytes of application data that were received and never read: perhaps requests
+    that were not answered."""
 
     elapsed: float
-    """Seconds from the beginning of the drain until all were closed."""
+    """Seconds from the beginning of the drain until everything was closed."""
 
 
 class MultiCancelScope:
-    """Cancel scopes that several tasks are in, and that one can cancel together."""
+    """Cancel scopes of several tasks that can be cancelled together."""
 
     def __init__(self) -> None:
         self._open: set[trio.CancelScope] = set()
@@ -47,7 +47,7 @@ class MultiCancelScope:
 
     @contextmanager
     def open_child(self) -> Generator[None]:
-        """A scope that is cancelled by `cancel`, even if that was called before."""
+        """Open a scope that `cancel` cancels, even if that was called before."""
         with trio.CancelScope() as scope:
             self._open.add(scope)
             if self._cancelled:
@@ -58,34 +58,33 @@ class MultiCancelScope:
                 self._open.discard(scope)
 
     def cancel(self) -> None:
-        """Cancel all that are open, and all that will be."""
+        """Cancel all open scopes, and all that are opened later."""
         self._cancelled = True
         for scope in self._open:
             scope.cancel()
 
 
-# How long a drain leaves a wait alone, in seconds. To which something has come, or on a
-# new connection may come: the first byte of a client, or what we have not read yet.
-MOMENT: Final = 0.5
-# For its first request on a new session: it comes right behind the handshake, from
-# clients that have one.
-FIRST_REQUEST: Final = 0.08
-# On a transport that cannot tell whether something has come: the task that waits learns
-# it in the next pass of the scheduler.
-ONE_PASS: Final = 0.02
+# How long a drain leaves a wait alone, in seconds. If input is there that was not read yet,
+# and on a new connection, whose first byte may be on its way:
+DRAIN_PATIENCE: Final = 0.5
+# After a handshake: clients that have a request send it right away.
+FIRST_REQUEST_TIME: Final = 0.08
+# If the transport cannot tell whether there is input: a task that waits for it gets it in
+# the next pass of the scheduler.
+WAKE_UP_TIME: Final = 0.02
 
 
 class Waits:
-    """The waits for input from peers, which a drain cuts short if nothing has come.
+    """The waits for input from peers, which a drain cuts short if there is none.
 
     Args:
-      new: How many seconds something may take to come on a new connection.
+      new: How many seconds a new connection has for its first input.
 
     Attributes:
-      open: Those that are going on.
-      connections: How many connections are in them.
+      open: The waits that are going on.
+      connections: The number of connections that they are for.
       new: As above.
-      limit: How many seconds one is left alone at most; None while nobody drains.
+      limit: The most seconds that a drain leaves a wait alone; None without a drain.
     """
 
     def __init__(self, *, new: float) -> None:
@@ -95,12 +94,12 @@ class Waits:
         self.limit: float | None = None
 
     def start_drain(self, limit: float) -> None:
-        """Cut short those that begin from now on; see `Wait.cut_short`."""
+        """Also cut short the waits that begin from now on; see `Wait.cut_short`."""
         self.limit = limit if self.limit is None else min(limit, self.limit)
 
 
 class Input(enum.Enum):
-    """What has come from a peer, and was not read."""
+    """Input from a peer that was not read yet."""
 
     NOTHING = enum.auto()
     SOME = enum.auto()
@@ -108,27 +107,27 @@ class Input(enum.Enum):
     UNKNOWN = enum.auto()
 
 
-class Served:
-    """One connection of a server, and what it is known to have done.
+class ServedConnection:
+    """One connection of a server, and how far it has come.
 
     Args:
       stream: Its stream.
       peer: The name of its peer, for logs.
-      waits: Where its `cancel_on_drain` is counted: before the handler, and in it.
+      waits: The registry of its waits: `cancel_on_drain` uses it.
       draining: Set when its server drains.
 
     Attributes:
       accepted: When it was accepted, on Trio's clock.
-      began: When it began to be waited for: accepted, or given to its handler.
-      retires: When it is so old that it is treated as if its server drained.
+      began: When its current phase began: accepted, or passed to its handler.
+      retires: When it has reached *max_age*.
       spoke: Whether the client has sent anything.
-      refused: Whether *prepare* has refused it.
+      refused: Whether *prepare* refused it.
       handshaken: Whether the handshake is done.
       ready: Whether its handler may be called, or was.
-      scope: That of what comes before the handler, or of the handler.
-      failure: What was raised before the handler or by it.
-      waiting: How many tasks are in a `Wait` for it.
-      timeout: How many seconds it had for its handshake, if they were cut short.
+      scope: The cancel scope of everything before the handler, then of the handler.
+      failure: The exception of *prepare*, the handshake or the handler.
+      waiting: The number of tasks in a `Wait` for it.
+      timeout: The time limit of its handshake in seconds, if it was shortened.
     """
 
     __slots__ = (
@@ -170,7 +169,7 @@ class Served:
         self.timeout: float | None = None
 
     def cancel_handshake(self, *, after: float, since: float | None = None) -> None:
-        """Have what comes before the handler end *after* so many seconds, or now."""
+        """Shorten the time limit of everything before the handler to *after* seconds."""
         assert self.scope is not None
         self.timeout = round(after, 3)
         since = self.accepted if since is None else since
@@ -178,16 +177,16 @@ class Served:
 
     @property
     def retired(self) -> bool:
-        """Whether it is older than `max_age` allows."""
+        """Whether it has reached *max_age*."""
         return self.retires != math.inf and self.retires <= trio.current_time()
 
     @property
     def draining(self) -> bool:
-        """Whether it should end when its peer has had its answer."""
+        """Whether it should end after the current answer."""
         return self._draining.is_set() or self.retired
 
     def input(self) -> Input:
-        """What has come that nobody has read."""
+        """What is there that was not read yet."""
         if isinstance(self.transport, trio.SocketStream):
             sock = self.transport.socket
             if sock.fileno() == -1:
@@ -208,8 +207,8 @@ class Served:
 class Wait:
     """A cancel scope around a wait for input from a peer.
 
-    A generator would be shorter. But idle connections wait in here: it would stay in
-    memory, and a drain would throw an exception into each.
+    A class, not `@contextmanager`: one is alive per idle connection, so a generator frame
+    would cost memory, and a drain would throw an exception into each.
     """
 
     __slots__ = (
@@ -222,7 +221,7 @@ class Wait:
         "_waits",
     )
 
-    def __init__(self, served: Served, timeout: float = math.inf) -> None:
+    def __init__(self, served: ServedConnection, timeout: float = math.inf) -> None:
         self._served = served
         self._waits = served.waits
         self._timeout = timeout
@@ -256,11 +255,12 @@ class Wait:
         return self._scope.__exit__(exc_type, exc_value, traceback)
 
     def cut_short(self) -> None:
-        """End the wait if there is a drain; later, if something has come or may come.
+        """Cancel the wait if the server drains or the connection is too old.
 
-        The task that waits has only to run to take what has come. If it is still
-        there a moment later, it waits for something else; but if what has come is a
-        part of a record, it waits for the rest. So this is called again and again.
+        Not yet, if there is input, or may soon be. A task that waits for input only has
+        to be scheduled to get it. If it still waits a moment later, it waits for
+        something else; but if a part of a record has come, it waits for the rest. So
+        this is called again while the wait goes on.
         """
         if self._waits.limit is not None:
             limit = self._waits.limit
@@ -281,26 +281,28 @@ class Wait:
                 until = self._served.began + min(self._waits.new, limit)
             case Input.SOME:
                 assert self._some_since is not None
-                until = self._some_since + min(MOMENT, limit)
+                until = self._some_since + min(DRAIN_PATIENCE, limit)
             case Input.PART_OF_A_RECORD:
                 until = self._first_look + limit
             case _:
-                until = self._first_look + min(ONE_PASS, limit)
+                until = self._first_look + min(WAKE_UP_TIME, limit)
         if until > now:
             self._scope.deadline = min(self._deadline, until)
         else:
             self._scope.cancel()
 
 
-# The connection whose task this is, or that has started it.
-SERVED: Final[ContextVar[Served | None]] = ContextVar("SERVED", default=None)
+# The connection whose task this is, or which started this task.
+CURRENT_CONNECTION: Final[ContextVar[ServedConnection | None]] = ContextVar(
+    "CURRENT_CONNECTION", default=None
+)
 
 peer_name: Final[ContextVar[str]] = ContextVar("peer_name", default="")
-"""What log lines of `TLSServer` call the peer of the connection whose handler or
-*prepare* this is: its address, or what else is known of it.
+"""The name of the peer in log lines of `TLSServer`, for the connection of the current
+task: its address, as a rule; "" outside of a connection.
 
-*prepare* can set it, if it has learnt of a better name, as from the PROXY protocol. The
-handler runs in the same task, so it sees what was set::
+*prepare* can set a better one, as from the PROXY protocol. The handler runs in the same
+task, so it sees what was set::
 
     logging.info("a request from %s", peer_name.get())
 """
@@ -311,8 +313,8 @@ def cancel_on_drain(
 ) -> AbstractContextManager[trio.CancelScope, bool]:
     """A cancel scope that a drain of the server cancels.
 
-    For handlers of `TLSServer`, around the wait for the *next* request, and nothing
-    else. So an idle connection does not hold up the drain, and its peer gets a
+    For handlers of `TLSServer`: put it around the wait for the *next* request, and
+    nothing else. Then an idle connection does not delay the drain, and its peer gets a
     close_notify; an answer that has begun is finished::
 
         async def handler(stream):
@@ -323,26 +325,26 @@ def cancel_on_drain(
                     return
                 await stream.send_all(answer_to(request))
 
-    A drain cancels it only if nothing has come from the peer: what is there, in the
-    kernel or decrypted, is left a moment to be received; and so is what comes right
-    behind the handshake of a new connection. If a part of a TLS record is there, the
-    rest has half of the grace. The same goes for a wait that begins while the server
-    drains, and for a connection that is older than *max_age*.
+    A drain cancels it only if there is no input: a request that is in the kernel or
+    decrypted gets a moment to be received, and so does the first one after a handshake.
+    If a part of a TLS record has come, the rest may take half of the grace. The same
+    goes for a wait that begins while the server drains, and for a connection that is
+    older than *max_age*.
 
-    It finds the connection of the handler that it is called in, or that started the
-    task. What is waited for in it may be something else, such as a queue. In *prepare*
-    it goes around the wait for what the client says first, or next.
+    It applies to the connection whose handler it is called in, or whose handler started
+    the task. The wait may also be for something else, such as a queue. In *prepare* it
+    goes around the wait for what the client sends first, or next.
 
     Args:
-      timeout: Seconds after which an idle connection is ended as by a drain. Default:
-        `math.inf`.
+      timeout: Cancel the wait after this many seconds in any case, so that idle
+        connections end. Default: `math.inf`.
 
     Returns:
-      A context manager that gives a `trio.CancelScope`, whose ``cancelled_caught``
-      tells whether the wait was cut short.
+      A context manager that returns a `trio.CancelScope`; its ``cancelled_caught``
+      tells whether the wait was cancelled.
 
     Raises:
-      RuntimeError: this is no task of a handler.
+      RuntimeError: not called in a handler or one of its tasks.
       TypeError: *timeout* is not a number.
       ValueError: it is negative, or NaN.
     """
@@ -360,20 +362,20 @@ def draining() -> bool:
     ``Connection: close`` to its answer then, and one for HTTP/2 sends GOAWAY, so that
     no client sends a request to a connection that is about to end.
 
-    It finds the connection of the handler that it is called in, or that started the
-    task.
+    It is about the connection whose handler it is called in, or whose handler started
+    the task.
 
     Raises:
-      RuntimeError: this is no task of a handler.
+      RuntimeError: not called in a handler or one of its tasks.
     """
     return _served("draining()").draining
 
 
-def _served(function: str) -> Served:
-    served = SERVED.get()
+def _served(function: str) -> ServedConnection:
+    served = CURRENT_CONNECTION.get()
     if served is None:
         raise RuntimeError(
-            f"{function} is for handlers that TLSNursery.start_server runs: "
-            "this is no task of one"
+            f"{function} is for handlers that TLSNursery.start_server runs; "
+            "it was called outside of one"
         )
     return served

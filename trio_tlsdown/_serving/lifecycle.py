@@ -1,4 +1,4 @@
-"""The life of one connection, beside its handler: its handshake, and its end."""
+"""How a connection begins and ends, outside of its handler."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from trio_tlsdown._stream.stream import T_Stream, TLSStream, is_over
 from trio_tlsdown._util import LOGGER
 
 
-async def hear_from(transport: trio.abc.Stream) -> bytes | None:
+async def wait_first_bytes(transport: trio.abc.Stream) -> bytes | None:
     """Wait until the peer has sent something.
 
-    A connection that ends without a byte is no handshake that failed, but a visitor:
-    a health check, or a browser that connected in advance.
+    A connection that ends without a byte is not a failed handshake, but a visitor: a
+    health check, or a browser that connected in advance.
 
     Returns:
-      What had to be taken from the transport: nothing from a socket, where it stays in
-      the kernel. None if the peer has gone without a byte.
+      The bytes that had to be read from the transport: none from a socket, whose kernel
+      keeps them. None if the peer disconnected without sending a byte.
 
     Cancellation:
       Nothing is lost, if the transport loses nothing.
@@ -32,7 +32,7 @@ async def hear_from(transport: trio.abc.Stream) -> bytes | None:
             return bytes(await transport.receive_some()) or None
         return b"" if await transport.socket.recv(1, socket.MSG_PEEK) else None
     except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-        return None  # the peer has sent RST, or we have closed it
+        return None  # reset by the peer, or closed by us
 
 
 async def do_handshake(
@@ -43,7 +43,7 @@ async def do_handshake(
     Args:
       stream: The stream.
       limit: Seconds.
-      since: When they began to run, on Trio's clock. Default: now.
+      since: When the limit starts to count, on Trio's clock. Default: now.
 
     Cancellation:
       The stream is closed.
@@ -66,29 +66,29 @@ async def do_handshake(
 
 
 def log_failed_handshake(peer: str, error: Exception) -> None:
-    """Log a handshake that failed, in one line: anybody can cause that."""
+    """Log a failed handshake, in one line: anybody can cause one."""
     reason = str(error).removeprefix("the TLS handshake failed: ")
     LOGGER.warning("TLS handshake with %s failed: %s", peer, reason)
 
 
 def log_refusal(peer: str, error: Exception) -> None:
-    """Log a client that *prepare* has refused, in one line for the same reason."""
+    """Log that *prepare* refused a client; in one line, for the same reason."""
     LOGGER.warning(
         "refused %s before the TLS handshake: %s: %s", peer, type(error).__name__, error
     )
 
 
 def log_visitor(peer: str, *, prepared: bool = False) -> None:
-    """Log a connection that ended without a byte, as far as TLS is concerned."""
+    """Log a connection that ended before any TLS."""
     what = "left before the TLS handshake" if prepared else "connected and sent nothing"
     LOGGER.debug("%s %s", peer, what)
 
 
 async def end_gracefully(stream: TLSStream[T_Stream]) -> None:
-    """Shut down within the policy, then close; abort what does not go.
+    """Shut down within the policy, then close; abort if that is not possible.
 
-    With *https_compatible* it is only closed. A task that is closing the stream
-    already is waited for. Nothing happens to one that was closed or unwrapped.
+    With *https_compatible* it is only closed. If another task is closing the stream, this
+    waits for it. A stream that was closed or unwrapped is left alone.
 
     Cancellation:
       The stream is closed at once.
@@ -101,12 +101,12 @@ async def end_gracefully(stream: TLSStream[T_Stream]) -> None:
             report = await stream.shutdown()
             failed = report.outcome is ShutdownOutcome.FAILED
             if not report.close_notify_sent and not failed:
-                # It cannot be sent, or not in time: aclose() would try again.
+                # It could not be sent, or not in time: aclose() would try again.
                 await trio.aclose_forcefully(stream)
                 return
         await stream.aclose()
     except trio.ClosedResourceError:
-        # Somebody was faster, and may still linger; or has closed the transport.
+        # Another task closed it first, and may still linger; or closed the transport.
         await stream.aclose()
     except BaseException:
         await trio.aclose_forcefully(stream)
@@ -114,9 +114,9 @@ async def end_gracefully(stream: TLSStream[T_Stream]) -> None:
 
 
 async def end_abruptly(stream: TLSStream[T_Stream]) -> None:
-    """Abort a stream, unless TLS has failed: then the peer hears our alert first.
+    """Abort a stream; but if TLS has failed, send our alert first.
 
-    It waits for no longer than the policy lets a close wait.
+    It waits no longer than the policy allows a close to wait.
 
     Cancellation:
       The stream is closed at once.
@@ -129,7 +129,7 @@ async def end_abruptly(stream: TLSStream[T_Stream]) -> None:
 
 
 def outcome_if_over(stream: TLSStream[Any]) -> ShutdownOutcome | None:
-    """How a stream ended that is over; None if there is more to do."""
+    """How a stream ended; None if it still has to be closed."""
     outcome = stream.report.outcome
-    # Somebody may have closed just the transport.
+    # OPEN: somebody closed only the transport.
     return outcome if is_over(stream) and outcome is not ShutdownOutcome.OPEN else None

@@ -319,34 +319,35 @@ class TLSNursery:
             listener for IPv4 and one for IPv6.
           backlog: How many connections may wait to be accepted. Default: as many as
             the system allows.
-          listeners: Listeners that are open, instead of *port*, *host* and *backlog*.
-            The server closes them when it drains. Other processes may accept from the
-            same sockets: a drain takes clients from their backlog until it is empty,
-            for half a second at most. From a listener that is no
-            `trio.SocketListener` it takes those that ``accept()`` returns at once.
-          prepare: An async function, called with each transport before its
-            handshake, for what comes in clear text: the PROXY protocol, STARTTLS, a
-            look at the first bytes. It returns the bytes that it has read too far,
-            which belong to TLS, or None. To refuse a client it raises; that counts as
-            a failed handshake. If the client leaves without a word, it returns None.
-            It runs within *handshake_timeout*, and in the task of the handler, which
-            sees the context variables that it sets: see `peer_name`. In a drain it
-            goes on, but for its waits in `cancel_on_drain`. Default: TLS comes first.
+          listeners: Open listeners, instead of *port*, *host* and *backlog*. The server
+            closes them when it drains. Other processes may accept from the same
+            sockets: a drain takes clients from the backlog until it is empty, for half
+            a second at most. From a listener that is not a `trio.SocketListener` it
+            takes the clients that ``accept()`` returns at once.
+          prepare: An async function, called with each transport before its handshake:
+            for the PROXY protocol, STARTTLS, or a look at the first bytes. It returns
+            the bytes that it has read too far, which belong to TLS, or None; also None
+            if the client disconnects without sending anything. It raises to refuse a
+            client, which counts as a failed handshake. It runs within
+            *handshake_timeout*, and in the task of the handler, which sees the context
+            variables that it sets: see `peer_name`. In a drain it goes on, except for
+            its waits in `cancel_on_drain`. Default: connections begin with TLS.
           https_compatible: As for `TLSStream`: connections end without close_notify.
             Default: False.
-          max_connections: How many connections may be open at a time that have shaken
-            hands; others wait in the kernel's backlog. Default: no limit.
-          max_handshakes: How many handshakes may run at a time; further clients wait,
-            and while they do, a handshake may take no longer than three seconds.
-            It begins with the client's first byte, or when *prepare* returns. As many
-            clients may be connected for which it has not begun; the one that came
-            first is closed for a further one. Default: 1000; None is no limit.
-          handshake_timeout: How many seconds a client may take for its handshake, from
-            when it is accepted. Default: 30.
-          max_age: How many seconds, give or take a tenth, a connection may go on. An
-            older one is treated as if the server drained: its waits in
-            `cancel_on_drain` are cut short, and `draining` is True for it. So clients
-            that stay for long spread to new servers. Default: `math.inf`.
+          max_connections: The number of connections that may be open after their
+            handshake; further clients wait in the kernel's backlog. Default: no limit.
+          max_handshakes: The number of handshakes that may run at a time; further
+            clients wait, and while they do, a handshake may take three seconds at most.
+            A handshake begins with the client's first byte, or when *prepare* returns.
+            As many clients may be connected whose handshake has not begun; the one
+            that came first is disconnected for a further one. Default: 1000; None is
+            no limit.
+          handshake_timeout: Seconds that a client may take for its handshake, from when
+            it is accepted. Default: 30.
+          max_age: Seconds, plus or minus a tenth, after which a connection is treated
+            as if the server drained: its waits in `cancel_on_drain` are cut short, and
+            `draining` is True for it. So long-lived clients move on to new servers.
+            Default: `math.inf`.
           on_error: Called with what *prepare*, a handshake or a handler raised, and
             with the stream, which is closed by then. Default: it is only logged.
 

@@ -1,4 +1,4 @@
-"""A TLS server that ends its connections well, also when it stops."""
+"""TLSServer: a task for each connection, limits, statistics, and the drain."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from .accept import (
 )
 from .contexts import check_server_context, warn_if_unusable
 from .drain import (
-    FIRST_REQUEST,
-    MOMENT,
-    SERVED,
+    CURRENT_CONNECTION,
+    DRAIN_PATIENCE,
+    FIRST_REQUEST_TIME,
     DrainReport,
     Input,
     MultiCancelScope,
-    Served,
+    ServedConnection,
     Wait,
     Waits,
     peer_name,
@@ -43,26 +43,26 @@ from .drain import (
 from .lifecycle import (
     end_abruptly,
     end_gracefully,
-    hear_from,
     log_failed_handshake,
     log_refusal,
     log_visitor,
     outcome_if_over,
+    wait_first_bytes,
 )
-from .places import Places
+from .slots import ConnectionSlots
 
 OnError: TypeAlias = Callable[[Exception, TLSStream[Any]], object]
 Prepare: TypeAlias = Callable[[Any], Awaitable[bytes | bytearray | memoryview | None]]
 
-CUT_AT_ONCE: Final = 8  # waits
+WAITS_PER_CHECKPOINT: Final = 8  # waits
 
 # Seconds between two looks at the waits that a drain or max_age may cut short. It is
-# shorter than MOMENT, so that what comes in parts is seen in time.
-LOOK_AGAIN: Final = MOMENT / 2
+# shorter than DRAIN_PATIENCE, so that what comes in parts is seen in time.
+CHECK_INTERVAL: Final = DRAIN_PATIENCE / 2
 
 # How long a handshake may take while others wait for its place, in seconds: a client
 # that stalls in it keeps a place, and an honest one seldom needs more than one.
-HURRIED: Final = 3.0
+HURRIED_HANDSHAKE_TIMEOUT: Final = 3.0
 
 
 @attrs.frozen(kw_only=True)
@@ -113,7 +113,7 @@ class ConnectionSet(AbstractSet[TLSStream[Any]]):
     were open when it began.
     """
 
-    def __init__(self, served: set[Served]) -> None:
+    def __init__(self, served: set[ServedConnection]) -> None:
         self._served = served
 
     def __contains__(self, stream: object) -> bool:
@@ -161,35 +161,41 @@ class TLSServer:
         self._nursery = nursery
         self._ssl_context = ssl_context
         self._options = options
-        self._ended = ended
+        self._on_finished = ended
         self._addresses = tuple(address_of(listener) for listener in listeners)
-        self._connections: set[Served] = set()
-        self._ready = 0  # connections that have, or had, their handler called
+        self._connections: set[ServedConnection] = set()
+        self._open = 0  # connections that have, or had, their handler called
         self._tally: Counter[ShutdownOutcome] = Counter()
         self._ended_by: Counter[Literal["local", "peer"] | None] = Counter()
         self._discarded = 0  # bytes, of connections that ended in a drain
 
-        self._places = (
-            Places(options.max_connections) if options.max_connections else None
+        self._slots = (
+            ConnectionSlots(options.max_connections)
+            if options.max_connections
+            else None
         )
         self._handshakes = trio.Semaphore(options.max_handshakes or sys.maxsize)
-        # Each ClientHello costs a signature. When many have come together, one of them
-        # has its turn in each pass of the scheduler, between all other tasks.
-        self._turn = trio.Lock()
+        # Each ClientHello costs a signature. When many arrive together, one of them is
+        # answered per pass of the scheduler, so that other tasks get their turn.
+        self._handshake_turn = trio.Lock()
         # Both are oldest first:
-        self._unheard: dict[Served, None] = {}  # silent clients, and those in prepare
-        self._unhurried: dict[Served, float] = {}  # handshakes, and when they began
+        self._before_handshake: dict[
+            ServedConnection, None
+        ] = {}  # silent clients, and those in prepare
+        self._handshakes_begun: dict[
+            ServedConnection, float
+        ] = {}  # handshakes, and when they began
 
-        self._silent = Waits(new=MOMENT)  # for the first byte
-        self._idle = Waits(new=FIRST_REQUEST)  # for a next request
+        self._silent_waits = Waits(new=DRAIN_PATIENCE)  # for the first byte
+        self._idle_waits = Waits(new=FIRST_REQUEST_TIME)  # for a next request
         self._watching = False
-        self._listening = MultiCancelScope()
-        self._emptying = MultiCancelScope()  # the backlog
-        self._grace_is_over = False
+        self._accept_scopes = MultiCancelScope()
+        self._backlog_scopes = MultiCancelScope()  # the backlog
+        self._grace_over = False
         self._handlers_cancelled = 0
         self._accepting = len(listeners)  # tasks
-        self._stopping = trio.Event()  # the notice of a drain is over
-        self._over = trio.Event()  # nothing is accepted any more, and all is closed
+        self._notice_over = trio.Event()  # the notice of a drain is over
+        self._finished = trio.Event()  # nothing is accepted any more, and all is closed
         self.draining: Final = trio.Event()
         """Set when a drain begins."""
         for listener in listeners:
@@ -230,9 +236,9 @@ class TLSServer:
         called from any thread.
         """
         return TLSServerStatistics(
-            handshaking=len(self._connections) - self._ready,
-            open=self._ready,
-            idle=self._idle.connections,
+            handshaking=len(self._connections) - self._open,
+            open=self._open,
+            idle=self._idle_waits.connections,
             draining=self.draining.is_set(),
             ended=self._tally.copy(),
             ended_by=self._ended_by.copy(),
@@ -263,35 +269,37 @@ class TLSServer:
     async def _accept(self, listener: AnyListener) -> None:
         try:
             async with listener:
-                with self._listening.open_child():
+                with self._accept_scopes.open_child():
                     await accept_connections(
                         listener,
                         self._start,
                         wait_for_room=self._wait_for_room,
-                        make_room=self._close_oldest_unheard,
+                        make_room=self._evict_oldest,
                     )
-                with self._emptying.open_child():
+                with self._backlog_scopes.open_child():
                     await accept_backlog(
                         listener, self._start, exclusive=self._options.exclusive
                     )
         finally:
             self._accepting -= 1
-            self._check_over()
+            self._check_finished()
 
     async def _wait_for_room(self, listener: AnyListener) -> None:
-        if self._places is not None:
+        if self._slots is not None:
             await wait_for_client(listener)
-            await self._places.wait_free()
+            await self._slots.wait_free()
         if not self._handshakes.value:
             await self._acquire_handshake()  # after those that were accepted before
             self._handshakes.release()
 
     def _start(self, transport: trio.abc.Stream, peer: str) -> None:
-        served = Served(self._wrap(transport), peer, self._silent, self.draining)
+        served = ServedConnection(
+            self._wrap(transport), peer, self._silent_waits, self.draining
+        )
         self._nursery.start_soon(self._run, served)
         self._connections.add(served)
-        if self._places is not None:
-            self._places.reserve(served)
+        if self._slots is not None:
+            self._slots.reserve(served)
 
     def _wrap(
         self, transport: trio.abc.Stream, initial_bytes: bytes = b""
@@ -307,11 +315,11 @@ class TLSServer:
 
     # One connection:
 
-    async def _run(self, served: Served) -> None:
-        SERVED.set(served)
+    async def _run(self, served: ServedConnection) -> None:
+        CURRENT_CONNECTION.set(served)
         peer_name.set(served.peer)
         try:
-            await self._begin(served)
+            await self._prepare_and_handshake(served)
             if served.ready:
                 await self._handle(served)
         except Exception as exc:  # noqa: BLE001 - it does not affect others
@@ -325,46 +333,46 @@ class TLSServer:
         finally:
             await self._end(served)  # noqa: ASYNC102 - it shields what it awaits
 
-    async def _begin(self, served: Served) -> None:
+    async def _prepare_and_handshake(self, served: ServedConnection) -> None:
         """Everything before the handler."""
         timeout = self._options.handshake_timeout
         with trio.CancelScope(deadline=trio.current_time() + timeout) as scope:
-            self._enter(served, scope)
-            self._unheard[served] = None
-            self._bound_unheard()
+            self._set_scope(served, scope)
+            self._before_handshake[served] = None
+            self._bound_before_handshake()
             try:
-                initial = await self._hear(served)
+                initial = await self._wait_first_bytes(served)
             finally:
-                self._unheard.pop(served, None)
+                self._before_handshake.pop(served, None)
             if initial is not None:
                 served.spoke = True
                 await self._do_handshake(served, scope, initial)
-        if scope.cancelled_caught and served.spoke and not self._grace_is_over:
+        if scope.cancelled_caught and served.spoke and not self._grace_over:
             served.failure = served.failure or HandshakeTimeoutError(
                 timeout if served.timeout is None else served.timeout
             )
 
-    def _enter(self, served: Served, scope: trio.CancelScope) -> None:
+    def _set_scope(self, served: ServedConnection, scope: trio.CancelScope) -> None:
         served.scope = scope
-        if self._grace_is_over:
+        if self._grace_over:
             scope.cancel()
 
-    def _bound_unheard(self) -> None:
-        # Honest clients speak at once, so it hits those that do not.
+    def _bound_before_handshake(self) -> None:
+        # Honest clients send something at once, so this hits those that do not.
         most = self._options.max_handshakes
-        if most is not None and len(self._unheard) > most:
-            self._close_oldest_unheard()
+        if most is not None and len(self._before_handshake) > most:
+            self._evict_oldest()
 
-    def _close_oldest_unheard(self) -> None:
-        if self._unheard:
-            served = next(iter(self._unheard))
-            del self._unheard[served]
+    def _evict_oldest(self) -> None:
+        if self._before_handshake:
+            served = next(iter(self._before_handshake))
+            del self._before_handshake[served]
             served.cancel_handshake(after=trio.current_time() - served.accepted)
 
-    async def _hear(self, served: Served) -> bytes | None:
-        """What was read from a client too far for TLS; None if it has said nothing."""
+    async def _wait_first_bytes(self, served: ServedConnection) -> bytes | None:
+        """Return what was read that belongs to TLS; None if the client has sent nothing."""
         if self._options.prepare is not None:
-            served.spoke = True  # as far as anybody knows
+            served.spoke = True  # only prepare could tell
             try:
                 initial = await self._options.prepare(served.transport)
             except Exception:
@@ -377,38 +385,38 @@ class TLSServer:
             served.spoke = False
         while True:
             with Wait(served):
-                return await hear_from(served.transport)
-            # What has come since the wait was cut short has come all the same.
+                return await wait_first_bytes(served.transport)
+            # Something may have arrived since the wait was cut short.
             if served.input() is Input.NOTHING:
                 return None
 
     async def _do_handshake(
-        self, served: Served, scope: trio.CancelScope, initial: bytes
+        self, served: ServedConnection, scope: trio.CancelScope, initial: bytes
     ) -> None:
         left = scope.deadline - trio.current_time()
-        scope.deadline = math.inf  # it is not the client that waits now
+        scope.deadline = math.inf  # from here on the client waits for us
         await self._acquire_handshake()
         try:
-            async with self._turn:
+            async with self._handshake_turn:
                 pass
             if initial or served.stream.context is not self._ssl_context:
                 served.stream = self._wrap(served.transport, initial)
-            self._unhurried[served] = trio.current_time()
+            self._handshakes_begun[served] = trio.current_time()
             scope.deadline = trio.current_time() + left
             try:
                 await served.stream.do_handshake()
             except Exception as exc:  # noqa: BLE001 - such as of a hook of the context
-                served.failure = exc  # first: it is told even if closing is cancelled
+                served.failure = exc  # first: report it even if closing is cancelled
                 await end_abruptly(served.stream)
                 return
             finally:
-                self._unhurried.pop(served, None)
+                self._handshakes_begun.pop(served, None)
             served.handshaken = True
             scope.deadline = math.inf
-            if self._places is not None:
-                await self._places.take(served)
+            if self._slots is not None:
+                await self._slots.take(served)
             served.ready = True
-            self._ready += 1
+            self._open += 1
         finally:
             self._handshakes.release()
 
@@ -420,28 +428,31 @@ class TLSServer:
             await self._handshakes.acquire()
 
     def _hurry_oldest(self) -> None:
-        if self._unhurried:
-            served = next(iter(self._unhurried))
-            served.cancel_handshake(after=HURRIED, since=self._unhurried.pop(served))
+        if self._handshakes_begun:
+            served = next(iter(self._handshakes_begun))
+            served.cancel_handshake(
+                after=HURRIED_HANDSHAKE_TIMEOUT,
+                since=self._handshakes_begun.pop(served),
+            )
 
-    async def _handle(self, served: Served) -> None:
+    async def _handle(self, served: ServedConnection) -> None:
         served.began = trio.current_time()
-        served.waits = self._idle
+        served.waits = self._idle_waits
         if self._options.max_age != math.inf:
-            # Those that came together should not all come back together.
-            spread = random.uniform(0.9, 1.1)  # noqa: S311 - it is no secret
+            # Clients that connected together should not all reconnect together.
+            spread = random.uniform(0.9, 1.1)  # noqa: S311 - not a secret
             served.retires = served.accepted + self._options.max_age * spread
         with trio.CancelScope() as scope:
-            self._enter(served, scope)
+            self._set_scope(served, scope)
             await self._options.handler(served.stream)
         served.scope = None
         if not scope.cancelled_caught:
             await end_gracefully(served.stream)
 
-    # The end of one connection. Nothing here may raise, whatever hooks of the user's do,
-    # in the context or in logging: it would take the server down.
+    # The end of one connection. Nothing here may raise, whatever the user's hooks do, in
+    # the context or in logging: it would take the server down.
 
-    async def _end(self, served: Served) -> None:
+    async def _end(self, served: ServedConnection) -> None:
         served.scope = None
         peer = peer_name.get()
         report, outcome = await self._close(served, peer)
@@ -449,10 +460,10 @@ class TLSServer:
             self._tally[outcome if served.handshaken else ShutdownOutcome.FAILED] += 1
             self._ended_by[report.first if report else None] += 1
         self._connections.discard(served)
-        self._ready -= served.ready
-        if self._places is not None:
-            self._places.release(served)
-        self._check_over()
+        self._open -= served.ready
+        if self._slots is not None:
+            self._slots.release(served)
+        self._check_finished()
         try:
             self._log(served, peer)
         except Exception:  # noqa: BLE001 - see above
@@ -464,13 +475,15 @@ class TLSServer:
         served.failure = None  # its traceback refers to our frames
 
     async def _close(
-        self, served: Served, peer: str
+        self, served: ServedConnection, peer: str
     ) -> tuple[ShutdownReport | None, ShutdownOutcome]:
         stream = served.stream
         try:
             outcome = outcome_if_over(stream)
             if outcome is None:
-                with trio.CancelScope(shield=True):  # short: it waits for nobody
+                with trio.CancelScope(
+                    shield=True
+                ):  # short: it does not wait for the peer
                     await trio.aclose_forcefully(stream)
             report = stream.report
         except Exception:  # noqa: BLE001 - see above
@@ -478,11 +491,11 @@ class TLSServer:
             with contextlib.suppress(Exception), trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(served.transport)
             return None, ShutdownOutcome.FAILED
-        if self._stopping.is_set():
+        if self._notice_over.is_set():
             self._discarded += report.discarded
         return report, outcome or report.outcome
 
-    def _log(self, served: Served, peer: str) -> None:
+    def _log(self, served: ServedConnection, peer: str) -> None:
         failure = served.failure
         if not served.spoke:
             log_visitor(peer, prepared=self._options.prepare is not None)
@@ -493,55 +506,62 @@ class TLSServer:
         elif not served.handshaken:
             log_failed_handshake(peer, failure)
         elif served.stream.report.error is not None and _is_broken(failure):
-            # A peer that vanished is no bug of the handler's.
+            # A peer that disconnected is not a bug in the handler.
             LOGGER.warning("connection from %s: %s", peer, served.stream.report.error)
         else:
             LOGGER.error("the handler for %s failed", peer, exc_info=failure)
 
-    def _call_on_error(self, served: Served) -> None:
+    def _call_on_error(self, served: ServedConnection) -> None:
         if served.failure is not None and self._options.on_error is not None:
             self._options.on_error(served.failure, served.stream)
 
-    def _check_over(self) -> None:
-        if not self._accepting and not self._connections and not self._over.is_set():
-            self._over.set()
-            self._ended(self)
+    def _check_finished(self) -> None:
+        if (
+            not self._accepting
+            and not self._connections
+            and not self._finished.is_set()
+        ):
+            self._finished.set()
+            self._on_finished(self)
 
     # Ending:
 
     async def drain(
         self, *, grace: float | None = None, notice: float = 0.0
     ) -> DrainReport:
-        """Stop without losing what has arrived: finish it, and close every connection.
+        """Stop without losing requests that have arrived, and close every connection.
 
-        `draining` is set. For *notice* seconds all goes on as before, so that handlers
-        can announce it (``Connection: close``, GOAWAY), and load balancers notice.
-        Then no client is accepted any more, except those that the kernel has accepted
-        already, and the listeners are closed. Of these and the others
+        First `draining` is set. For *notice* seconds everything goes on as before, so
+        that handlers can announce the end (``Connection: close``, GOAWAY; see
+        `trio_tlsdown.draining`) and load balancers can react. Then the server takes the
+        clients that are in the backlog, and closes its listeners. From then on
 
-        - a handshake goes on, and the handler is called; clients that
-          *max_connections* keeps waiting get their places as others leave. Who has
-          sent nothing at all is closed, a new connection after half a second;
-        - a wait in `cancel_on_drain` is cut short if nothing has come from the peer.
-          One with a request that has arrived, or that is about to behind its
-          handshake, goes on;
+        - handshakes, and *prepare*, go on, and the handler is called; clients that wait
+          for *max_connections* get a place when others leave. A client that has sent
+          nothing is disconnected: after half a second, if it is new;
+        - a wait in `cancel_on_drain` is cut short if there is no input from the peer.
+          It goes on if a request has arrived, or may be about to because the handshake
+          has just ended;
         - handlers finish.
 
-        All of them have *grace* seconds; then what is left is cancelled, and its
-        connections aborted. Each connection ends as it always does: all is over within
-        *notice*, *grace* and the ``timeout`` and ``linger_timeout`` of the policy,
+        After *grace* seconds everything that is left is cancelled, and its connections
+        are aborted. The others end as always, so the drain takes no longer than
+        *notice*, *grace*, and the ``timeout`` and ``linger_timeout`` of the policy
         together.
 
-        It can be called again, by other tasks too: the shortest times count.
+        It can be called again, also by other tasks: the shortest times count.
 
         Args:
           grace: Seconds for handshakes and handlers; `math.inf` waits for all of them.
             Default: ``policy.timeout``.
           notice: Seconds from the announcement until clients are refused. Default: 0.
 
+        Returns:
+          How the connections ended.
+
         Cancellation:
-          During the notice, clients are accepted as before. Later none is, and
-          handlers go on without a limit. Call it again to end it.
+          During the notice, the server goes on accepting. Later, it does not, and
+          handlers go on without a time limit. Call it again to finish the drain.
 
         Raises:
           TypeError: *grace* or *notice* is not a number.
@@ -557,18 +577,18 @@ class TLSServer:
         discarded_before = self._discarded
         self.draining.set()
         with trio.move_on_after(notice):
-            await self._stopping.wait()
-        self._stopping.set()
-        self._listening.cancel()
+            await self._notice_over.wait()
+        self._notice_over.set()
+        self._accept_scopes.cancel()
         self._start_watching()
         await self._cut_waits_short(grace)
-        # Those who leave by themselves do, even if there is no grace.
+        # Let handlers whose waits were cut short leave, even if grace is 0.
         await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint()
         with trio.move_on_after(grace):
-            await self._over.wait()
+            await self._finished.wait()
         self._end_grace()
-        await self._over.wait()
+        await self._finished.wait()
         return DrainReport(
             tally=self.tally - before,
             handlers_cancelled=self._handlers_cancelled - cancelled_before,
@@ -577,37 +597,37 @@ class TLSServer:
         )
 
     async def _cut_waits_short(self, grace: float) -> None:
-        # They should leave by themselves, and not because the grace is over.
-        self._silent.start_drain(grace / 2)
-        self._idle.start_drain(grace / 2)
-        waits = [*self._silent.open, *self._idle.open]
+        # Half of the grace, so that handlers can still leave by themselves.
+        self._silent_waits.start_drain(grace / 2)
+        self._idle_waits.start_drain(grace / 2)
+        waits = [*self._silent_waits.open, *self._idle_waits.open]
         try:
-            # A request that comes when this was decided, and before our close_notify
-            # has left, is lost. So no connection waits for the goodbyes of others.
+            # A request that arrives between this decision and our close_notify is lost.
+            # So let the first ones close before deciding about the rest.
             for number, wait in enumerate(waits):
                 wait.cut_short()
-                if number % CUT_AT_ONCE == 0:
+                if number % WAITS_PER_CHECKPOINT == 0:
                     await trio.lowlevel.checkpoint()
         finally:
             for wait in waits:
                 wait.cut_short()
 
     def _start_watching(self) -> None:
-        if not self._watching and not self._over.is_set():
+        if not self._watching and not self._finished.is_set():
             self._watching = True
             self._nursery.start_soon(self._watch_waits)
 
     async def _watch_waits(self) -> None:
-        interval = min(LOOK_AGAIN, max(self._options.max_age / 100, 0.01))
-        while not self._over.is_set():
+        interval = min(CHECK_INTERVAL, max(self._options.max_age / 100, 0.01))
+        while not self._finished.is_set():
             with trio.move_on_after(interval):
-                await self._over.wait()
-            for wait in [*self._silent.open, *self._idle.open]:
+                await self._finished.wait()
+            for wait in [*self._silent_waits.open, *self._idle_waits.open]:
                 wait.cut_short()
 
     def _end_grace(self) -> None:
-        self._grace_is_over = True
-        self._emptying.cancel()
+        self._grace_over = True
+        self._backlog_scopes.cancel()
         for served in self._connections:
             if served.scope is not None and not served.scope.cancel_called:
                 served.scope.cancel()
@@ -615,7 +635,7 @@ class TLSServer:
 
 
 def _is_broken(error: Exception) -> bool:
-    # A handler that has a nursery raises a group.
+    # A handler with a nursery raises a group.
     _, others = ExceptionGroup("", [error]).split(trio.BrokenResourceError)
     return others is None
 

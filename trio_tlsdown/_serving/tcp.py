@@ -20,10 +20,10 @@ from .contexts import (
 )
 from .lifecycle import (
     do_handshake,
-    hear_from,
     log_failed_handshake,
     log_visitor,
     outcome_if_over,
+    wait_first_bytes,
 )
 
 
@@ -232,7 +232,7 @@ async def _greet(stream: SocketTLSStream, peer: str, limit: float) -> bool:
     began = trio.current_time()
     heard = None
     with trio.move_on_after(limit):
-        heard = await hear_from(stream.transport_stream)
+        heard = await wait_first_bytes(stream.transport_stream)
     if heard is None:
         log_visitor(peer)
         return False

@@ -1,4 +1,4 @@
-"""The places of a server that are for clients who have shaken hands."""
+"""Limiting the connections of a server that have completed their handshake."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Final
 
 import trio
 
-# How long a client that was accepted has its place kept, in seconds. A handshake takes
-# one round trip from there; one that takes longer may wait for a place at its end.
-RESERVATION: Final = 0.5
+# How long a slot is kept for a client that was accepted, in seconds. Its handshake takes
+# one round trip from there; after a longer one it may have to wait for a slot.
+RESERVATION_TIME: Final = 0.5
 
 
-class Places:
-    """So many may be taken at a time; see `TLSNursery.start_server`.
+class ConnectionSlots:
+    """The slots of *max_connections*; see `TLSNursery.start_server`.
 
-    Only who has shaken hands takes one, so silent clients lock nobody out. But one is
-    reserved for a moment when a client is accepted: so others wait where they cost
-    nothing, in the kernel's backlog, and not behind their handshake.
+    A connection takes one after its handshake, so silent clients cannot use them up. But
+    one is reserved for a moment when a client is accepted: so further clients wait in the
+    kernel's backlog, where they cost nothing, and not after their handshake.
 
     Args:
-      count: How many there are.
+      count: How many slots there are.
     """
 
     def __init__(self, count: int) -> None:
@@ -30,25 +30,25 @@ class Places:
         self._changed = trio.lowlevel.ParkingLot()
 
     def reserve(self, owner: object) -> None:
-        """Keep a place for *owner*, who is about to shake hands, if there is one."""
+        """Reserve a slot for *owner*, which was just accepted, if one is free."""
         if self._has_free():
-            self._reserved[owner] = trio.current_time() + RESERVATION
+            self._reserved[owner] = trio.current_time() + RESERVATION_TIME
 
     async def take(self, owner: object) -> None:
-        """Take a place, the reserved one if it is still; wait until there is one."""
+        """Take the reserved slot, or else wait until one is free."""
         self._forget_old_reservations()
         if self._reserved.pop(owner, None) is None:
             await self.wait_free()
         self._taken.add(owner)
 
     def release(self, owner: object) -> None:
-        """Give back what *owner* has reserved or taken."""
+        """Release the slot that *owner* has reserved or taken."""
         self._taken.discard(owner)
         self._reserved.pop(owner, None)
         self._changed.unpark_all()
 
     async def wait_free(self) -> None:
-        """Wait until there is a place that is neither taken nor reserved."""
+        """Wait until a slot is neither taken nor reserved."""
         while not self._has_free():
             next_end = next(iter(self._reserved.values()), math.inf)
             with trio.move_on_at(next_end):
