@@ -341,7 +341,7 @@ async def test_prometheus_sees_what_the_server_does(files: Files, tls: Maker) ->
                 for sample in family.samples
             }
 
-        seen = await scrape()
+        seen: dict[str, float] = {"tls_connections_ended_total complete": 0}
         with trio.fail_after(20):
             while not seen["tls_connections_ended_total complete"]:
                 seen = await scrape()

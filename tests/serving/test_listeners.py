@@ -37,6 +37,7 @@ from trio_tlsdown import (
 from trio_tlsdown._serving.accept import ACCEPT_TIME, BACKLOG_TIME, accept_backlog
 from trio_tlsdown._serving.drain import DRAIN_PATIENCE
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
+from trio_tlsdown.testing._transports import reset_when_closed
 
 ABORTED = ShutdownOutcome.ABORTED
 COMPLETE = ShutdownOutcome.COMPLETE
@@ -364,12 +365,8 @@ async def test_a_transport_that_cannot_be_closed_concerns_nobody_else(
     listener = MemoryListener()
 
     class Stuck(trio.abc.Stream):
-        async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-            await theirs.send_all(data)
-
-        async def wait_send_all_might_not_block(self) -> None:
-            raise NotImplementedError
-
+        async def send_all(self, data: bytes | bytearray | memoryview) -> None: ...
+        async def wait_send_all_might_not_block(self) -> None: ...
         async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
             return await theirs.receive_some(max_bytes)
 
@@ -386,6 +383,34 @@ async def test_a_transport_that_cannot_be_closed_concerns_nobody_else(
         nursery.start_soon(goodbye, client)
         await server.drain()
     assert "closing the connection from a client over Stuck failed" in caplog.text
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_client_has_its_address_whoever_has_accepted_it(
+    tls: Maker, caplog: pytest.LogCaptureFixture, *, gone: bool
+) -> None:
+    """If it is still there to be asked."""
+
+    class Wrapped(MemoryListener):
+        async def accept(self) -> trio.abc.Stream:
+            stream = await below.accept()
+            if gone:
+                reset_when_closed(client)
+                client.socket.close()
+            return stream
+
+    caplog.set_level(logging.DEBUG, "trio_tlsdown")
+    below = tcp_listener()
+    client = await trio.testing.open_stream_to_socket_listener(below)
+    host, port = client.socket.getsockname()
+    async with below, serving_on(Wrapped(), tls.version, echo) as (_, server):
+        if not gone:
+            await until(lambda: server.connections)
+            client.socket.close()
+        await until(lambda: caplog.records)
+        await server.drain()
+    name = "a client over SocketStream" if gone else f"{host}:{port}"
+    assert caplog.messages == [f"{name} connected and sent nothing"]
 
 
 # Shared sockets:
