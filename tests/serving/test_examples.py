@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.interop.programs import Program, require, running
 from tests.servers import HOST, client_of, serving, until
-from tests.support import NAME, Maker, client_context
+from tests.support import NAME, Maker, client_context, needs_posix
 from trio_tlsdown import ShutdownOutcome, TLSStream
 
 from .processes import (
@@ -30,6 +30,8 @@ from .processes import (
     terminate,
     write_files,
 )
+
+pytestmark = needs_posix("SIGTERM")
 
 COMPLETE = ShutdownOutcome.COMPLETE
 

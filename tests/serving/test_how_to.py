@@ -17,10 +17,12 @@ import trio
 
 from tests.interop.programs import Program, require, running
 from tests.servers import HOST, client_of, until
-from tests.support import NAME
+from tests.support import NAME, needs_linux
 from trio_tlsdown import ShutdownOutcome
 
 from .processes import EXAMPLES, Files, alive, curl, end, free_port, write_files
+
+pytestmark = needs_linux("what is inherited, /proc")
 
 HOW_TO = EXAMPLES.parent / "how-to"
 

@@ -7,7 +7,6 @@ import logging
 import os
 import socket
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +23,15 @@ from tests.servers import (
     until,
     what_it_sees,
 )
-from tests.support import NAME, Maker, client_context, descriptors, server_context
+from tests.support import (
+    NAME,
+    Maker,
+    client_context,
+    descriptors,
+    needs_linux,
+    needs_posix,
+    server_context,
+)
 from trio_tlsdown import (
     ShutdownOutcome,
     TLSNursery,
@@ -120,6 +127,7 @@ async def goodbye(client: TLSStream[Any]) -> None:
 # Unix sockets:
 
 
+@needs_posix("Unix sockets")
 async def test_a_unix_socket_is_served_and_drained(tls: Maker, tmp_path: Path) -> None:
     async with nothing_left():
         listener = unix_listener(tmp_path / "socket")
@@ -132,6 +140,7 @@ async def test_a_unix_socket_is_served_and_drained(tls: Maker, tmp_path: Path) -
             assert (await server.drain()).tally == {COMPLETE: 1}
 
 
+@needs_posix("Unix sockets")
 async def test_a_request_in_the_kernel_of_a_unix_socket_is_answered(
     tls: Maker, tmp_path: Path, autojump_clock: Clock
 ) -> None:
@@ -153,6 +162,7 @@ async def test_a_request_in_the_kernel_of_a_unix_socket_is_answered(
         assert report.discarded == 0
 
 
+@needs_posix("Unix sockets")
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
 async def test_clients_in_the_backlog_of_a_given_socket_are_served(
     kind: str, tls: Maker, tmp_path: Path
@@ -178,7 +188,7 @@ async def test_clients_in_the_backlog_of_a_given_socket_are_served(
         assert report.tally == {COMPLETE: 7}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the abstract namespace is Linux's")
+@needs_linux("the abstract namespace")
 async def test_a_name_in_the_abstract_namespace_is_legible(
     tls13: Maker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -194,6 +204,7 @@ async def test_a_name_in_the_abstract_namespace_is_legible(
     assert f"TLS handshake with unix:@{name} failed: " in caplog.text
 
 
+@needs_posix("Unix sockets")
 async def test_the_peer_of_a_unix_socket_has_a_name_in_logs(
     tls: Maker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -547,6 +558,7 @@ async def test_a_server_needs_a_context(context: Any) -> None:
 # Cancellation:
 
 
+@needs_posix("Unix sockets")
 async def test_wherever_it_is_cancelled_a_given_listener_is_closed_or_not_taken(
     tls: Maker, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ import trio
 
 from tests.interop.programs import require, running
 from tests.servers import HOST, SyncClient, client_of, until
-from tests.support import NAME, Maker, client_context, server_context
+from tests.support import NAME, Maker, client_context, needs_linux, server_context
 from trio_tlsdown import (
     DrainReport,
     ListenFailedError,
@@ -34,6 +34,8 @@ from trio_tlsdown import (
 )
 
 from .processes import EXAMPLES, Files, free_port, listening, write_files
+
+pytestmark = needs_linux("a socket that processes share")
 
 HTTP = runpy.run_path(str(EXAMPLES / "http11.py"))
 
@@ -213,7 +215,7 @@ async def test_of_posts_through_nginx(
             while True:
                 try:
                     return await nursery.start_server(handler, port, context, host=HOST)
-                except ListenFailedError:
+                except ListenFailedError:  # pragma: no cover - see below
                     # A process that is being started has our sockets until its exec().
                     await trio.sleep(0.01)
 
@@ -304,7 +306,7 @@ async def test_honest_clients_are_answered_soon_among_500_others(
         async def drip() -> None:
             client = hello()
             first = client_hello(tls.version)
-            for number in range(len(first)):
+            for number in range(len(first)):  # pragma: no branch - it is cancelled
                 await trio.sleep(0.2)
                 client.sock.send(first[number : number + 1])
 
