@@ -237,6 +237,21 @@ async def test_who_comes_in_clear_text_is_sent_to_https(files: Files) -> None:
     assert program.log == b""
 
 
+async def test_nobody_who_says_nothing_keeps_such_a_server_from_ending(
+    files: Files, tls: Maker
+) -> None:
+    async with example("http_or_tls", files, 0) as (program, port):
+        silent = await connect(port)
+        idle = await client_of(port, tls.version)
+        await trio.sleep(0.6)  # so that they are not new
+        with trio.fail_after(5):  # the grace is 10
+            terminate(program)
+            assert await whole(silent) == b""
+            await is_told_goodbye(idle)
+            await program.ended.wait()
+        await silent.aclose()
+
+
 @pytest.mark.parametrize(
     "request_",
     [

@@ -274,6 +274,18 @@ async def test_one_that_always_has_somebody_does_not_hold_up_the_drain(
         assert report.elapsed < BACKLOG_TIME + DRAIN_PATIENCE + 0.1
 
 
+async def test_one_that_takes_long_to_close_does_not_outlast_the_grace(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    class Slow(MemoryListener):
+        async def aclose(self) -> None:
+            await trio.sleep(1000)
+
+    async with serving_on(Slow(), tls.version, answer_each) as (_, server):
+        report = await server.drain(grace=3)
+        assert report.elapsed == pytest.approx(3, abs=0.1)
+
+
 @pytest.mark.parametrize("come", [True, False])
 async def test_a_request_that_has_come_over_memory_streams_is_answered(
     tls: Maker, *, come: bool

@@ -268,19 +268,21 @@ class TLSServer:
 
     async def _accept(self, listener: AnyListener) -> None:
         try:
-            async with listener:
-                with self._accept_scopes.open_child():
-                    await accept_connections(
-                        listener,
-                        self._start,
-                        wait_for_room=self._wait_for_room,
-                        make_room=self._evict_oldest,
-                    )
-                with self._backlog_scopes.open_child():
-                    await accept_backlog(
-                        listener, self._start, exclusive=self._options.exclusive
-                    )
+            with self._accept_scopes.open_child():
+                await accept_connections(
+                    listener,
+                    self._start,
+                    wait_for_room=self._wait_for_room,
+                    make_room=self._evict_oldest,
+                )
+            with self._backlog_scopes.open_child():
+                await accept_backlog(
+                    listener, self._start, exclusive=self._options.exclusive
+                )
+                await listener.aclose()
         finally:
+            with trio.CancelScope(shield=True):  # short: it is cancelled at once
+                await trio.aclose_forcefully(listener)
             self._accepting -= 1
             self._check_finished()
 
