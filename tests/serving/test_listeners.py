@@ -499,9 +499,11 @@ async def test_when_descriptors_run_out_the_client_that_is_silent_longest_makes_
         monkeypatch.setattr(listener.socket, "accept", accept_if_there_is_one)
         first = SyncClient(port, tls.version)  # has the accept that was waiting
         await until(lambda: len(server.connections) == 3)
+        began = trio.current_time()
         transport = await trio.open_tcp_stream(HOST, port)
         client = client_over(transport, tls.version)
         await ask(client)
+        assert trio.current_time() - began < 1
         assert silent[0].sock.recv(1) == b""
         assert silent[1].sock.recv(1) == b""
         for each in (*silent, first):
