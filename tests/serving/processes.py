@@ -13,7 +13,8 @@ from pathlib import Path
 import attrs
 import trio
 
-from tests.interop.programs import Program, require, running
+from harness.process import Program, running
+from tests.interop.programs import require
 from tests.support import CA, CERT
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"

@@ -15,7 +15,8 @@ import trio
 import trio.testing
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.interop.programs import Program, require, running
+from harness.process import Program, running
+from tests.interop.programs import require
 from tests.servers import HOST, client_of, serving, until
 from tests.support import NAME, Maker, client_context, needs_posix
 from trio_tlsdown import ShutdownOutcome, TLSStream

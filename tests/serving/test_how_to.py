@@ -15,7 +15,8 @@ import attrs
 import pytest
 import trio
 
-from tests.interop.programs import Program, require, running
+from harness.process import Program, running
+from tests.interop.programs import require
 from tests.servers import HOST, client_of, until
 from tests.support import NAME, needs_linux
 from trio_tlsdown import ShutdownOutcome

@@ -20,7 +20,8 @@ import attrs
 import pytest
 import trio
 
-from tests.interop.programs import require, running
+from harness.process import running
+from tests.interop.programs import require
 from tests.servers import HOST, SyncClient, client_of, until
 from tests.support import NAME, Maker, client_context, needs_linux, server_context
 from trio_tlsdown import (
