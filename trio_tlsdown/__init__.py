@@ -38,5 +38,6 @@ from ._serving.tcp import (
     open_tls_over_tcp_stream as open_tls_over_tcp_stream,
     serve_tls_over_tcp as serve_tls_over_tcp,
 )
+from ._stream.sslstream import shutdown as shutdown
 from ._stream.stream import TLSStream as TLSStream
 from ._version import __version__ as __version__

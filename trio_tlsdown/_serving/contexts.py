@@ -8,25 +8,53 @@ import ssl
 from trio_tlsdown._util import LOGGER, check_type
 
 
-def default_client_context() -> ssl.SSLContext:
-    """A new context for clients, of which a cut is never an end.
+def client_context(
+    context: ssl.SSLContext | None, session: ssl.SSLSession | None = None
+) -> ssl.SSLContext:
+    """The context that clients use: a new one by default.
 
-    `TLSStream` does not let OpenSSL decide on that; but the context is the user's
-    to see, and may end up elsewhere.
+    Args:
+      context: The user's.
+      session: What is to be resumed with it.
+
+    Raises:
+      TypeError: either is something else.
+      ssl.SSLError: the context is for servers.
+      ValueError: the session is of another one.
     """
+    if session is not None:
+        check_type("session", session, ssl.SSLSession)
+    if context is None:
+        context = _default_client_context()
+    elif _protocol(context) is ssl.PROTOCOL_TLS_SERVER:
+        raise ssl.SSLError(
+            "ssl_context is for servers (PROTOCOL_TLS_SERVER): "
+            "use ssl.create_default_context()"
+        )
+    if session is not None:
+        _check_session(session, context)
+    return context
+
+
+def _default_client_context() -> ssl.SSLContext:
+    # TLSStream does not let OpenSSL take a cut for an end; but the context is the
+    # user's to see, and may end up elsewhere.
     context = ssl.create_default_context()
     # Builds that use this bit differ in whether Python has a name for it.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     return context
 
 
-def check_client_context(context: object) -> None:
-    """Raise unless clients can use it."""
-    if _protocol(context) is ssl.PROTOCOL_TLS_SERVER:
-        raise ssl.SSLError(
-            "ssl_context is for servers (PROTOCOL_TLS_SERVER): "
-            "use ssl.create_default_context()"
-        )
+def _check_session(session: ssl.SSLSession, context: ssl.SSLContext) -> None:
+    attempt = context.wrap_bio(
+        ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost"
+    )
+    try:
+        attempt.session = session
+    except ValueError:
+        raise ValueError(
+            "session can be resumed with the ssl_context that it was made with, only"
+        ) from None
 
 
 def check_server_context(context: object) -> None:

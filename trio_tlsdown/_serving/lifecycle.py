@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
+from typing import Any
 
 import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome
 from trio_tlsdown._errors import HandshakeTimeoutError
+from trio_tlsdown._stream.sslstream import SSLStreamCloser
 from trio_tlsdown._stream.stream import T_Stream, TLSStream, is_over
 from trio_tlsdown._util import LOGGER
 
@@ -79,7 +81,7 @@ def log_visitor(peer: str) -> None:
     LOGGER.debug("%s connected and sent nothing", peer)
 
 
-async def end_gracefully(stream: TLSStream[T_Stream]) -> None:
+async def end_gracefully(stream: TLSStream[Any] | SSLStreamCloser) -> None:
     """Shut down within the policy, then close; abort what does not go.
 
     With *https_compatible* it is only closed. A task that is closing the stream
@@ -123,8 +125,11 @@ async def end_abruptly(stream: TLSStream[T_Stream]) -> None:
         await trio.aclose_forcefully(stream)
 
 
-def outcome_if_over(stream: TLSStream[trio.SocketStream]) -> ShutdownOutcome | None:
+def outcome_if_over(
+    stream: TLSStream[Any] | SSLStreamCloser,
+) -> ShutdownOutcome | None:
     """How a stream ended that is over; None if there is more to do."""
+    over = stream.is_over if isinstance(stream, SSLStreamCloser) else is_over(stream)
     outcome = stream.report.outcome
     # Somebody may have closed just the transport.
-    return outcome if is_over(stream) and outcome is not ShutdownOutcome.OPEN else None
+    return outcome if over and outcome is not ShutdownOutcome.OPEN else None

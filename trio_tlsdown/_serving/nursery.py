@@ -9,14 +9,15 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Final, TypeVarTuple, final
+from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple, final
 
 import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy
 from trio_tlsdown._errors import ConnectFailedError, ListenFailedError, TLSDownError
-from trio_tlsdown._names import check_host
-from trio_tlsdown._stream.stream import TLSStream, connected_to
+from trio_tlsdown._names import certificate_name, check_host
+from trio_tlsdown._stream.sslstream import SSLStreamCloser
+from trio_tlsdown._stream.stream import T_Stream, TLSStream, connected_to
 from trio_tlsdown._util import (
     check_async_function,
     check_count,
@@ -25,15 +26,11 @@ from trio_tlsdown._util import (
     check_type,
 )
 
-from .accept import Handler, SocketTLSStream
-from .contexts import (
-    check_client_context,
-    check_server_context,
-    default_client_context,
-    warn_if_unusable,
-)
+from .accept import Handler
+from .contexts import check_server_context, client_context, warn_if_unusable
 from .lifecycle import end_gracefully, outcome_if_over, shake_hands
 from .server import OnError, ServerOptions, TLSServer
+from .tcp import check_tcp_options
 
 
 class TaskCounter:
@@ -77,17 +74,20 @@ class TaskCounter:
 SWEEP_AT_LEAST: Final = 64
 
 
+Client: TypeAlias = TLSStream[Any] | SSLStreamCloser
+
+
 class ClientRegistry:
     """The streams that have to end with the nursery, and a tally of the others."""
 
     def __init__(self) -> None:
         self.over = False
-        self._established: dict[SocketTLSStream, bool] = {}
+        self._established: dict[Client, bool] = {}
         self._tally: Counter[ShutdownOutcome] = Counter()
         self._sweep_at = SWEEP_AT_LEAST
 
     @property
-    def streams(self) -> list[SocketTLSStream]:
+    def streams(self) -> list[Client]:
         """Those that have not been counted."""
         return list(self._established)
 
@@ -102,19 +102,27 @@ class ClientRegistry:
         if self.over:
             raise RuntimeError("this TLSNursery is over: it cannot open connections")
 
-    def add(self, stream: SocketTLSStream) -> None:
-        """Take responsibility for a stream that is about to shake hands."""
+    def __contains__(self, stream: Client) -> bool:
+        return stream in self._established
+
+    def add(self, stream: Client, *, established: bool = False) -> None:
+        """Take responsibility for a stream.
+
+        Args:
+          stream: The stream.
+          established: Whether its handshake is done, or none of ours. Default: False.
+        """
         if len(self._established) >= self._sweep_at:
             self._sweep()
             self._sweep_at = max(2 * len(self._established), SWEEP_AT_LEAST)
-        self._established[stream] = False
+        self._established[stream] = established
 
-    def established(self, stream: SocketTLSStream) -> None:
+    def established(self, stream: Client) -> None:
         """Its handshake is done."""
         if stream in self._established:  # it has not been ended meanwhile
             self._established[stream] = True
 
-    def count(self, stream: SocketTLSStream) -> None:
+    def count(self, stream: Client) -> None:
         """Let go of a stream that has ended, unless that was done already."""
         established = self._established.pop(stream, None)
         if established is not None:
@@ -152,6 +160,7 @@ class ServerRegistry:
 
 
 Ts = TypeVarTuple("Ts")
+S = TypeVar("S", bound=trio.abc.Stream)
 
 
 @final
@@ -184,8 +193,9 @@ class TLSNursery:
     def tally(self) -> Counter[ShutdownOutcome]:
         """How many connections have ended, by how they ended: a copy.
 
-        Of clients and of all servers. Handshakes that failed are FAILED; where there
-        was no TCP connection, there is nothing to count.
+        Of clients, of all servers, and of streams that were adopted. Handshakes of
+        clients that failed are FAILED; where there was no TCP connection, there is
+        nothing to count.
         """
         return self._servers.tally + self._clients.tally
 
@@ -214,6 +224,9 @@ class TLSNursery:
         *,
         ssl_context: ssl.SSLContext | None = None,
         server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+        local_address: str | None = None,
+        happy_eyeballs_delay: float | None = 0.25,
         https_compatible: bool = False,
         handshake_timeout: float = 30.0,
     ) -> TLSStream[trio.SocketStream]:
@@ -226,6 +239,13 @@ class TLSNursery:
             `ssl.create_default_context`.
           server_hostname: The name that the certificate has to be valid for.
             Default: *host*.
+          session: `TLSStream.session` of an earlier connection, to be resumed if the
+            server agrees, see there. Default: None, a full handshake.
+          local_address: The address of this machine to connect from, as for
+            `trio.open_tcp_stream`. Default: None, any.
+          happy_eyeballs_delay: Seconds until the next address of the host is tried
+            beside the first, as for `trio.open_tcp_stream`; None waits until that has
+            failed. Default: 0.25.
           https_compatible: As for `TLSStream`. Default: False.
           handshake_timeout: How many seconds all of this may take, from the lookup
             of the name to the end of the handshake. Default: 30.
@@ -234,7 +254,9 @@ class TLSNursery:
           Nothing is left open. Nor is it after an error.
 
         Raises:
-          ValueError: *host* is no host, such as a URL or a name with a port.
+          TypeError: an argument has the wrong type.
+          ValueError: *host* is no host, such as a URL or a name with a port; or
+            *server_hostname*; or *session* is of another context.
           ConnectFailedError: there is no connection, an `OSError`: the name does not
             resolve, the connection is refused, nobody answers.
           TLSFailedError: the handshake failed, such as for a certificate that has
@@ -250,17 +272,26 @@ class TLSNursery:
         check_host(host)
         check_port(port)
         check_seconds("handshake_timeout", handshake_timeout)
-        if ssl_context is None:
-            ssl_context = default_client_context()
-        check_client_context(ssl_context)
+        check_tcp_options(local_address, happy_eyeballs_delay)
+        ssl_context = client_context(ssl_context, session)
+        if server_hostname is None:
+            server_hostname = host
+        else:
+            certificate_name(server_hostname)  # so that no TCP is opened for a bad one
         began = trio.current_time()
-        transport = await _open_tcp_stream(host, port, handshake_timeout)
+        transport = await _open_tcp_stream(
+            host,
+            port,
+            handshake_timeout,
+            local_address=local_address,
+            happy_eyeballs_delay=happy_eyeballs_delay,
+        )
         try:
             self._clients.check_open()
             stream = TLSStream(
                 transport,
                 ssl_context,
-                server_hostname=host if server_hostname is None else server_hostname,
+                server_hostname=server_hostname,
                 https_compatible=https_compatible,
                 policy=self._policy,
             )
@@ -268,16 +299,120 @@ class TLSNursery:
             await trio.aclose_forcefully(transport)
             raise
         connected_to(stream, host, port)
+        try:
+            await self._establish(stream, session, handshake_timeout, since=began)
+        except TLSDownError as exc:
+            exc.host, exc.port = host, port
+            raise
+        return stream
+
+    async def start_tls(
+        self,
+        transport: S,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+        https_compatible: bool = False,
+        handshake_timeout: float = 30.0,
+    ) -> TLSStream[S]:
+        """Shake hands as a client over a transport that is open.
+
+        Such as a tunnel through a proxy, a Unix socket, a connection on which STARTTLS
+        was agreed on, or another TLS stream::
+
+            proxy = await tls.connect("proxy.example.org", 443)
+            ...  # CONNECT example.org:443
+            stream = await tls.start_tls(proxy, server_hostname="example.org")
+
+        The transport is the stream's then, and closed with it. What was read from it
+        behind the answer to STARTTLS may be an attacker's: refuse it before.
+
+        Args:
+          transport: Any stream of Trio's kind.
+          ssl_context: As for `connect`.
+          server_hostname: The name that the certificate has to be valid for. Required
+            when the context checks host names, as by default.
+          session: As for `connect`.
+          https_compatible: As for `TLSStream`. Default: False.
+          handshake_timeout: How many seconds the handshake may take. Default: 30.
+
+        Cancellation:
+          The transport is closed. So it is after an error of the handshake.
+
+        Raises:
+          TypeError: an argument has the wrong type. The transport stays open.
+          ValueError: *server_hostname* is none, or missing; or *session* is of another
+            context. The transport stays open.
+          TLSFailedError: the handshake failed.
+          HandshakeTimeoutError: it took too long.
+          TruncatedError: the transport ended in the handshake.
+          TransportBrokenError: the transport failed in the handshake.
+          RuntimeError: the nursery is over.
+        """
+        self._clients.check_open()
+        check_seconds("handshake_timeout", handshake_timeout)
+        stream = TLSStream(
+            transport,
+            client_context(ssl_context, session),
+            server_hostname=server_hostname,
+            https_compatible=https_compatible,
+            policy=self._policy,
+        )
+        await self._establish(stream, session, handshake_timeout)
+        return stream
+
+    async def _establish(
+        self,
+        stream: TLSStream[T_Stream],
+        session: ssl.SSLSession | None,
+        limit: float,
+        *,
+        since: float | None = None,
+    ) -> None:
+        if session is not None:
+            stream.session = session
         self._clients.add(stream)
         try:
-            await shake_hands(stream, handshake_timeout, since=began)
-        except BaseException as exc:
+            await shake_hands(stream, limit, since=since)
+        except BaseException:
             self._clients.count(stream)
-            if isinstance(exc, TLSDownError):
-                exc.host, exc.port = host, port
             raise
         self._clients.established(stream)
-        return stream
+
+    def adopt(self, stream: TLSStream[Any] | trio.SSLStream[Any]) -> None:
+        """Have a stream that other code made end with this nursery.
+
+        As one of its own: when the nursery is left normally, it is shut down and
+        closed; an exception or a cancellation aborts it. Then, or when it was closed
+        before, it is in `tally`. A TLSStream keeps to its own policy; an SSLStream is
+        shut down by `trio_tlsdown.shutdown`, within the policy of the nursery.
+
+        An SSLStream does not tell how it ended when somebody else has closed it: it
+        counts as ABORTED then. If a task is receiving from it when the nursery shuts
+        down, it is aborted.
+
+        Args:
+          stream: A client or a server, before or after its handshake.
+
+        Raises:
+          TypeError: it is neither a `TLSStream` nor a `trio.SSLStream`.
+          ValueError: it is in this nursery already.
+          trio.ClosedResourceError: it is known to be closed, or was unwrapped.
+          RuntimeError: the nursery is over.
+        """
+        self._clients.check_open()
+        check_type("stream", stream, trio.SSLStream)
+        client = (
+            stream
+            if isinstance(stream, TLSStream)
+            else SSLStreamCloser(stream, self._policy)
+        )
+        if client in self._clients:
+            raise ValueError(f"{stream!r} is in this TLSNursery already")
+        if outcome_if_over(client) is not None:
+            raise trio.ClosedResourceError(f"{stream!r} was closed, or unwrapped")
+        self._clients.add(client, established=True)
 
     # Servers:
 
@@ -376,11 +511,21 @@ class TLSNursery:
 
 
 async def _open_tcp_stream(
-    host: str | bytes, port: int, seconds: float
+    host: str | bytes,
+    port: int,
+    seconds: float,
+    *,
+    local_address: str | None,
+    happy_eyeballs_delay: float | None,
 ) -> trio.SocketStream:
     try:
         with trio.move_on_after(seconds):
-            return await trio.open_tcp_stream(host, port)
+            return await trio.open_tcp_stream(
+                host,
+                port,
+                local_address=local_address,
+                happy_eyeballs_delay=happy_eyeballs_delay,
+            )
     except OSError as exc:
         raise ConnectFailedError(host, port, exc) from exc
     except UnicodeError as exc:
@@ -463,10 +608,8 @@ async def _end_all(
                 endings.start_soon(_end_client, clients, stream)
 
 
-async def _end_client(
-    clients: ClientRegistry, stream: TLSStream[trio.SocketStream]
-) -> None:
-    # Another task may be sending: then it is aborted, and the report says so.
+async def _end_client(clients: ClientRegistry, stream: Client) -> None:
+    # Another task may be using it: then it is aborted, and the report says so.
     with suppress(trio.BusyResourceError):
         await end_gracefully(stream)
     clients.count(stream)

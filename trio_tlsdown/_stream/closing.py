@@ -185,6 +185,11 @@ class Closer:
 
     # Closing:
 
+    @property
+    def over(self) -> bool:
+        """Whether `aclose` was called, and has closed the transport."""
+        return self._closing is not None and not self._closing.locked
+
     async def aclose(self) -> None:
         """As `TLSStream.aclose`."""
         if self._closing is None:

@@ -492,6 +492,11 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     # Parts:
 
+    @property
+    def _is_over(self) -> bool:
+        handed_back = self._transport_stream is None
+        return handed_back or self._connection.records.closed or self._closer.over
+
     def _check_nothing_unread(self) -> None:
         if self._engine.unread:
             raise at_address(
@@ -523,13 +528,12 @@ def connected_to(stream: TLSStream[T_Stream], host: str | bytes, port: int) -> N
     connection.address = host, port
 
 
-def is_over(stream: TLSStream[trio.SocketStream]) -> bool:
-    """Whether *stream* was unwrapped, or its transport closed by anyone.
+def is_over(stream: TLSStream[T_Stream]) -> bool:
+    """Whether *stream* was closed or unwrapped, or its socket closed by anyone.
 
     False while it lingers.
     """
-    handed_back = stream._transport_stream is None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return handed_back or stream._connection.records.closed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return stream._is_over  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 # It has the whole interface, and other programs check with isinstance().
