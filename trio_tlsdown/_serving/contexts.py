@@ -20,19 +20,19 @@ def client_context(
     Raises:
       TypeError: either is something else.
       ssl.SSLError: the context is for servers.
-      ValueError: the session is of another one.
+      ValueError: there is a session, and none that it could be of.
     """
     if session is not None:
         check_type("session", session, ssl.SSLSession)
+        if context is None:
+            raise ValueError("session needs the ssl_context that it was made with")
     if context is None:
-        context = _default_client_context()
-    elif _protocol(context) is ssl.PROTOCOL_TLS_SERVER:
+        return _default_client_context()
+    if _protocol(context) is ssl.PROTOCOL_TLS_SERVER:
         raise ssl.SSLError(
             "ssl_context is for servers (PROTOCOL_TLS_SERVER): "
             "use ssl.create_default_context()"
         )
-    if session is not None:
-        _check_session(session, context)
     return context
 
 
@@ -43,18 +43,6 @@ def _default_client_context() -> ssl.SSLContext:
     # Builds that use this bit differ in whether Python has a name for it.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     return context
-
-
-def _check_session(session: ssl.SSLSession, context: ssl.SSLContext) -> None:
-    attempt = context.wrap_bio(
-        ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost"
-    )
-    try:
-        attempt.session = session
-    except ValueError:
-        raise ValueError(
-            "session can be resumed with the ssl_context that it was made with, only"
-        ) from None
 
 
 def check_server_context(context: object) -> None:

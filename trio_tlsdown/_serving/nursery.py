@@ -239,8 +239,9 @@ class TLSNursery:
             `ssl.create_default_context`.
           server_hostname: The name that the certificate has to be valid for.
             Default: *host*.
-          session: `TLSStream.session` of an earlier connection, to be resumed if the
-            server agrees, see there. Default: None, a full handshake.
+          session: `TLSStream.session` of an earlier connection to the same server, to
+            be resumed if it agrees. Nothing is verified then: read there when that is
+            safe, and what it saves. Default: None, a full handshake.
           local_address: The address of this machine to connect from, as for
             `trio.open_tcp_stream`. Default: None, any.
           happy_eyeballs_delay: Seconds until the next address of the host is tried
@@ -288,19 +289,15 @@ class TLSNursery:
         )
         try:
             self._clients.check_open()
-            stream = TLSStream(
-                transport,
-                ssl_context,
-                server_hostname=server_hostname,
-                https_compatible=https_compatible,
-                policy=self._policy,
+            stream = self._client(
+                transport, ssl_context, server_hostname, session, https_compatible
             )
         except BaseException:
             await trio.aclose_forcefully(transport)
             raise
         connected_to(stream, host, port)
         try:
-            await self._establish(stream, session, handshake_timeout, since=began)
+            await self._establish(stream, handshake_timeout, since=began)
         except TLSDownError as exc:
             exc.host, exc.port = host, port
             raise
@@ -352,26 +349,36 @@ class TLSNursery:
         """
         self._clients.check_open()
         check_seconds("handshake_timeout", handshake_timeout)
+        ssl_context = client_context(ssl_context, session)
+        stream = self._client(
+            transport, ssl_context, server_hostname, session, https_compatible
+        )
+        await self._establish(stream, handshake_timeout)
+        return stream
+
+    def _client(
+        self,
+        transport: S,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | bytes | None,
+        session: ssl.SSLSession | None,
+        https_compatible: bool,
+    ) -> TLSStream[S]:
         stream = TLSStream(
             transport,
-            client_context(ssl_context, session),
+            ssl_context,
             server_hostname=server_hostname,
             https_compatible=https_compatible,
             policy=self._policy,
         )
-        await self._establish(stream, session, handshake_timeout)
+        if session is not None:
+            # It takes 0.1 ms, so nobody has tried before whether it can be set.
+            stream.session = session
         return stream
 
     async def _establish(
-        self,
-        stream: TLSStream[T_Stream],
-        session: ssl.SSLSession | None,
-        limit: float,
-        *,
-        since: float | None = None,
+        self, stream: TLSStream[T_Stream], limit: float, *, since: float | None = None
     ) -> None:
-        if session is not None:
-            stream.session = session
         self._clients.add(stream)
         try:
             await shake_hands(stream, limit, since=since)

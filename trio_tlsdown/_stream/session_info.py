@@ -54,10 +54,23 @@ class SessionInfo:
 
     @property
     def session(self) -> ssl.SSLSession | None:
-        """The session, for resumption; set it before the handshake.
+        """The session, for resumption: `TLSNursery.connect`; None before the handshake.
 
-        On TLS 1.3 it is complete once something was received after the
-        handshake.
+        On TLS 1.3 servers send what it takes behind the handshake: it can be resumed
+        when something was received since. Each should be resumed once, so that nobody
+        can tell that two connections are of the same client (`RFC 9846 appendix C.4
+        <https://www.rfc-editor.org/rfc/rfc9846#appendix-C.4>`__).
+
+        A resumed handshake has no certificates, and OpenSSL does not look at those of
+        the first one again: neither at the name, nor at ``verify_mode``, nor whether
+        they have expired. So resume a session with the same server, by the same name,
+        and with a context that has been as strict since as it is now.
+
+        It saves both sides the signatures, and on TLS 1.2 a round trip. To get and to
+        set it costs Python about 0.25 ms, which is more than a client saves on TLS 1.3.
+
+        Raises:
+          ValueError: set to one of another context, on a server, or after the handshake.
         """
         return self._connection.engine.ssl_object.session
 
