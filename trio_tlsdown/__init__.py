@@ -12,6 +12,10 @@ from ._core.report import (
     TraceEvent as TraceEvent,
     TraceKind as TraceKind,
 )
+from ._core.trace import (
+    ConnectionTrace as ConnectionTrace,
+    TracedConnection as TracedConnection,
+)
 from ._errors import (
     ConnectFailedError as ConnectFailedError,
     HalfCloseUnsupportedError as HalfCloseUnsupportedError,

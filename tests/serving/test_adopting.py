@@ -194,7 +194,7 @@ async def test_a_handshake_over_any_transport_is_bounded(
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"server_hostname": None}, ValueError, "give server_hostname"),
+        ({"server_hostname": None}, ValueError, "server_hostname is required"),
         ({"server_hostname": "a b"}, ValueError, "a name or an address"),
         ({"server_hostname": "x" * 300}, ValueError, "300 bytes"),
         ({"server_hostname": 7}, TypeError, "server_hostname"),

@@ -14,7 +14,13 @@ from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple, final
 import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy
-from trio_tlsdown._errors import ConnectFailedError, ListenFailedError, TLSDownError
+from trio_tlsdown._core.trace import Trace, trace_of
+from trio_tlsdown._errors import (
+    ConnectFailedError,
+    ListenFailedError,
+    TLSDownError,
+    host_and_port,
+)
 from trio_tlsdown._names import certificate_name, check_host
 from trio_tlsdown._stream.sslstream import SSLStreamCloser
 from trio_tlsdown._stream.stream import T_Stream, TLSStream, connected_to
@@ -171,12 +177,14 @@ class TLSNursery:
         self,
         nursery: trio.Nursery,
         policy: ShutdownPolicy,
+        trace: Trace | None,
         tasks: TaskCounter,
         clients: ClientRegistry,
         servers: ServerRegistry,
     ) -> None:
         self._nursery = nursery
         self._policy = policy
+        self._trace = trace
         self._tasks = tasks
         self._clients = clients
         self._servers = servers
@@ -290,7 +298,12 @@ class TLSNursery:
         try:
             self._clients.check_open()
             stream = self._client(
-                transport, ssl_context, server_hostname, session, https_compatible
+                transport,
+                ssl_context,
+                server_hostname,
+                session,
+                https_compatible=https_compatible,
+                peer=host_and_port(host, port),
             )
         except BaseException:
             await trio.aclose_forcefully(transport)
@@ -351,7 +364,16 @@ class TLSNursery:
         check_seconds("handshake_timeout", handshake_timeout)
         ssl_context = client_context(ssl_context, session)
         stream = self._client(
-            transport, ssl_context, server_hostname, session, https_compatible
+            transport,
+            ssl_context,
+            server_hostname,
+            session,
+            https_compatible=https_compatible,
+            peer=(
+                f"a server over {type(transport).__name__}"
+                if server_hostname is None
+                else certificate_name(server_hostname).decode("ascii")
+            ),
         )
         await self._establish(stream, handshake_timeout)
         return stream
@@ -362,7 +384,9 @@ class TLSNursery:
         ssl_context: ssl.SSLContext,
         server_hostname: str | bytes | None,
         session: ssl.SSLSession | None,
+        *,
         https_compatible: bool,
+        peer: str,
     ) -> TLSStream[S]:
         stream = TLSStream(
             transport,
@@ -370,6 +394,7 @@ class TLSNursery:
             server_hostname=server_hostname,
             https_compatible=https_compatible,
             policy=self._policy,
+            trace=trace_of(self._trace, "client", peer),
         )
         if session is not None:
             # It takes 0.1 ms, so nobody has tried before whether it can be set.
@@ -499,6 +524,7 @@ class TLSNursery:
         options = ServerOptions(
             handler=handler,
             policy=self._policy,
+            trace=self._trace,
             https_compatible=https_compatible,
             max_connections=max_connections,
             max_handshakes=max_handshakes,
@@ -547,7 +573,7 @@ def _no_name(error: UnicodeError) -> OSError:
 
 @asynccontextmanager
 async def open_tls_nursery(
-    policy: ShutdownPolicy = ShutdownPolicy(),
+    policy: ShutdownPolicy = ShutdownPolicy(), *, trace: Trace | None = None
 ) -> AsyncGenerator[TLSNursery]:
     """Open a nursery for TLS connections.
 
@@ -573,6 +599,9 @@ async def open_tls_nursery(
 
     Args:
       policy: What an ending may cost, of each connection and of leaving.
+      trace: Called with a `TracedConnection` and a `TraceEvent` for each thing that
+        happens on a connection, of clients and servers, but not of streams that were
+        adopted. It must not raise. See `ConnectionTrace`. Default: None.
 
     Cancellation:
       All connections are aborted.
@@ -582,12 +611,14 @@ async def open_tls_nursery(
         `trio.Nursery`.
     """
     check_type("policy", policy, ShutdownPolicy)
+    if trace is not None and not callable(trace):
+        raise TypeError(f"trace must be callable, not {trace!r}")
     tasks = TaskCounter()
     clients = ClientRegistry()
     servers = ServerRegistry()
     try:
         async with trio.open_nursery() as nursery:
-            yield TLSNursery(nursery, policy, tasks, clients, servers)
+            yield TLSNursery(nursery, policy, trace, tasks, clients, servers)
             await tasks.wait_idle()
             with trio.move_on_after(policy.timeout + policy.linger_timeout) as limit:
                 await _end_all(tasks, clients, servers)

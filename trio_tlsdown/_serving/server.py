@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy
+from trio_tlsdown._core.trace import Trace, trace_of
 from trio_tlsdown._errors import HandshakeTimeoutError
 from trio_tlsdown._stream.stream import TLSStream
 from trio_tlsdown._util import LOGGER, check_seconds
@@ -60,6 +61,7 @@ class ServerOptions:
 
     handler: Handler
     policy: ShutdownPolicy
+    trace: Trace | None
     https_compatible: bool
     max_connections: int | None
     max_handshakes: int | None
@@ -185,19 +187,20 @@ class TLSServer:
                 pass
 
     def _start(self, transport: trio.SocketStream, peer: str) -> None:
-        served = Served(self._wrap(transport), peer, self._idle)
+        served = Served(self._wrap(transport, peer), peer, self._idle)
         self._nursery.start_soon(self._run, served)
         self._connections.add(served)
         if self._places is not None:
             self._places.reserve(served)
 
-    def _wrap(self, transport: trio.SocketStream) -> SocketTLSStream:
+    def _wrap(self, transport: trio.SocketStream, peer: str) -> SocketTLSStream:
         return TLSStream(
             transport,
             self._ssl_context,
             server_side=True,
             https_compatible=self._options.https_compatible,
             policy=self._options.policy,
+            trace=trace_of(self._options.trace, "server", peer),
         )
 
     # One connection:
@@ -259,7 +262,7 @@ class TLSServer:
             async with self._turn:
                 pass
             if served.stream.context is not self._ssl_context:  # a newer one was set
-                served.stream = self._wrap(served.transport)
+                served.stream = self._wrap(served.transport, served.peer)
             scope.deadline = trio.current_time() + left
             try:
                 await served.stream.do_handshake()
