@@ -219,8 +219,7 @@ async def test_wherever_connect_is_cancelled_nothing_is_left_open(tls: Maker) ->
         stream = TLSStream(transport, server_context(tls.version), server_side=True)
         async with stream:
             await stream.send_all(b"hello")
-            async for _ in stream:
-                pass
+            await stream.wait_peer_ended()
 
     async def serve() -> None:
         transport = await listener.accept()
