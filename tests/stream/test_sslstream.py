@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import re
 import ssl
+import textwrap
 import weakref
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import pytest
 import trio
 import trio.testing
 
+import trio_tlsdown
 from tests.support import CA, TRANSPORTS, VERSIONS, Maker
 from trio_tlsdown import (
     ShutdownOutcome,
@@ -500,3 +504,20 @@ async def test_wherever_it_is_cancelled_nothing_is_claimed_that_was_not_seen(
             assert unread == b"data"
 
     await cancel_everywhere(scenario)
+
+
+HOW_TO: Final = Path(__file__).parents[2] / "docs" / "how-to" / "shutdown-sslstream.md"
+SNIPPETS: Final = re.findall(r"```python\n(.*?)```", HOW_TO.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+async def test_what_the_how_to_shows_ends_a_stream_well(
+    snippet: str, tls: Maker
+) -> None:
+    client, server = await pair(tls.version)
+    names: dict[str, Any] = {"stream": client, "trio_tlsdown": trio_tlsdown}
+    exec(f"async def run():\n{textwrap.indent(snippet, '    ')}", names)  # noqa: S102
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(be_good, server)
+        await names["run"]()
+    assert server.report.outcome is ShutdownOutcome.COMPLETE
