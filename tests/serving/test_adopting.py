@@ -153,6 +153,23 @@ async def test_a_stream_that_was_closed_is_counted_whatever_its_transport(
             assert nursery.tally == {COMPLETE: 1}
 
 
+async def test_a_stream_whose_transport_refuses_to_be_closed_is_kept_to_the_end(
+    tls: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tls.version, "memory") as transport:
+        async with open_tls_nursery() as nursery:
+            stream = await nursery.start_tls(
+                transport, client_context(tls.version), server_hostname=NAME
+            )
+            monkeypatch.setattr(transport, "aclose", AsyncMock(side_effect=KeyError))
+            with pytest.raises(KeyError):
+                await stream.aclose()
+            assert nursery.tally == {}
+            monkeypatch.undo()
+        assert sum(nursery.tally.values()) == 1
+        await transport.aclose()
+
+
 @pytest.mark.parametrize("kind", ["memory", "tcp"])
 async def test_a_handshake_that_fails_closes_the_transport(
     kind: str, tls: Maker
