@@ -12,6 +12,10 @@ from ._core.report import (
     TraceEvent as TraceEvent,
     TraceKind as TraceKind,
 )
+from ._core.trace import (
+    ConnectionTrace as ConnectionTrace,
+    TracedConnection as TracedConnection,
+)
 from ._errors import (
     ConnectFailedError as ConnectFailedError,
     HalfCloseUnsupportedError as HalfCloseUnsupportedError,
@@ -43,5 +47,6 @@ from ._serving.tcp import (
     open_tls_over_tcp_stream as open_tls_over_tcp_stream,
     serve_tls_over_tcp as serve_tls_over_tcp,
 )
+from ._stream.sslstream import shutdown as shutdown
 from ._stream.stream import TLSStream as TLSStream
 from ._version import __version__ as __version__

@@ -116,16 +116,16 @@ class TruncatedError(TLSDownError, trio.BrokenResourceError):
     application's own framing says that it is.
 
     Attributes:
-      mid_record: Whether the cut was inside a TLS record. For diagnosis only: an
-        attacker can cut at a boundary.
+      mid_record: Whether the cut was inside a TLS record; None if that is not known, as of
+        a `trio.SSLStream`. For diagnosis only: an attacker can cut at a boundary.
     """
 
-    def __init__(self, *, mid_record: bool) -> None:
+    def __init__(self, *, mid_record: bool | None) -> None:
         self.mid_record = mid_record
-        where = "inside a TLS record" if mid_record else "between two TLS records"
+        where = "inside a TLS record, " if mid_record else "between two TLS records, "
         super().__init__(
-            f"the peer's transport ended {where}, without close_notify: "
-            "data may be missing"
+            f"the peer's transport ended {'' if mid_record is None else where}without "
+            "close_notify: data may be missing"
         )
         # trio.SSLStream chains this, and code written for it looks for it.
         _chain(

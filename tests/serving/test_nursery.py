@@ -395,7 +395,7 @@ async def test_a_connection_that_comes_too_late_is_closed(
     [listener] = await trio.open_tcp_listeners(0, host=HOST)
     over = trio.Event()
 
-    async def open_late(*_: object) -> trio.SocketStream:
+    async def open_late(*_: object, **__: object) -> trio.SocketStream:
         await over.wait()
         return await trio.testing.open_stream_to_socket_listener(listener)
 
@@ -550,7 +550,7 @@ async def test_connect_says_that_the_connection_was_refused(host: str) -> None:
 async def test_connect_says_how_each_address_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         causes = [OSError(errno.ECONNREFUSED, ""), OSError(errno.EHOSTUNREACH, "")]
         raise OSError("all attempts failed") from ExceptionGroup("", causes)
 
@@ -565,7 +565,7 @@ async def test_connect_says_how_each_address_failed(
 async def test_connect_gives_up_a_host_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async def wait(*_: object) -> None:
+    async def wait(*_: object, **__: object) -> None:
         await trio.sleep_forever()
 
     monkeypatch.setattr(trio, "open_tcp_stream", wait)

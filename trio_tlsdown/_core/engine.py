@@ -33,6 +33,16 @@ MAX_BIO_WRITE: Final = 2**16
 MIN_CHUNK: Final = 2**12
 
 
+def is_close_notify(error: BaseException, version: str | None) -> bool:
+    """Whether reading failed so for the peer's close_notify; the transport is open."""
+    # It shows as ZeroReturn once ours was sent. Since OpenSSL 3.2 it shows as an EOF
+    # without a reason after user_canceled, as Java sends it:
+    # https://github.com/openssl/openssl/issues/25254. An EOF with a reason is a failure.
+    return isinstance(error, ssl.SSLZeroReturnError) or (
+        isinstance(error, ssl.SSLEOFError) and not error.reason and version == "TLSv1.3"
+    )
+
+
 class Engine:
     """One TLS session.
 
@@ -259,7 +269,7 @@ class Engine:
             except ssl.SSLWantReadError:
                 return
             except Exception as exc:  # noqa: BLE001 - _fail() raises what is not of ssl
-                if not self._is_close_notify(exc):
+                if not is_close_notify(exc, self.version()):
                     self._fail(exc)
                     return
                 chunk = b""
@@ -272,17 +282,6 @@ class Engine:
                 self._state.process_event(Event.CLOSE_NOTIFY_RECEIVED)
             if not incoming.pending:
                 return
-
-    def _is_close_notify(self, error: Exception) -> bool:
-        # It shows as ZeroReturn once ours was sent. Since OpenSSL 3.2 it shows as an EOF
-        # without a reason after user_canceled, as Java sends it:
-        # https://github.com/openssl/openssl/issues/25254. (OpenSSL is never told that
-        # the transport ended.) An EOF with a reason is a failure.
-        return isinstance(error, ssl.SSLZeroReturnError) or (
-            isinstance(error, ssl.SSLEOFError)
-            and not error.reason
-            and self.version() == "TLSv1.3"
-        )
 
     def _keep(self, chunk: bytes) -> None:
         self.unread += len(chunk)

@@ -201,6 +201,11 @@ class TraceKind(enum.Enum):
     UNWRAPPED = "unwrapped"
     TRANSPORT_CLOSED = "transport closed"
 
+    @property
+    def ends_connection(self) -> bool:
+        """Whether it is the last event of its connection."""
+        return self is TraceKind.TRANSPORT_CLOSED or self is TraceKind.UNWRAPPED
+
 
 @attrs.frozen
 class TraceEvent:

@@ -8,25 +8,41 @@ import ssl
 from trio_tlsdown._util import LOGGER, check_type
 
 
-def default_client_context() -> ssl.SSLContext:
-    """A new context for clients that never treats a truncation as a clean EOF.
+def client_context(
+    context: ssl.SSLContext | None, session: ssl.SSLSession | None = None
+) -> ssl.SSLContext:
+    """The context that clients use: a new one by default.
 
-    `TLSStream` does not leave that to OpenSSL; but users can get at the context, and
-    may use it elsewhere.
+    Args:
+      context: The user's.
+      session: What is to be resumed with it.
+
+    Raises:
+      TypeError: either is something else.
+      ssl.SSLError: the context is for servers.
+      ValueError: there is a session, and none that it could be of.
     """
-    context = ssl.create_default_context()
-    # Builds that use this bit differ in whether Python has a name for it.
-    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    return context
-
-
-def check_client_context(context: object) -> None:
-    """Raise if *context* is not usable for clients."""
+    if session is not None:
+        check_type("session", session, ssl.SSLSession)
+        if context is None:
+            raise ValueError("session needs the ssl_context that it was made with")
+    if context is None:
+        return _default_client_context()
     if _protocol(context) is ssl.PROTOCOL_TLS_SERVER:
         raise ssl.SSLError(
             "ssl_context is for servers (PROTOCOL_TLS_SERVER): "
             "use ssl.create_default_context()"
         )
+    return context
+
+
+def _default_client_context() -> ssl.SSLContext:
+    # TLSStream does not let OpenSSL take a cut for an end; but the context is the
+    # user's to see, and may end up elsewhere.
+    context = ssl.create_default_context()
+    # Builds that use this bit differ in whether Python has a name for it.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    return context
 
 
 def check_server_context(context: object) -> None:

@@ -10,6 +10,7 @@ import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome
 from trio_tlsdown._errors import HandshakeTimeoutError
+from trio_tlsdown._stream.sslstream import SSLStreamCloser
 from trio_tlsdown._stream.stream import T_Stream, TLSStream, is_over
 from trio_tlsdown._util import LOGGER
 
@@ -84,7 +85,7 @@ def log_visitor(peer: str, *, prepared: bool = False) -> None:
     LOGGER.debug("%s %s", peer, what)
 
 
-async def end_gracefully(stream: TLSStream[T_Stream]) -> None:
+async def end_gracefully(stream: TLSStream[Any] | SSLStreamCloser) -> None:
     """Shut down within the policy, then close; abort if that is not possible.
 
     With *https_compatible* it is only closed. If another task is closing the stream, this
@@ -128,8 +129,11 @@ async def end_abruptly(stream: TLSStream[T_Stream]) -> None:
         await trio.aclose_forcefully(stream)
 
 
-def outcome_if_over(stream: TLSStream[Any]) -> ShutdownOutcome | None:
+def outcome_if_over(
+    stream: TLSStream[Any] | SSLStreamCloser,
+) -> ShutdownOutcome | None:
     """How a stream ended; None if it still has to be closed."""
+    over = stream.is_over if isinstance(stream, SSLStreamCloser) else is_over(stream)
     outcome = stream.report.outcome
     # OPEN: somebody closed only the transport.
-    return outcome if is_over(stream) and outcome is not ShutdownOutcome.OPEN else None
+    return outcome if over and outcome is not ShutdownOutcome.OPEN else None

@@ -10,14 +10,21 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, TypeVarTuple, final
+from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple, final
 
 import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy
-from trio_tlsdown._errors import ConnectFailedError, ListenFailedError, TLSDownError
-from trio_tlsdown._names import check_host
-from trio_tlsdown._stream.stream import TLSStream, connected_to
+from trio_tlsdown._core.trace import Trace, trace_of
+from trio_tlsdown._errors import (
+    ConnectFailedError,
+    ListenFailedError,
+    TLSDownError,
+    host_and_port,
+)
+from trio_tlsdown._names import certificate_name, check_host
+from trio_tlsdown._stream.sslstream import SSLStreamCloser
+from trio_tlsdown._stream.stream import T_Stream, TLSStream, connected_to
 from trio_tlsdown._util import (
     check_async_function,
     check_count,
@@ -26,15 +33,11 @@ from trio_tlsdown._util import (
     check_type,
 )
 
-from .accept import Handler, SocketTLSStream
-from .contexts import (
-    check_client_context,
-    check_server_context,
-    default_client_context,
-    warn_if_unusable,
-)
+from .accept import Handler
+from .contexts import check_server_context, client_context, warn_if_unusable
 from .lifecycle import do_handshake, end_gracefully, outcome_if_over
 from .server import OnError, Prepare, ServerOptions, TLSServer
+from .tcp import check_tcp_options
 
 
 class TaskCounter:
@@ -78,17 +81,20 @@ class TaskCounter:
 SWEEP_AT_LEAST: Final = 64
 
 
+Client: TypeAlias = TLSStream[Any] | SSLStreamCloser
+
+
 class ClientRegistry:
     """The streams that have to end with the nursery, and a tally of the others."""
 
     def __init__(self) -> None:
         self.over = False
-        self._established: dict[SocketTLSStream, bool] = {}
+        self._established: dict[Client, bool] = {}
         self._tally: Counter[ShutdownOutcome] = Counter()
         self._sweep_at = SWEEP_AT_LEAST
 
     @property
-    def streams(self) -> list[SocketTLSStream]:
+    def streams(self) -> list[Client]:
         """Those that have not been counted."""
         return list(self._established)
 
@@ -103,19 +109,27 @@ class ClientRegistry:
         if self.over:
             raise RuntimeError("this TLSNursery is over: it cannot open connections")
 
-    def add(self, stream: SocketTLSStream) -> None:
-        """Take responsibility for a stream that is about to shake hands."""
+    def __contains__(self, stream: Client) -> bool:
+        return stream in self._established
+
+    def add(self, stream: Client, *, established: bool = False) -> None:
+        """Take responsibility for a stream.
+
+        Args:
+          stream: The stream.
+          established: Whether its handshake is done, or none of ours. Default: False.
+        """
         if len(self._established) >= self._sweep_at:
             self._sweep()
             self._sweep_at = max(2 * len(self._established), SWEEP_AT_LEAST)
-        self._established[stream] = False
+        self._established[stream] = established
 
-    def established(self, stream: SocketTLSStream) -> None:
+    def established(self, stream: Client) -> None:
         """Its handshake is done."""
         if stream in self._established:  # it has not been ended meanwhile
             self._established[stream] = True
 
-    def count(self, stream: SocketTLSStream) -> None:
+    def count(self, stream: Client) -> None:
         """Let go of a stream that has ended, unless that was done already."""
         established = self._established.pop(stream, None)
         if established is not None:
@@ -153,6 +167,7 @@ class ServerRegistry:
 
 
 Ts = TypeVarTuple("Ts")
+S = TypeVar("S", bound=trio.abc.Stream)
 
 
 @final
@@ -163,12 +178,14 @@ class TLSNursery:
         self,
         nursery: trio.Nursery,
         policy: ShutdownPolicy,
+        trace: Trace | None,
         tasks: TaskCounter,
         clients: ClientRegistry,
         servers: ServerRegistry,
     ) -> None:
         self._nursery = nursery
         self._policy = policy
+        self._trace = trace
         self._tasks = tasks
         self._clients = clients
         self._servers = servers
@@ -185,8 +202,9 @@ class TLSNursery:
     def tally(self) -> Counter[ShutdownOutcome]:
         """How many connections have ended, by how they ended: a copy.
 
-        Of clients and of all servers. Handshakes that failed are FAILED; where there
-        was no TCP connection, there is nothing to count.
+        Of clients, of all servers, and of streams that were adopted. Handshakes of
+        clients that failed are FAILED; where there was no TCP connection, there is
+        nothing to count.
         """
         return self._servers.tally + self._clients.tally
 
@@ -215,6 +233,9 @@ class TLSNursery:
         *,
         ssl_context: ssl.SSLContext | None = None,
         server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+        local_address: str | None = None,
+        happy_eyeballs_delay: float | None = 0.25,
         https_compatible: bool = False,
         handshake_timeout: float = 30.0,
     ) -> TLSStream[trio.SocketStream]:
@@ -227,6 +248,14 @@ class TLSNursery:
             `ssl.create_default_context`.
           server_hostname: The name that the certificate has to be valid for.
             Default: *host*.
+          session: `TLSStream.session` of an earlier connection to the same server, to
+            be resumed if it agrees. Nothing is verified then: read there when that is
+            safe, and what it saves. Default: None, a full handshake.
+          local_address: The address of this machine to connect from, as for
+            `trio.open_tcp_stream`. Default: None, any.
+          happy_eyeballs_delay: Seconds until the next address of the host is tried
+            beside the first, as for `trio.open_tcp_stream`; None waits until that has
+            failed. Default: 0.25.
           https_compatible: As for `TLSStream`. Default: False.
           handshake_timeout: How many seconds all of this may take, from the lookup
             of the name to the end of the handshake. Default: 30.
@@ -235,7 +264,9 @@ class TLSNursery:
           Nothing is left open. Nor is it after an error.
 
         Raises:
-          ValueError: *host* is no host, such as a URL or a name with a port.
+          TypeError: an argument has the wrong type.
+          ValueError: *host* is no host, such as a URL or a name with a port; or
+            *server_hostname*; or *session* is of another context.
           ConnectFailedError: there is no connection, an `OSError`: the name does not
             resolve, the connection is refused, nobody answers.
           TLSFailedError: the handshake failed, such as for a certificate that has
@@ -251,34 +282,170 @@ class TLSNursery:
         check_host(host)
         check_port(port)
         check_seconds("handshake_timeout", handshake_timeout)
-        if ssl_context is None:
-            ssl_context = default_client_context()
-        check_client_context(ssl_context)
+        check_tcp_options(local_address, happy_eyeballs_delay)
+        ssl_context = client_context(ssl_context, session)
+        if server_hostname is None:
+            server_hostname = host
+        else:
+            certificate_name(server_hostname)  # so that no TCP is opened for a bad one
         began = trio.current_time()
-        transport = await _open_tcp_stream(host, port, handshake_timeout)
+        transport = await _open_tcp_stream(
+            host,
+            port,
+            handshake_timeout,
+            local_address=local_address,
+            happy_eyeballs_delay=happy_eyeballs_delay,
+        )
         try:
             self._clients.check_open()
-            stream = TLSStream(
+            stream = self._client(
                 transport,
                 ssl_context,
-                server_hostname=host if server_hostname is None else server_hostname,
+                server_hostname,
+                session,
                 https_compatible=https_compatible,
-                policy=self._policy,
+                peer=host_and_port(host, port),
             )
         except BaseException:
             await trio.aclose_forcefully(transport)
             raise
         connected_to(stream, host, port)
+        try:
+            await self._establish(stream, handshake_timeout, since=began)
+        except TLSDownError as exc:
+            exc.host, exc.port = host, port
+            raise
+        return stream
+
+    async def start_tls(
+        self,
+        transport: S,
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+        https_compatible: bool = False,
+        handshake_timeout: float = 30.0,
+    ) -> TLSStream[S]:
+        """Shake hands as a client over a transport that is open.
+
+        Such as a tunnel through a proxy, a Unix socket, a connection on which STARTTLS
+        was agreed on, or another TLS stream::
+
+            proxy = await tls.connect("proxy.example.org", 443)
+            ...  # CONNECT example.org:443
+            stream = await tls.start_tls(proxy, server_hostname="example.org")
+
+        The transport is the stream's then, and closed with it. What was read from it
+        behind the answer to STARTTLS may be an attacker's: refuse it before.
+
+        Args:
+          transport: Any stream of Trio's kind.
+          ssl_context: As for `connect`.
+          server_hostname: The name that the certificate has to be valid for. Required
+            when the context checks host names, as by default.
+          session: As for `connect`.
+          https_compatible: As for `TLSStream`. Default: False.
+          handshake_timeout: How many seconds the handshake may take. Default: 30.
+
+        Cancellation:
+          The transport is closed. So it is after an error of the handshake.
+
+        Raises:
+          TypeError: an argument has the wrong type. The transport stays open.
+          ValueError: *server_hostname* is none, or missing; or *session* is of another
+            context. The transport stays open.
+          TLSFailedError: the handshake failed.
+          HandshakeTimeoutError: it took too long.
+          TruncatedError: the transport ended in the handshake.
+          TransportBrokenError: the transport failed in the handshake.
+          RuntimeError: the nursery is over.
+        """
+        self._clients.check_open()
+        check_seconds("handshake_timeout", handshake_timeout)
+        ssl_context = client_context(ssl_context, session)
+        stream = self._client(
+            transport,
+            ssl_context,
+            server_hostname,
+            session,
+            https_compatible=https_compatible,
+            peer=(
+                f"a server over {type(transport).__name__}"
+                if server_hostname is None
+                else certificate_name(server_hostname).decode("ascii")
+            ),
+        )
+        await self._establish(stream, handshake_timeout)
+        return stream
+
+    def _client(
+        self,
+        transport: S,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | bytes | None,
+        session: ssl.SSLSession | None,
+        *,
+        https_compatible: bool,
+        peer: str,
+    ) -> TLSStream[S]:
+        stream = TLSStream(
+            transport,
+            ssl_context,
+            server_hostname=server_hostname,
+            https_compatible=https_compatible,
+            policy=self._policy,
+            trace=trace_of(self._trace, "client", peer),
+        )
+        if session is not None:
+            # It takes 0.1 ms, so nobody has tried before whether it can be set.
+            stream.session = session
+        return stream
+
+    async def _establish(
+        self, stream: TLSStream[T_Stream], limit: float, *, since: float | None = None
+    ) -> None:
         self._clients.add(stream)
         try:
-            await do_handshake(stream, handshake_timeout, since=began)
-        except BaseException as exc:
+            await do_handshake(stream, limit, since=since)
+        except BaseException:
             self._clients.count(stream)
-            if isinstance(exc, TLSDownError):
-                exc.host, exc.port = host, port
             raise
         self._clients.established(stream)
-        return stream
+
+    def adopt(self, stream: TLSStream[Any] | trio.SSLStream[Any]) -> None:
+        """Have a stream that other code made end with this nursery.
+
+        As one of its own: when the nursery is left normally, it is shut down and
+        closed; an exception or a cancellation aborts it. Then, or when it was closed
+        before, it is in `tally`. A TLSStream keeps to its own policy; an SSLStream is
+        shut down by `trio_tlsdown.shutdown`, within the policy of the nursery.
+
+        An SSLStream does not tell how it ended when somebody else has closed it: it
+        counts as ABORTED then. If a task is receiving from it when the nursery shuts
+        down, it is aborted.
+
+        Args:
+          stream: A client or a server, before or after its handshake.
+
+        Raises:
+          TypeError: it is neither a `TLSStream` nor a `trio.SSLStream`.
+          ValueError: it is in this nursery already.
+          trio.ClosedResourceError: it is known to be closed, or was unwrapped.
+          RuntimeError: the nursery is over.
+        """
+        self._clients.check_open()
+        check_type("stream", stream, trio.SSLStream)
+        client = (
+            stream
+            if isinstance(stream, TLSStream)
+            else SSLStreamCloser(stream, self._policy)
+        )
+        if client in self._clients:
+            raise ValueError(f"{stream!r} is in this TLSNursery already")
+        if outcome_if_over(client) is not None:
+            raise trio.ClosedResourceError(f"{stream!r} was closed, or unwrapped")
+        self._clients.add(client, established=True)
 
     # Servers:
 
@@ -402,6 +569,7 @@ class TLSNursery:
             handler=handler,
             prepare=prepare,
             policy=self._policy,
+            trace=self._trace,
             https_compatible=https_compatible,
             max_connections=max_connections,
             max_handshakes=max_handshakes,
@@ -452,11 +620,21 @@ async def _open_tcp_listeners(
 
 
 async def _open_tcp_stream(
-    host: str | bytes, port: int, seconds: float
+    host: str | bytes,
+    port: int,
+    seconds: float,
+    *,
+    local_address: str | None,
+    happy_eyeballs_delay: float | None,
 ) -> trio.SocketStream:
     try:
         with trio.move_on_after(seconds):
-            return await trio.open_tcp_stream(host, port)
+            return await trio.open_tcp_stream(
+                host,
+                port,
+                local_address=local_address,
+                happy_eyeballs_delay=happy_eyeballs_delay,
+            )
     except OSError as exc:
         raise ConnectFailedError(host, port, exc) from exc
     except UnicodeError as exc:
@@ -471,7 +649,7 @@ def _no_name(error: UnicodeError) -> OSError:
 
 @asynccontextmanager
 async def open_tls_nursery(
-    policy: ShutdownPolicy = ShutdownPolicy(),
+    policy: ShutdownPolicy = ShutdownPolicy(), *, trace: Trace | None = None
 ) -> AsyncGenerator[TLSNursery]:
     """Open a nursery for TLS connections.
 
@@ -497,6 +675,9 @@ async def open_tls_nursery(
 
     Args:
       policy: What an ending may cost, of each connection and of leaving.
+      trace: Called with a `TracedConnection` and a `TraceEvent` for each thing that
+        happens on a connection, of clients and servers, but not of streams that were
+        adopted. It must not raise. See `ConnectionTrace`. Default: None.
 
     Cancellation:
       All connections are aborted.
@@ -506,12 +687,14 @@ async def open_tls_nursery(
         `trio.Nursery`.
     """
     check_type("policy", policy, ShutdownPolicy)
+    if trace is not None and not callable(trace):
+        raise TypeError(f"trace must be callable, not {trace!r}")
     tasks = TaskCounter()
     clients = ClientRegistry()
     servers = ServerRegistry()
     try:
         async with trio.open_nursery() as nursery:
-            yield TLSNursery(nursery, policy, tasks, clients, servers)
+            yield TLSNursery(nursery, policy, trace, tasks, clients, servers)
             await tasks.wait_idle()
             with trio.move_on_after(policy.timeout + policy.linger_timeout) as limit:
                 await _end_all(tasks, clients, servers)
@@ -539,10 +722,8 @@ async def _end_all(
                 endings.start_soon(_end_client, clients, stream)
 
 
-async def _end_client(
-    clients: ClientRegistry, stream: TLSStream[trio.SocketStream]
-) -> None:
-    # Another task may be sending: then it is aborted, and the report says so.
+async def _end_client(clients: ClientRegistry, stream: Client) -> None:
+    # Another task may be using it: then it is aborted, and the report says so.
     with suppress(trio.BusyResourceError):
         await end_gracefully(stream)
     clients.count(stream)

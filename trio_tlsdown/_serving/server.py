@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy, ShutdownReport
+from trio_tlsdown._core.trace import Trace, trace_of
 from trio_tlsdown._errors import HandshakeTimeoutError
 from trio_tlsdown._stream.stream import TLSStream
 from trio_tlsdown._util import LOGGER, as_octets, check_seconds
@@ -72,6 +73,7 @@ class ServerOptions:
     handler: Handler
     prepare: Prepare | None
     policy: ShutdownPolicy
+    trace: Trace | None
     https_compatible: bool
     max_connections: int | None
     max_handshakes: int | None
@@ -296,7 +298,7 @@ class TLSServer:
 
     def _start(self, transport: trio.abc.Stream, peer: str) -> None:
         served = ServedConnection(
-            self._wrap(transport), peer, self._silent_waits, self.draining
+            self._wrap(transport, peer), peer, self._silent_waits, self.draining
         )
         self._nursery.start_soon(self._run, served)
         self._connections.add(served)
@@ -304,7 +306,7 @@ class TLSServer:
             self._slots.reserve(served)
 
     def _wrap(
-        self, transport: trio.abc.Stream, initial_bytes: bytes = b""
+        self, transport: trio.abc.Stream, peer: str, initial_bytes: bytes = b""
     ) -> TLSStream[Any]:
         return TLSStream(
             transport,
@@ -312,6 +314,7 @@ class TLSServer:
             server_side=True,
             https_compatible=self._options.https_compatible,
             policy=self._options.policy,
+            trace=trace_of(self._options.trace, "server", peer),
             initial_bytes=initial_bytes,
         )
 
@@ -402,7 +405,7 @@ class TLSServer:
             async with self._handshake_turn:
                 pass
             if initial or served.stream.context is not self._ssl_context:
-                served.stream = self._wrap(served.transport, initial)
+                served.stream = self._wrap(served.transport, peer_name.get(), initial)
             self._handshakes_begun[served] = trio.current_time()
             scope.deadline = trio.current_time() + left
             try:

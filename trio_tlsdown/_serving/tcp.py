@@ -8,16 +8,12 @@ from typing import NoReturn
 import trio
 
 from trio_tlsdown._core.report import ShutdownPolicy
-from trio_tlsdown._names import check_host
+from trio_tlsdown._names import certificate_name, check_host
 from trio_tlsdown._stream.stream import TLSStream, connected_to
 from trio_tlsdown._util import check_port, check_seconds, check_type
 
 from .accept import Handler, SocketTLSStream, TLSListener, accept_connections
-from .contexts import (
-    check_client_context,
-    check_server_context,
-    default_client_context,
-)
+from .contexts import check_server_context, client_context
 from .lifecycle import (
     do_handshake,
     log_failed_handshake,
@@ -34,6 +30,8 @@ async def open_tls_over_tcp_stream(
     https_compatible: bool = False,
     ssl_context: ssl.SSLContext | None = None,
     happy_eyeballs_delay: float | None = 0.25,
+    local_address: str | None = None,
+    server_hostname: str | bytes | None = None,
     policy: ShutdownPolicy = ShutdownPolicy(),
     handshake_timeout: float | None = None,
 ) -> TLSStream[trio.SocketStream]:
@@ -44,13 +42,17 @@ async def open_tls_over_tcp_stream(
     a limit of time. With *handshake_timeout* it is done here.
 
     Args:
-      host: Whom to connect to. Its certificate has to be valid for this name.
+      host: Whom to connect to: a name or an address.
       port: The TCP port.
       https_compatible: As for `TLSStream`. Default: False.
       ssl_context: The client's context; it is never changed. Default: that of
         `ssl.create_default_context`.
       happy_eyeballs_delay: Seconds until the next address of the host is tried
         beside the first, as for `trio.open_tcp_stream`. Default: 0.25.
+      local_address: The address of this machine to connect from, as for
+        `trio.open_tcp_stream`. Default: None, any.
+      server_hostname: The name that the certificate has to be valid for. Default:
+        *host*.
       policy: What an ending may cost.
       handshake_timeout: Shake hands before returning, for at most so many
         seconds. Default: None, do not.
@@ -59,28 +61,36 @@ async def open_tls_over_tcp_stream(
       Nothing is left open. Nor is it after an error.
 
     Raises:
-      ValueError: *host* is no host, such as a URL or a name with a port.
+      TypeError: an argument has the wrong type.
+      ValueError: *host* is no host, such as a URL or a name with a port; or
+        *server_hostname*.
       OSError: there is no connection.
       HandshakeTimeoutError: the handshake that was asked for took too long.
       TLSFailedError: it failed. The same goes for TruncatedError and
         TransportBrokenError.
     """
-    if ssl_context is None:
-        ssl_context = default_client_context()
     check_host(host)
     check_port(port)
-    check_client_context(ssl_context)
+    ssl_context = client_context(ssl_context)
+    check_tcp_options(local_address, happy_eyeballs_delay)
+    if server_hostname is None:
+        server_hostname = host
+    else:
+        certificate_name(server_hostname)  # so that no TCP is opened for a bad one
     check_type("policy", policy, ShutdownPolicy)
     if handshake_timeout is not None:
         check_seconds("handshake_timeout", handshake_timeout)
     transport = await trio.open_tcp_stream(
-        host, port, happy_eyeballs_delay=happy_eyeballs_delay
+        host,
+        port,
+        happy_eyeballs_delay=happy_eyeballs_delay,
+        local_address=local_address,
     )
     try:
         stream = TLSStream(
             transport,
             ssl_context,
-            server_hostname=host,
+            server_hostname=server_hostname,
             https_compatible=https_compatible,
             policy=policy,
         )
@@ -91,6 +101,14 @@ async def open_tls_over_tcp_stream(
     if handshake_timeout is not None:
         await do_handshake(stream, handshake_timeout)
     return stream
+
+
+def check_tcp_options(local_address: object, happy_eyeballs_delay: object) -> None:
+    """Raise unless `trio.open_tcp_stream` can make something of them."""
+    if local_address is not None:
+        check_type("local_address", local_address, str)
+    if happy_eyeballs_delay is not None:
+        check_seconds("happy_eyeballs_delay", happy_eyeballs_delay)
 
 
 async def open_tls_over_tcp_listeners(

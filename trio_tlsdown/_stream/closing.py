@@ -61,6 +61,7 @@ class Closer:
         "_connection",
         "_https_compatible",
         "_receives",
+        "_refused",
         "_sends",
         "_shutdown",
         "_waits",
@@ -83,6 +84,7 @@ class Closer:
         self._https_compatible = https_compatible
         self._shutdown: _SharedShutdown | None = None
         self._closing: InProgress | None = None
+        self._refused = False
         self.reader_seen = False
 
     # Shutdown:
@@ -185,12 +187,25 @@ class Closer:
 
     # Closing:
 
+    @property
+    def over(self) -> bool:
+        """Whether `aclose` was called, and the transport did not refuse to be closed."""
+        return (
+            self._closing is not None and not self._closing.locked and not self._refused
+        )
+
     async def aclose(self) -> None:
         """As `TLSStream.aclose`."""
         if self._closing is None:
             self._closing = InProgress()
             with self._closing:
-                await self._close()
+                try:
+                    await self._close()
+                except trio.BrokenResourceError:
+                    raise  # of the handshake: it is closed
+                except Exception:
+                    self._refused = True
+                    raise
             return
         try:
             if self._closing.locked:

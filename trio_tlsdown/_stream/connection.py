@@ -341,6 +341,15 @@ class Connection:
             self.engine.feed(ciphertext)
         return False
 
+    async def wait_peer_ended(self) -> None:
+        """Take in what comes, within the limit of the policy, until the peer has ended."""
+        while self.state.can_receive:
+            self.check_open()
+            if self.unread_limit_exceeded:
+                await self.wait_buffer_drained()
+            else:
+                await self.receive_once()
+
     def peer_state_nowait(self) -> PeerState:
         """As `TLSStream.peer_state_nowait`."""
         all_told = self.receive_nowait()

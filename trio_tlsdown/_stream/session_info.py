@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from typing import TYPE_CHECKING, Literal, overload
 
 import trio
@@ -54,10 +55,23 @@ class SessionInfo:
 
     @property
     def session(self) -> ssl.SSLSession | None:
-        """The session, for resumption; set it before the handshake.
+        """The session, for resumption: `TLSNursery.connect`; None before the handshake.
 
-        On TLS 1.3 it is complete once something was received after the
-        handshake.
+        On TLS 1.3 servers send what it takes behind the handshake: it can be resumed
+        when something was received since. Each should be resumed once, so that nobody
+        can tell that two connections are of the same client (`RFC 9846 appendix C.4
+        <https://www.rfc-editor.org/rfc/rfc9846#appendix-C.4>`__).
+
+        A resumed handshake has no certificates, and OpenSSL does not look at those of
+        the first one again: neither at the name, nor at ``verify_mode``, nor whether
+        they have expired. So resume a session with the same server, by the same name,
+        and with a context that has been as strict since as it is now.
+
+        It saves both sides the signatures, and on TLS 1.2 a round trip. To get and to
+        set it costs Python about 0.25 ms, which is more than a client saves on TLS 1.3.
+
+        Raises:
+          ValueError: set to one of another context, on a server, or after the handshake.
         """
         return self._connection.engine.ssl_object.session
 
@@ -81,6 +95,36 @@ class SessionInfo:
     def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
         """The peer's certificate: `ssl.SSLSocket.getpeercert`."""
         return self._after_handshake("getpeercert()").getpeercert(binary_form)
+
+    if sys.version_info >= (3, 13):
+
+        def get_verified_chain(self) -> list[bytes]:
+            """The peer's certificates, up to a CA that is trusted, as they were verified.
+
+            In DER; empty if the peer has sent none, or nothing is verified.
+            """
+            name = "get_verified_chain()"
+            return self._after_handshake(name).get_verified_chain()
+
+        def get_unverified_chain(self) -> list[bytes]:
+            """The certificates that the peer has sent, in DER."""
+            name = "get_unverified_chain()"
+            return self._after_handshake(name).get_unverified_chain()
+
+    def verify_client_post_handshake(self) -> None:
+        """Ask a client of TLS 1.3 for its certificate now, on a server.
+
+        The request leaves with what is sent next, and the answer has come when something
+        is received behind it: then `getpeercert` has it. If it is not valid, receiving
+        raises TLSFailedError. See `ssl.SSLSocket.verify_client_post_handshake`.
+
+        Raises:
+          ssl.SSLError: the client has not said that it can
+            (``SSLContext.post_handshake_auth``); or this is no server, or not TLS 1.3.
+            The connection goes on.
+        """
+        name = "verify_client_post_handshake()"
+        self._after_handshake(name).verify_client_post_handshake()
 
     def selected_alpn_protocol(self) -> str | None:
         """The protocol that ALPN agreed on, or None."""

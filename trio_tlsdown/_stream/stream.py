@@ -352,6 +352,42 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         self._after_handshake("peer_state_nowait()")
         return self._connection.peer_state_nowait()
 
+    @_without_interrupts
+    async def wait_peer_ended(self) -> None:
+        """Wait until the peer has ended, beside a handler that is working.
+
+        It returns after the peer's close_notify, a cut, a reset, or a failure of TLS;
+        `report` tells which. Peers that half-close have ended, too: they may still be
+        reading, as after `send_eof`. So a handler learns that its client has gone::
+
+            async with trio.open_nursery() as nursery:
+
+                async def watch() -> None:
+                    await stream.wait_peer_ended()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(watch)
+                await work()
+                nursery.cancel_scope.cancel()
+
+        What comes meanwhile is kept to be received, up to ``policy.max_unread``. Then
+        it takes in no more until somebody has read, and so does not notice an end
+        behind that. Any number of tasks may wait, also while another is receiving.
+
+        Cancellation:
+          Nothing is lost.
+
+        Raises:
+          trio.ClosedResourceError: this side has closed.
+          trio.NeedHandshakeError: there was no handshake yet.
+        """
+        self._connection.check_open()
+        self._after_handshake("wait_peer_ended()")
+        if self._state.can_receive:
+            await self._connection.wait_peer_ended()
+        else:
+            await trio.lowlevel.checkpoint()
+
     def _end_of_input(self) -> bytes:
         match self._state.receiving:
             case Receiving.CLOSED:
@@ -492,6 +528,11 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     # Parts:
 
+    @property
+    def _is_over(self) -> bool:
+        handed_back = self._transport_stream is None
+        return handed_back or self._connection.records.closed or self._closer.over
+
     def _check_nothing_unread(self) -> None:
         if self._engine.unread:
             raise at_address(
@@ -524,12 +565,11 @@ def connected_to(stream: TLSStream[T_Stream], host: str | bytes, port: int) -> N
 
 
 def is_over(stream: TLSStream[T_Stream]) -> bool:
-    """Whether *stream* was unwrapped, or its transport closed by anyone.
+    """Whether *stream* was closed or unwrapped, or its socket closed by anyone.
 
     False while it lingers.
     """
-    handed_back = stream._transport_stream is None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return handed_back or stream._connection.records.closed  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return stream._is_over  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def is_mid_record(stream: TLSStream[T_Stream]) -> bool:

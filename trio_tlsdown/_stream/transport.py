@@ -349,7 +349,7 @@ class RecordTransport:
 
     def _cannot_send(self, error: trio.BrokenResourceError) -> None:
         self.error = without_frames(error)
-        self._was_reset = _is_reset(error)
+        self._was_reset = is_reset(error)
         self._output.read()
         self._state.process_event_if_legal(Event.SENDING_RESET)
 
@@ -499,7 +499,8 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _is_reset(error: trio.BrokenResourceError) -> bool:
+def is_reset(error: trio.BrokenResourceError) -> bool:
+    """Whether what made sending fail has ended receiving, too."""
     # Linux reports what broke a connection once, to whichever call comes first; later
     # reads end as if a FIN had come. After a real FIN, sending fails with EPIPE.
     cause = error.__cause__

@@ -1,0 +1,164 @@
+"""`open_tls_nursery(trace=...)`, and a log line for each connection."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import trio
+
+from tests.servers import HOST, client_of, port_of
+from tests.support import NAME, Maker, client_context, memory_transports, server_context
+from trio_tlsdown import (
+    ConnectionTrace,
+    ShutdownOutcome,
+    TLSFailedError,
+    TLSStream,
+    TracedConnection,
+    TraceEvent,
+    TraceKind,
+    open_tls_nursery,
+)
+from trio_tlsdown._core.trace import MAX_BYTE_EVENTS
+from trio_tlsdown.cli._rows import Shape, rows_of
+from trio_tlsdown.testing import echo
+
+
+class Log:
+    """As the docstring of `ConnectionTrace` shows it."""
+
+    def __init__(self) -> None:
+        self.traces: dict[TracedConnection, ConnectionTrace] = {}
+        self.lines: list[str] = []
+        self.over: dict[TracedConnection, ConnectionTrace] = {}
+
+    def trace(self, connection: TracedConnection, event: TraceEvent) -> None:
+        assert connection not in self.over
+        assert connection.side == event.side
+        self.traces.setdefault(connection, ConnectionTrace()).add(event)
+        if event.kind.ends_connection:
+            self.over[connection] = trace = self.traces.pop(connection)
+            self.lines.append(f"{connection}: {trace}")
+
+
+async def test_each_connection_of_clients_and_servers_gets_its_line(tls: Maker) -> None:
+    log = Log()
+    async with open_tls_nursery(trace=log.trace) as nursery:
+        server = await nursery.start_server(
+            echo, 0, server_context(tls.version), host=HOST
+        )
+        for _ in range(2):
+            client = await nursery.connect(
+                HOST, port_of(server), ssl_context=client_context(tls.version)
+            )
+            await client.send_all(b"hello")
+            assert await client.receive_some() == b"hello"
+    assert log.traces == {}
+    assert len({connection.id for connection in log.over}) == 4
+    assert sorted(connection.side for connection in log.over) == [
+        "client",
+        "client",
+        "server",
+        "server",
+    ]
+    for line in log.lines:
+        assert re.fullmatch(
+            r"(client \d+ of 127.0.0.1:\d+|server \d+ of 127.0.0.1:\d+): "
+            r"\d+ bytes sent, \d+ received, handshake done at \d+\.\d ms, "
+            r"(close_notify (sent|received) at \d+\.\d ms, ){2}"
+            r"(FIN received at \d+\.\d ms, )?transport closed at \d+\.\d ms",
+            line,
+        )
+    peers = {connection.peer for connection in log.over if connection.side == "client"}
+    assert peers == {f"{HOST}:{port_of(server)}"}
+
+
+async def test_two_traces_of_one_connection_make_a_swimlane(tls: Maker) -> None:
+    log = Log()
+    async with open_tls_nursery(trace=log.trace) as nursery:
+        server = await nursery.start_server(
+            echo, 0, server_context(tls.version), host=HOST
+        )
+        await nursery.connect(
+            HOST, port_of(server), ssl_context=client_context(tls.version)
+        )
+    one, other = log.over.values()
+    rows = rows_of([*one.events, *other.events])
+    kinds = [row.mark.kind for row in rows if row.shape is Shape.ARROW]
+    assert kinds.count(TraceKind.CLOSE_NOTIFY_SENT) == 2
+    assert one.bytes_sent == other.bytes_received
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_a_client_over_any_transport_is_named(tls: Maker, *, named: bool) -> None:
+    log = Log()
+    ours, theirs = await memory_transports()
+    context = client_context(tls.version)
+    context.check_hostname = named
+    server = TLSStream(theirs, server_context(tls.version), server_side=True)
+
+    async def serve() -> None:
+        async with server:
+            assert [data async for data in server] == []
+
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(serve)
+        async with open_tls_nursery(trace=log.trace) as nursery:
+            await nursery.start_tls(
+                ours, context, server_hostname=NAME if named else None
+            )
+    [connection] = log.over
+    assert connection.peer == (NAME if named else "a server over StapledStream")
+
+
+async def test_a_handshake_that_fails_is_traced(tls: Maker) -> None:
+    log = Log()
+    async with open_tls_nursery(trace=log.trace) as nursery:
+        server = await nursery.start_server(
+            echo, 0, server_context(tls.version), host=HOST
+        )
+        with pytest.raises(TLSFailedError):
+            await nursery.connect(HOST, port_of(server))
+    kinds = [[event.kind for event in trace.events] for trace in log.over.values()]
+    assert all(TraceKind.TLS_FAILED in each for each in kinds)
+    assert len(kinds) == 2
+
+
+async def test_a_stream_that_is_unwrapped_ends_its_trace(tls: Maker) -> None:
+    log = Log()
+
+    async def handler(stream: TLSStream[Any]) -> None:
+        assert [data async for data in stream] == []
+        transport, _ = await stream.unwrap()
+        await transport.aclose()
+
+    async with open_tls_nursery(trace=log.trace) as nursery:
+        server = await nursery.start_server(
+            handler, 0, server_context(tls.version), host=HOST
+        )
+        client = await client_of(port_of(server), tls.version)
+        await client.shutdown()
+        await client.aclose()
+    assert nursery.tally == {ShutdownOutcome.COMPLETE: 1}
+    [line] = log.lines
+    assert "unwrapped at" in line
+
+
+@pytest.mark.parametrize("trace", [1, "trace", ConnectionTrace()])
+async def test_a_trace_that_cannot_be_called_is_refused(trace: Any) -> None:
+    with pytest.raises(TypeError, match="trace"):
+        await open_tls_nursery(trace=trace).__aenter__()
+
+
+def test_a_trace_of_a_long_connection_stays_small() -> None:
+    trace = ConnectionTrace()
+    assert str(trace) == "0 bytes sent, 0 received"
+    for number in range(2 * MAX_BYTE_EVENTS):
+        trace.add(TraceEvent(number, "client", TraceKind.BYTES_SENT, 10))
+        trace.add(TraceEvent(number, "client", TraceKind.BYTES_RECEIVED, 1))
+    trace.add(TraceEvent(7, "client", TraceKind.TRANSPORT_CLOSED))
+    assert len(trace.events) == MAX_BYTE_EVENTS + 1
+    assert trace.bytes_sent == 20 * MAX_BYTE_EVENTS
+    assert trace.bytes_received == 2 * MAX_BYTE_EVENTS
+    assert str(trace).endswith("2000 received, transport closed at 7000.0 ms")

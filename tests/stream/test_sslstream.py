@@ -1,0 +1,523 @@
+"""`trio_tlsdown.shutdown`: a `trio.SSLStream` that other code made ends as a TLSStream does."""
+
+from __future__ import annotations
+
+import gc
+import re
+import ssl
+import textwrap
+import weakref
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pytest
+import trio
+import trio.testing
+
+import trio_tlsdown
+from tests.support import CA, TRANSPORTS, VERSIONS, Maker
+from trio_tlsdown import (
+    ShutdownOutcome,
+    ShutdownPolicy,
+    ShutdownReport,
+    TLSFailedError,
+    TLSStream,
+    TransportBrokenError,
+    shutdown,
+)
+from trio_tlsdown.testing import (
+    BEHAVIOURS,
+    NAME,
+    Cancellation,
+    RoguePeer,
+    ScriptedPeer,
+    cancel_everywhere,
+    client_context,
+    memory_transports,
+    server_context,
+    tcp_transports,
+)
+
+from .test_rogues import PATIENCE, POLICY, be_good, ending, less_of_it
+
+__all__ = ["less_of_it"]  # a fixture
+
+
+async def meet(
+    nursery: trio.Nursery,
+    behaviour: str,
+    version: str,
+    *,
+    rogue_is_server: bool,
+    transport: str,
+    kind: Any,
+    cut_is_end: bool,
+) -> Any:
+    ours, theirs = (
+        memory_transports() if transport == "memory" else await tcp_transports()
+    )
+    peer = RoguePeer(
+        behaviour, theirs, server_side=rogue_is_server, version=version, hears=1
+    )
+    nursery.start_soon(peer.run)
+    context = (client_context if rogue_is_server else server_context)(version=version)
+    set_cut_is_end(context, cut_is_end)
+    if rogue_is_server:
+        return kind(ours, context, server_hostname=NAME)
+    return kind(ours, context, server_side=True)
+
+
+def set_cut_is_end(context: ssl.SSLContext, value: bool) -> None:
+    """SSL_OP_IGNORE_UNEXPECTED_EOF, which not every Python has a name for."""
+    context.options &= ~(1 << 7)
+    context.options |= value << 7
+
+
+async def play(
+    behaviour: str,
+    version: str,
+    *,
+    rogue_is_server: bool,
+    transport: str,
+    kind: Any,
+    cut_is_end: bool,
+) -> ShutdownReport:
+    async with trio.open_nursery() as nursery:
+        stream = await meet(
+            nursery,
+            behaviour,
+            version,
+            rogue_is_server=rogue_is_server,
+            transport=transport,
+            kind=kind,
+            cut_is_end=cut_is_end,
+        )
+        bare = stream.transport_stream
+        if not BEHAVIOURS[behaviour].in_handshake:
+            await stream.send_all(b"x")
+            await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(PATIENCE):
+            report = await shutdown(stream, policy=POLICY)
+        assert stream.transport_stream is bare
+        await trio.aclose_forcefully(stream)
+        nursery.cancel_scope.cancel()
+    return report
+
+
+def facts(report: ShutdownReport) -> dict[str, object]:
+    return {
+        "outcome": report.outcome,
+        "close_notify_sent": report.close_notify_sent,
+        "close_notify_received": report.close_notify_received,
+        "first": report.first,
+        "discarded": report.discarded,
+        "error": type(report.error),
+        "reason": getattr(report.error, "reason", None),
+    }
+
+
+OF_TLSSTREAM: Final = partial(TLSStream[Any], policy=POLICY)
+
+
+# Where the two disagree, and why. Outcomes, alerts and errors are the same everywhere.
+DISAGREEMENTS: Final = {
+    # Each gives up when more is unread than `max_unread`. How far the read that exceeds
+    # it goes differs: SSLStream asks its transport for less at a time.
+    "flood": "discarded",
+}
+
+
+@pytest.mark.parametrize("cut_is_end", [False, True])
+@pytest.mark.parametrize("transport", ["memory", "tcp"])
+@pytest.mark.parametrize("rogue_is_server", [False, True])
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_an_sslstream_ends_as_a_tlsstream_does(
+    behaviour: str,
+    version: str,
+    transport: Literal["memory", "tcp"],
+    autojump_clock: trio.testing.MockClock,
+    *,
+    rogue_is_server: bool,
+    cut_is_end: bool,
+) -> None:
+    play_with = partial(
+        play,
+        behaviour,
+        version,
+        rogue_is_server=rogue_is_server,
+        transport=transport,
+        cut_is_end=cut_is_end,
+    )
+    theirs = await play_with(kind=trio.SSLStream)
+    ours = await play_with(kind=partial(TLSStream[Any], policy=POLICY))
+    assert theirs.outcome is ending(behaviour, "shutdown", version, transport)
+    differing = {
+        key for key, value in facts(theirs).items() if facts(ours)[key] != value
+    }
+    assert differing <= {DISAGREEMENTS.get(behaviour)}
+
+
+# Whom it takes, and what it leaves:
+
+
+async def pair(
+    version: str,
+    transport: str = "memory",
+    kind: type[Any] = trio.SSLStream,
+    *,
+    cut_is_end: bool = False,
+    sslobject_class: type[ssl.SSLObject] = ssl.SSLObject,
+) -> tuple[Any, TLSStream[Any]]:
+    """A client of that kind, and a server that behaves."""
+    ours, theirs = await TRANSPORTS[transport]()
+    context = client_context(version=version, ca=CA)
+    set_cut_is_end(context, cut_is_end)
+    context.sslobject_class = sslobject_class
+    client = kind(ours, context, server_hostname=NAME)
+    server = TLSStream(theirs, server_context(version=version, ca=CA), server_side=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.do_handshake)
+        nursery.start_soon(server.do_handshake)
+    return client, server
+
+
+@pytest.mark.parametrize("kind", [trio.SSLStream, TLSStream])
+async def test_both_kinds_of_stream_are_shut_down(kind: type[Any], tls: Maker) -> None:
+    client, server = await pair(tls.version, kind=kind)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.shutdown)
+        report = await shutdown(client)
+    assert report.outcome is ShutdownOutcome.COMPLETE
+    assert report.secure
+    assert server.report.outcome is ShutdownOutcome.COMPLETE
+    assert (await shutdown(client)).outcome is ShutdownOutcome.COMPLETE
+    await client.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await client.transport_stream.receive_some()
+    with pytest.raises(trio.ClosedResourceError):
+        await shutdown(client)
+
+
+async def test_what_is_no_tls_stream_is_not_shut_down() -> None:
+    ours, _ = await TRANSPORTS["memory"]()
+    with pytest.raises(TypeError, match="SSLStream"):
+        await shutdown(ours)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"policy": 5}, {"unread": b""}, {"unread": 1}])
+async def test_a_wrong_argument_is_told(options: dict[str, Any], tls: Maker) -> None:
+    client, _ = await pair(tls.version)
+    with pytest.raises(TypeError, match=next(iter(options))):
+        await shutdown(client, **options)
+    await client.send_all(b"nothing has happened")
+
+
+async def test_what_comes_meanwhile_is_given_to_the_caller(tls: Maker) -> None:
+    client, server = await pair(tls.version)
+    unread = bytearray(b"before, ")
+
+    async def answer() -> None:
+        assert [data async for data in server] == []
+        await server.send_all(b"after")
+        await server.shutdown(wait=False)
+
+    await server.send_all(b"in between, ")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        report = await shutdown(client, unread=unread)
+    assert report.outcome is ShutdownOutcome.COMPLETE
+    assert report.discarded == 0
+    assert unread == b"before, in between, after"
+
+
+async def test_what_was_decrypted_in_part_is_given_to_the_caller(tls: Maker) -> None:
+    """SSLStream has the rest in its buffers: SSL_shutdown would throw it away."""
+    client, server = await pair(tls.version)
+    unread = bytearray()
+    for data in b"first", b"second", b"third":
+        await server.send_all(data)
+    assert await client.receive_some(2) == b"fi"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.shutdown)
+        report = await shutdown(client, unread=unread)
+    assert report.outcome is ShutdownOutcome.COMPLETE
+    assert unread == b"rstsecondthird"
+
+
+async def test_a_peer_that_said_goodbye_before_is_answered(tls: Maker) -> None:
+    client, server = await pair(tls.version)
+    await server.shutdown(wait=False)
+    assert await client.receive_some() == b""
+    report = await shutdown(client)
+    assert report.outcome is ShutdownOutcome.COMPLETE
+    assert report.first == "peer"
+    assert (await server.shutdown()).outcome is ShutdownOutcome.COMPLETE
+    await client.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await client.transport_stream.receive_some()
+
+
+@pytest.mark.parametrize("transport", ["memory", "tcp"])
+@pytest.mark.parametrize("cut", [False, True])
+async def test_an_end_that_came_before_is_claimed_only_if_it_was_no_cut(
+    transport: str, tls: Maker, *, cut: bool
+) -> None:
+    """By default Python tells OpenSSL to take a cut for an end."""
+    client, server = await pair(tls.version, transport, cut_is_end=True)
+    if cut:
+        await server.transport_stream.aclose()
+    else:
+        await server.shutdown(wait=False)
+    assert await client.receive_some() == b""
+    report = await shutdown(client)
+    if transport == "tcp" and not cut:  # there is no FIN, and the kernel can tell
+        assert report.outcome is ShutdownOutcome.COMPLETE
+    elif transport == "memory" and cut:
+        assert report.outcome is ShutdownOutcome.RESET  # it takes no close_notify
+    else:
+        assert report.outcome is ShutdownOutcome.ABORTED
+        assert report.close_notify_sent
+    assert report.close_notify_received is (transport == "tcp" and not cut)
+    await trio.aclose_forcefully(client)
+    await trio.aclose_forcefully(server)
+
+
+async def test_a_later_call_takes_the_exchange_up_again(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    client, server = await pair(tls.version)
+    report = await shutdown(client, policy=ShutdownPolicy(timeout=3))
+    assert report.outcome is ShutdownOutcome.ABORTED
+    assert report.elapsed == pytest.approx(3)
+    assert report.secure
+    assert report.close_notify_sent
+    await server.shutdown(wait=False)
+    report = await shutdown(client)
+    assert report.outcome is ShutdownOutcome.COMPLETE
+    assert report.first == "local"
+
+
+async def test_an_unwrap_of_others_that_was_cancelled_is_taken_up(tls: Maker) -> None:
+    client, server = await pair(tls.version)
+    await cancel_unwrap(client)
+    assert await server.receive_some() == b""
+    await server.shutdown(wait=False)
+    report = await shutdown(client)
+    assert report.outcome is ShutdownOutcome.COMPLETE
+    assert report.first == "local"
+
+
+async def cancel_unwrap(client: trio.SSLStream[Any]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.unwrap)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_that_waits_behind_data_of_an_earlier_shutdown_is_read(
+    tls: Maker,
+) -> None:
+    """Ours has left, theirs has come: SSLStream says so with an error."""
+    client, server = await pair(tls.version)
+    await cancel_unwrap(client)
+    await server.send_all(b"data")
+    await server.shutdown(wait=False)
+    assert await client.receive_some(4) == b"data"  # the alert was read along with it
+    report = await shutdown(client)
+    assert report.outcome is ShutdownOutcome.COMPLETE
+    assert report.first == "local"
+
+
+async def test_a_peer_that_has_gone_before_the_handshake_is_told(tls: Maker) -> None:
+    ours, theirs = await TRANSPORTS["memory"]()
+    await theirs.aclose()
+    client = trio.SSLStream(
+        ours, client_context(version=tls.version), server_hostname=NAME
+    )
+    report = await shutdown(client)
+    assert report.outcome is ShutdownOutcome.RESET
+    assert isinstance(report.error, TransportBrokenError)
+
+
+async def test_a_close_notify_that_openssl_will_not_send_is_a_failure(
+    tls: Maker,
+) -> None:
+    """As in the middle of a renegotiation."""
+
+    class Refusing(ssl.SSLObject):
+        def unwrap(self) -> None:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "shutdown while in init")
+
+    client, _ = await pair(tls.version, sslobject_class=Refusing)
+    report = await shutdown(client)
+    assert report.outcome is ShutdownOutcome.FAILED
+    assert isinstance(report.error, TLSFailedError)
+    assert not report.close_notify_sent
+
+
+async def test_room_to_send_can_be_waited_for_meanwhile(tls: Maker) -> None:
+    client, server = await pair(tls.version)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shutdown, client)
+        await trio.testing.wait_all_tasks_blocked()
+        await client.wait_send_all_might_not_block()
+        await server.shutdown()
+
+
+async def test_why_an_sslstream_was_broken_before_is_not_guessed(tls: Maker) -> None:
+    client, server = await pair(tls.version)
+    await server.transport_stream.aclose()
+    with pytest.raises(trio.BrokenResourceError):
+        await client.receive_some()
+    report = await shutdown(client)
+    assert report.outcome is ShutdownOutcome.ABORTED
+    assert not report.secure
+    assert report.error is None
+
+
+async def test_an_sslstream_that_somebody_reads_is_left_alone(tls: Maker) -> None:
+    client, server = await pair(tls.version)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.receive_some)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await shutdown(client)
+        await server.send_all(b"goes on")
+    await client.send_all(b"likewise")
+
+
+async def test_an_sslstream_that_somebody_sends_on_is_left_alone(tls: Maker) -> None:
+    client, server = await pair(tls.version, "lockstep")
+    unread = bytearray()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send_all, b"is being sent")
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await shutdown(client, unread=unread)
+        assert await server.receive_some() == b"is being sent"
+
+
+async def test_two_tasks_cannot_shut_an_sslstream_down_together(tls: Maker) -> None:
+    client, server = await pair(tls.version)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shutdown, client)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError, match="shutting down"):
+            await shutdown(client)
+        await server.shutdown()
+
+
+async def test_closing_in_another_task_ends_a_shutdown(tls: Maker) -> None:
+    client, _ = await pair(tls.version)
+    reports: list[ShutdownReport] = []
+
+    async def shut_down() -> None:
+        reports.append(await shutdown(client))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shut_down)
+        await trio.testing.wait_all_tasks_blocked()
+        await client.aclose()
+    [report] = reports
+    assert report.outcome is ShutdownOutcome.SENT
+
+
+async def test_a_transport_that_somebody_closes_under_it_is_told(tls: Maker) -> None:
+    client, _ = await pair(tls.version)
+    transport = client.transport_stream
+
+    async def shut_down() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await shutdown(client)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shut_down)
+        await trio.testing.wait_all_tasks_blocked()
+        await transport.aclose()
+    assert client.transport_stream is transport
+
+
+async def test_an_sslstream_that_was_unwrapped_is_closed(tls: Maker) -> None:
+    client, server = await pair(tls.version)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.shutdown)
+        await client.unwrap()
+    with pytest.raises(trio.ClosedResourceError, match="unwrapped"):
+        await shutdown(client)
+
+
+async def test_nothing_is_kept_of_an_sslstream_that_has_gone(tls: Maker) -> None:
+    client, server = await pair(tls.version)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.shutdown)
+        await shutdown(client)
+    await client.aclose()
+    gone = weakref.ref(client)
+    del client
+    gc.collect()
+    assert gone() is None
+
+
+async def test_the_answer_to_a_key_update_does_not_follow_our_close_notify() -> None:
+    ours, theirs = memory_transports()
+    context = client_context(version="TLSv1.3", ca=CA)
+    client = trio.SSLStream(ours, context, server_hostname=NAME)
+    peer = ScriptedPeer(theirs, server_side=True, version="TLSv1.3", ca=CA)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.handshake)
+        await client.do_handshake()
+    await peer.send(peer.encrypt(b"behind the session tickets"))
+    await client.receive_some()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shutdown, client)
+        await peer.hear_close_notify()
+        for _ in range(2):  # OpenSSL answers the first one along with the second
+            await peer.send(peer.key_update())
+            await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.WouldBlock):
+            theirs.receive_some_nowait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_wherever_it_is_cancelled_nothing_is_claimed_that_was_not_seen(
+    tls: Maker,
+) -> None:
+    async def scenario(cancellation: Cancellation) -> None:
+        client, server = await pair(tls.version)
+        transport = client.transport_stream
+        unread = bytearray()
+        await server.send_all(b"data")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(be_good, server)
+            with cancellation:
+                await shutdown(client, unread=unread)
+            assert client.transport_stream is transport
+            report = await shutdown(
+                client, policy=ShutdownPolicy(timeout=1), unread=unread
+            )
+            await trio.aclose_forcefully(client)
+        assert server.report.close_notify_received is report.close_notify_sent
+        assert not report.close_notify_received or server.report.close_notify_sent
+        if report.outcome is ShutdownOutcome.COMPLETE:
+            assert unread == b"data"
+
+    await cancel_everywhere(scenario)
+
+
+HOW_TO: Final = Path(__file__).parents[2] / "docs" / "how-to" / "shutdown-sslstream.md"
+SNIPPETS: Final = re.findall(r"```python\n(.*?)```", HOW_TO.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+async def test_what_the_how_to_shows_ends_a_stream_well(
+    snippet: str, tls: Maker
+) -> None:
+    client, server = await pair(tls.version)
+    names: dict[str, Any] = {"stream": client, "trio_tlsdown": trio_tlsdown}
+    exec(f"async def run():\n{textwrap.indent(snippet, '    ')}", names)  # noqa: S102
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(be_good, server)
+        await names["run"]()
+    assert server.report.outcome is ShutdownOutcome.COMPLETE
