@@ -11,6 +11,7 @@ import trio
 from trio_tlsdown import __version__
 
 from ._demo import demo
+from .probe import merge, probe
 
 VERSIONS = (
     f"%(prog)s %(version)s (Trio {trio.__version__}, "
@@ -18,10 +19,23 @@ VERSIONS = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _App(click.Group):
+    """A group that has ``probe merge`` beside ``probe``, which takes any host."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[:2] == ["probe", "merge"]:
+            args = ["probe merge", *args[2:]]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_App, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="trio-tlsdown", message=VERSIONS)
 def app() -> None:
     """Show how TLS connections end."""
 
 
 app.add_command(demo)
+app.add_command(probe)
+app.add_command(merge, "probe merge")

@@ -1,0 +1,429 @@
+"""``trio-tlsdown probe``: how does a server end its connections?"""
+
+from __future__ import annotations
+
+import json
+import signal
+import ssl
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final, TextIO
+
+import attrs
+import click
+import trio
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from trio_tlsdown.cli._paper import Paper
+
+from ._checks import Version
+from ._html import HtmlReport
+from ._junit import JUnitReport
+from ._observe import Limits
+from ._prometheus import PrometheusReport
+from ._protocols import PROTOCOLS, Protocol, http, raw
+from ._results import HostResult, as_json, as_line, schema
+from ._run import VERSIONS, Settings, make_contexts, probe_hosts
+from ._summary import Summary
+from ._targets import Target, parse_target, read_targets
+from ._text import brief, check_list, full
+
+HELP: Final = """\
+Find out how TLS servers end their connections.
+
+Each HOST[:PORT] is asked with TLS 1.3 and with TLS 1.2, on up to seven
+connections each, one after the other. Nothing is sent but a handshake, a
+harmless request, a goodbye, and something that is no request.
+
+\b
+trio-tlsdown probe example.org
+trio-tlsdown probe --protocol smtp mail.example.org
+trio-tlsdown probe --json --file hosts.txt >results.jsonl
+trio-tlsdown probe --list-checks
+
+A fail is a MUST of the RFC that was broken; a warn is allowed, but clients
+pay for it. TLS 1.3 does not oblige a server to answer a close_notify.
+
+Not told by Python's ssl module, and so not shown: whether a server asks for
+a client certificate, and the names of the issuers that it accepts; and the
+level of a close_notify on TLS 1.3.
+
+\b
+The exit code:
+0  nothing failed, and all hosts could be reached
+1  a check failed, or the probe was interrupted
+2  wrong usage
+3  a host could not be reached (and nothing failed), or the output cannot be
+   written
+"""
+EPILOG: Final = """\
+Completion for bash (zsh and fish are alike):
+eval "$(_TRIO_TLSDOWN_COMPLETE=bash_source trio-tlsdown)"
+"""
+FILE: Final = click.Path(dir_okay=False, path_type=Path)
+INPUT: Final = click.Path(exists=True, dir_okay=False)
+SECONDS: Final = click.FloatRange(min=0, min_open=True, max=3600)
+
+
+class _Failed(click.ClickException):
+    """Wrong usage that only shows when a file is read."""
+
+    exit_code = 2
+
+
+@attrs.frozen
+class _Report:
+    """Something that takes each result, and is finished at the end."""
+
+    add: Callable[[HostResult], object]
+    finish: Callable[[], object]
+
+
+@click.command(help=HELP, epilog=EPILOG)
+@click.argument("hosts", metavar="[HOST[:PORT]]...", nargs=-1)
+@click.option(
+    "--file",
+    "host_file",
+    type=click.File(encoding="utf-8"),
+    help="Hosts, one a line, # begins a comment; - is standard input.",
+)
+@click.option(
+    "--protocol",
+    "protocol_name",
+    type=click.Choice(list(PROTOCOLS)),
+    default="http",
+    show_default=True,
+    help="smtp, imap, pop3, ftp, ldap, xmpp and postgres begin with STARTTLS, or "
+    "what they have for it; those with an s begin with TLS.",
+)
+@click.option("--path", default="/", show_default=True, help="What to ask for by HTTP.")
+@click.option(
+    "--send",
+    help=r"The request of --protocol raw; \r, \n, \x00 and so on are escapes. Without "
+    "it there is only the handshake.",
+)
+@click.option(
+    "--tls",
+    "versions",
+    type=click.Choice(list(VERSIONS)),
+    multiple=True,
+    help="Only this version.",
+)
+@click.option(
+    "--alpn",
+    multiple=True,
+    help="A protocol to offer; may be repeated. Default: http/1.1 for http, else none.",
+)
+@click.option(
+    "--server-name",
+    help="For SNI, the certificate and HTTP's Host. Default: the host.",
+)
+@click.option("--ca-file", type=INPUT, help="Trust these CAs only (PEM).")
+@click.option(
+    "--cert", type=INPUT, help="Our client certificate, with its chain (PEM)."
+)
+@click.option("--key", type=INPUT, help="Its key, if that is another file.")
+@click.option(
+    "--insecure", is_flag=True, help="Do NOT verify certificates. Said in each result."
+)
+@click.option(
+    "--timeout",
+    type=SECONDS,
+    default=5.0,
+    show_default=True,
+    help="Seconds that a server may take for an answer, and for an end.",
+)
+@click.option(
+    "--handshake-timeout",
+    type=SECONDS,
+    default=10.0,
+    show_default=True,
+    help="Seconds for TCP, and again for STARTTLS and the handshake.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="How many hosts at a time.",
+)
+@click.option("--brief", "is_brief", is_flag=True, help="One line for each host.")
+@click.option("--json", "as_data", is_flag=True, help="One line of JSON for each host.")
+@click.option("--swimlane", is_flag=True, help="Draw each connection.")
+@click.option("--junit", type=FILE, help="Write a JUnit report (XML).")
+@click.option(
+    "--html", type=FILE, help="Write a page with a drawing of each connection."
+)
+@click.option(
+    "--prometheus",
+    type=FILE,
+    help="Write metrics for node_exporter's textfile collector.",
+)
+@click.option(
+    "--schema", "show_schema", is_flag=True, help="Print the schema of --json."
+)
+@click.option(
+    "--list-checks", is_flag=True, help="Print every check, with all remedies."
+)
+def probe(
+    *,
+    hosts: tuple[str, ...],
+    host_file: TextIO | None,
+    protocol_name: str,
+    path: str,
+    send: str | None,
+    versions: tuple[Version, ...],
+    alpn: tuple[str, ...],
+    server_name: str | None,
+    ca_file: str | None,
+    cert: str | None,
+    key: str | None,
+    insecure: bool,
+    timeout: float,
+    handshake_timeout: float,
+    concurrency: int,
+    is_brief: bool,
+    as_data: bool,
+    swimlane: bool,
+    junit: Path | None,
+    html: Path | None,
+    prometheus: Path | None,
+    show_schema: bool,
+    list_checks: bool,
+) -> None:
+    """Probe hosts, and print what came of it."""
+    if show_schema:
+        click.echo(schema())
+        return
+    if list_checks:
+        click.echo("\n".join(check_list(Paper.of(Console()))))
+        return
+    protocol = _protocol(protocol_name, path, send)
+    targets = _targets(hosts, host_file, protocol.port)
+    settings = Settings(
+        protocol=protocol,
+        contexts=_contexts(
+            versions or tuple(VERSIONS),
+            alpn or protocol.alpn,
+            ca_file,
+            (cert, key),
+            insecure=insecure,
+        ),
+        limits=Limits(handshake=handshake_timeout, answer=timeout),
+        server_name=_server_name(server_name),
+        insecure=insecure,
+        keep_events=swimlane or html is not None,
+    )
+    if insecure:
+        click.echo("WARNING: certificates are not verified (--insecure)", err=True)
+    summary = Summary()
+    reports = [_Report(lambda result: summary.add(as_json(result)), lambda: None)]
+    with ExitStack() as stack:
+        for path_, kind in (
+            (junit, JUnitReport),
+            (html, HtmlReport),
+            (prometheus, PrometheusReport),
+        ):
+            if path_ is not None:
+                file = stack.enter_context(_replacing(path_))
+                report = kind(file)
+                reports.append(_Report(report.add, report.finish))
+        with _output(len(targets), is_brief, as_data, swimlane) as show:
+            reports.append(_Report(show, lambda: None))
+            interrupted = _probe(targets, settings, concurrency, reports)
+        for report_ in reports:
+            report_.finish()
+    if not as_data:
+        click.echo("\n".join(summary.lines()))
+    if interrupted:
+        click.echo(f"Interrupted: {summary.hosts} of {len(targets)} hosts", err=True)
+        raise click.exceptions.Exit(1)
+    raise click.exceptions.Exit(summary.exit_code)
+
+
+# What was asked for:
+
+
+def _protocol(name: str, path: str, send: str | None) -> Protocol:
+    if send is not None and name != "raw":
+        raise click.BadParameter("it is for --protocol raw", param_hint="--send")
+    if not path.startswith("/") or not path.isascii() or not path.isprintable():
+        raise click.BadParameter(f"no path: {path!r}", param_hint="--path")
+    if name == "http":
+        return http(path.replace(" ", "%20"))
+    if name == "raw":
+        return raw(_unescaped(send or ""))
+    return PROTOCOLS[name]
+
+
+def _unescaped(text: str) -> bytes:
+    try:
+        return (
+            text.encode("latin-1", "backslashreplace")
+            .decode("unicode_escape")
+            .encode("latin-1")
+        )
+    except UnicodeError as exc:
+        raise click.BadParameter(str(exc), param_hint="--send") from exc
+
+
+def _targets(hosts: Iterable[str], file: TextIO | None, port: int) -> list[Target]:
+    try:
+        targets = [parse_target(host, port) for host in hosts]
+        targets += read_targets(file or (), port)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="HOST") from exc
+    if not targets:
+        raise click.UsageError("Missing argument 'HOST', or --file.")
+    return targets
+
+
+def _server_name(name: str | None) -> str | None:
+    if name is not None:
+        try:
+            parse_target(name, 1)
+        except ValueError as exc:
+            raise click.BadParameter(
+                f"no host name: {name!r}", param_hint="--server-name"
+            ) from exc
+    return name
+
+
+def _contexts(
+    versions: Iterable[Version],
+    alpn: Iterable[str],
+    ca_file: str | None,
+    certificate: tuple[str | None, str | None],
+    *,
+    insecure: bool,
+) -> dict[Version, ssl.SSLContext]:
+    try:
+        return make_contexts(
+            versions,
+            alpn=alpn,
+            ca_file=ca_file,
+            client_certificate=certificate[0],
+            client_key=certificate[1],
+            insecure=insecure,
+        )
+    except (OSError, ValueError) as exc:
+        names = [name for name in (ca_file, *certificate) if name]
+        raise _Failed(f"{', '.join(names) or '--alpn'}: {exc}") from exc
+
+
+# Where it goes:
+
+
+@contextmanager
+def _replacing(path: Path) -> Generator[TextIO]:
+    """Open a file that takes the place of another one when it is complete."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            yield file
+        part.replace(path)
+    except OSError as exc:
+        raise _Failed(f"{path}: {exc.strerror}") from exc
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _output(
+    count: int, is_brief: bool, as_data: bool, swimlane: bool
+) -> Generator[Callable[[HostResult], None]]:
+    """Give what shows a result, with a bar of progress on a terminal."""
+    console = Console(highlight=False, soft_wrap=True)
+    paper = Paper.of(console)
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        # On the terminal that shows the results, the bar has to step aside for them.
+        console=console if console.is_terminal else Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    progress.disable = not progress.console.is_terminal
+    task = progress.add_task("Probing", total=count)
+
+    def show(result: HostResult) -> None:
+        if as_data:
+            # Not by rich, which would break the line.
+            line = as_line(result)
+            if console.is_terminal:
+                console.print(Text(line))
+            else:
+                click.echo(line)
+        else:
+            lines = (
+                [brief(result)] if is_brief else full(result, paper, swimlanes=swimlane)
+            )
+            for text in lines:
+                console.print(text)
+        progress.advance(task)
+
+    with progress:
+        yield show
+
+
+def _probe(
+    targets: list[Target],
+    settings: Settings,
+    concurrency: int,
+    reports: list[_Report],
+) -> bool:
+    """Probe all targets; whether Ctrl-C ended it. What is done is kept then."""
+    errors: list[OSError] = []
+
+    async def main() -> bool:
+        async with trio.open_nursery() as nursery:
+            interrupted = False
+
+            def done(result: HostResult) -> None:
+                try:
+                    for report in reports:
+                        report.add(result)
+                except OSError as exc:  # nobody reads it any more
+                    errors.append(exc)
+                    nursery.cancel_scope.cancel()
+
+            async def watch() -> None:
+                nonlocal interrupted
+                with trio.open_signal_receiver(signal.SIGINT) as signals:
+                    async for _ in signals:
+                        interrupted = True
+                        nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            await probe_hosts(targets, settings, concurrency=concurrency, done=done)
+            nursery.cancel_scope.cancel()
+        return interrupted
+
+    interrupted = trio.run(main)
+    if errors:
+        raise errors[0]
+    return interrupted
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.File(encoding="utf-8"))
+@click.option("--json", "as_data", is_flag=True, help="Print JSON instead.")
+def merge(*, files: tuple[TextIO, ...], as_data: bool) -> None:
+    """Sum up what `trio-tlsdown probe --json` printed, on one machine or many.
+
+    The exit code is that of the probe.
+    """
+    summary = Summary()
+    for file in files:
+        for number, line in enumerate(file, 1):
+            try:
+                summary.add(json.loads(line))
+            except (ValueError, KeyError, TypeError) as exc:
+                raise _Failed(f"{file.name}:{number}: no result of a probe") from exc
+    click.echo(json.dumps(summary.as_json()) if as_data else "\n".join(summary.lines()))
+    raise click.exceptions.Exit(summary.exit_code)

@@ -1,0 +1,175 @@
+"""Probes hosts: each with both TLS versions, some at a time."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import attrs
+import trio
+
+from ._checks import Version, judge
+from ._observe import (
+    Conversation,
+    Experiment,
+    Limits,
+    Observation,
+    ObserveError,
+    Refusal,
+)
+from ._protocols import Protocol
+from ._resembles import resembles
+from ._results import HostResult, VersionResult
+from ._targets import Target
+
+VERSIONS: Final[Mapping[Version, ssl.TLSVersion]] = {
+    "1.3": ssl.TLSVersion.TLSv1_3,
+    "1.2": ssl.TLSVersion.TLSv1_2,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """How to probe, whatever host."""
+
+    protocol: Protocol
+    contexts: Mapping[Version, ssl.SSLContext]
+    limits: Limits = attrs.field(factory=Limits)
+    server_name: str | None = None
+    """Default: the host."""
+
+    insecure: bool = False
+    keep_events: bool = False
+    """Keep what was traced, to be drawn."""
+
+
+def make_contexts(
+    versions: Iterable[Version],
+    *,
+    alpn: Iterable[str] = (),
+    ca_file: str | None = None,
+    client_certificate: str | None = None,
+    client_key: str | None = None,
+    insecure: bool = False,
+) -> dict[Version, ssl.SSLContext]:
+    """Make a context for each version. They are shared: to load the CAs takes long.
+
+    Raises:
+      OSError: a file cannot be read, or, as `ssl.SSLError`, is not what it should be.
+    """
+    contexts: dict[Version, ssl.SSLContext] = {}
+    for version in versions:
+        context = ssl.create_default_context(cafile=ca_file)
+        context.minimum_version = context.maximum_version = VERSIONS[version]
+        if client_certificate is not None:
+            context.load_cert_chain(client_certificate, client_key)
+        if insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(list(alpn))
+        contexts[version] = context
+    return contexts
+
+
+async def probe_host(target: Target, settings: Settings) -> HostResult:
+    """Probe one host. It never raises, whatever the server does.
+
+    Cancellation:
+      All connections are closed.
+    """
+    began, clock = dt.datetime.now(dt.UTC), trio.current_time()
+    conversation = Conversation(
+        target,
+        settings.protocol,
+        settings.server_name or target.host,
+        settings.limits,
+        keep_events=settings.keep_events,
+    )
+    versions: list[VersionResult] = []
+    for version, context in settings.contexts.items():
+        versions.append(await _probe_version(conversation, version, context))
+    return HostResult(
+        target=target,
+        protocol=settings.protocol.name,
+        began=began,
+        seconds=trio.current_time() - clock,
+        address=conversation.address[0] if conversation.address else None,
+        banner=conversation.banner,
+        insecure=settings.insecure,
+        versions=tuple(versions),
+    )
+
+
+async def _probe_version(
+    conversation: Conversation, version: Version, context: ssl.SSLContext
+) -> VersionResult:
+    seen: dict[Experiment, Observation] = {}
+    conversation.session = conversation.cut_session = None
+    for experiment in Experiment:
+        if not _is_possible(experiment, conversation):
+            continue
+        try:
+            seen[experiment] = await conversation.observe(experiment, context)
+        except ObserveError as exc:
+            if experiment is Experiment.IDLE:
+                return VersionResult(
+                    tls=version,
+                    error=str(exc),
+                    unsupported=exc.refusal is Refusal.VERSION,
+                    resembles=resembles({}, exc.refusal),
+                )
+    return VersionResult(
+        tls=version,
+        cipher=conversation.cipher,
+        findings=judge(version, seen),
+        seen=seen,
+        resembles=resembles(seen),
+    )
+
+
+def _is_possible(experiment: Experiment, conversation: Conversation) -> bool:
+    protocol = conversation.protocol
+    match experiment:
+        case Experiment.HALF_CLOSE:
+            return bool(protocol.request)
+        case Experiment.GOODBYE:
+            return bool(protocol.goodbye)
+        case Experiment.BAD_REQUEST:
+            return bool(protocol.bad_request)
+        case Experiment.UNREAD:
+            return bool(protocol.filler)
+        case Experiment.RESUME | Experiment.RESUME_CUT:
+            return conversation.session_for(experiment) is not None
+        case _:
+            return True
+
+
+async def probe_hosts(
+    targets: Iterable[Target],
+    settings: Settings,
+    *,
+    concurrency: int,
+    done: Callable[[HostResult], object],
+) -> None:
+    """Probe many hosts, some at a time.
+
+    Args:
+      targets: Which. They are asked for one by one, when there is room.
+      settings: How.
+      concurrency: At most so many at a time.
+      done: Called with each result as soon as it is known.
+
+    Cancellation:
+      All connections are closed. What was not known yet is lost.
+    """
+    waiting = iter(targets)
+
+    async def work() -> None:
+        for target in waiting:
+            done(await probe_host(target, settings))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(concurrency):
+            nursery.start_soon(work)

@@ -1,0 +1,167 @@
+"""What only the transport under TLS can tell: records, how they came, FIN or reset."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import Final
+
+import trio
+
+ALERT: Final = 21
+APPLICATION_DATA: Final = 23
+CONTENT_TYPES: Final = range(20, 25)
+HEADER: Final = 5  # bytes
+DRIP: Final = 8
+# Of an alert in TLS 1.3, where the content type is encrypted: two bytes, the type, and
+# the tag of each cipher suite that is in use but CCM_8. RFC 9846 section 5.2.
+ALERT_13: Final = 2 + 1 + 16
+TEXT: Final = frozenset(b"\t\r\n" + bytes(range(32, 127)))
+
+
+class TransportEnd(enum.Enum):
+    """How the server's direction of TCP stands."""
+
+    OPEN = "open"
+    FIN = "FIN"
+    RESET = "reset"
+
+
+class Witness(trio.abc.HalfCloseableStream):
+    """A TCP stream that counts the records that come, and notes how TCP ends.
+
+    Attributes:
+      end: How TCP has ended in the server's direction.
+      ended_at: When, in seconds on Trio's clock.
+      drips: How many times no more than a few bytes came.
+      alerts: How many records came that are alerts, or of an alert's size.
+    """
+
+    def __init__(self, transport: trio.SocketStream) -> None:
+        self.transport: Final = transport
+        self.end = TransportEnd.OPEN
+        self.ended_at: float | None = None
+        self.drips = 0
+        self.alerts = 0
+        self._header = b""
+        self._left = 0  # bytes of the body of the record that is coming
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive, and count the records.
+
+        Cancellation:
+          Nothing is lost.
+        """
+        data = await self.receive_uncounted(max_bytes)
+        if data:
+            self.drips += len(data) <= DRIP
+            self._count(data)
+        return data
+
+    async def receive_uncounted(
+        self, max_bytes: int | None = None
+    ) -> bytes | bytearray:
+        """Receive what is not of the TLS session: before it, or behind it.
+
+        Cancellation:
+          Nothing is lost.
+        """
+        try:
+            data = await self.transport.receive_some(max_bytes)
+        except trio.BrokenResourceError:
+            self._note_end(TransportEnd.RESET)
+            raise
+        if not data:
+            self._note_end(TransportEnd.FIN)
+        return data
+
+    def _note_end(self, end: TransportEnd) -> None:
+        if self.ended_at is None:
+            self.end, self.ended_at = end, trio.current_time()
+
+    def _count(self, data: bytes | bytearray) -> None:
+        position = 0
+        while position < len(data):
+            if self._left:
+                skipped = min(self._left, len(data) - position)
+                self._left -= skipped
+                position += skipped
+                continue
+            missing = HEADER - len(self._header)
+            self._header += data[position : position + missing]
+            position += missing
+            if len(self._header) == HEADER:
+                kind, size = self._header[0], int.from_bytes(self._header[3:], "big")
+                self.alerts += is_alert(kind, size)
+                self._header, self._left = b"", size
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, as the transport does.
+
+        Cancellation:
+          A part of it may have left.
+        """
+        await self.transport.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait, as the transport does.
+
+        Cancellation:
+          Nothing is lost.
+        """
+        await self.transport.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """Send FIN.
+
+        Cancellation:
+          Nothing is lost.
+        """
+        await self.transport.send_eof()
+
+    async def aclose(self) -> None:
+        """Close TCP.
+
+        Cancellation:
+          It is closed all the same.
+        """
+        await self.transport.aclose()
+
+
+def is_alert(kind: int, size: int) -> bool:
+    """Whether a record is an alert, or, in TLS 1.3, looks like one from outside."""
+    return kind == ALERT or (kind == APPLICATION_DATA and size == ALERT_13)
+
+
+class Behind(enum.Enum):
+    """What there can be behind a close_notify."""
+
+    NOTHING = "nothing"
+    ALERT = "another alert"
+    DATA = "a record of data"
+    CLEAR_TEXT = "clear text"
+    GARBAGE = "bytes that are neither TLS nor text"
+
+
+def what_is_behind(data: bytes) -> Behind:
+    """What came behind a close_notify, from the first bytes of it."""
+    if not data:
+        return Behind.NOTHING
+    sizes = list(_records(data))
+    if sizes:
+        kind, size = sizes[0]
+        return Behind.ALERT if is_alert(kind, size) else Behind.DATA
+    if all(byte in TEXT for byte in data):
+        return Behind.CLEAR_TEXT
+    return Behind.GARBAGE
+
+
+def _records(data: bytes) -> Iterator[tuple[int, int]]:
+    position = 0
+    while position + HEADER <= len(data):
+        kind, major = data[position], data[position + 1]
+        if kind not in CONTENT_TYPES or major != 3:
+            return
+        size = int.from_bytes(data[position + 3 : position + HEADER], "big")
+        yield kind, size
+        position += HEADER + size
