@@ -11,6 +11,7 @@ import trio
 from trio_tlsdown import __version__
 
 from ._demo import demo
+from ._rogue import rogue
 from .probe import merge, probe
 
 VERSIONS = (
@@ -39,3 +40,4 @@ def app() -> None:
 app.add_command(demo)
 app.add_command(probe)
 app.add_command(merge, "probe merge")
+app.add_command(rogue)

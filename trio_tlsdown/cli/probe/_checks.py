@@ -210,7 +210,7 @@ def _resumes(experiment: Experiment) -> Judge:
     def judge(version: Version, all_seen: Observations) -> Finding:
         seen = all_seen.get(experiment)
         if seen is None:
-            return Finding(Verdict.NOT_APPLICABLE, "there was no session to resume")
+            return Finding(Verdict.NOT_APPLICABLE, "no session to resume, or not asked")
         if seen.resumed:
             return Finding(Verdict.PASS, "resumed")
         return Finding(Verdict.WARN, "not resumed: a full handshake")

@@ -180,6 +180,9 @@ class Conversation:
     server_name: str
     limits: Limits
     keep_events: bool = False
+    resumes: bool = True
+    """Whether to look whether sessions can be resumed."""
+
     address: tuple[str, int] | None = None
     """Where it was found first: all connections go there."""
 
@@ -452,15 +455,23 @@ class _Play:
             await self._receive_behind(BEHIND)
 
     def _keep_session(self) -> None:
+        talk = self.conversation
+        ended_well = self.ending is Ending.CLOSE_NOTIFY
+        was_cut = self.ending in (Ending.OPEN, Ending.FIN)
+        wanted = (ended_well and talk.session is None) or (
+            was_cut and talk.cut_session is None
+        )
+        if not (talk.resumes and wanted):
+            return
         session = self.stream.session
         # TLS 1.3 resumes by tickets only; TLS 1.2 also by the session's name.
         by_name = self.stream.version() != "TLSv1.3"
         if session is None or not (session.has_ticket or (by_name and session.id)):
             return
-        if self.ending is Ending.CLOSE_NOTIFY:
-            self.conversation.session = session
-        elif self.ending in (Ending.OPEN, Ending.FIN):
-            self.conversation.cut_session = session
+        if ended_well:
+            talk.session = session
+        else:
+            talk.cut_session = session
 
     async def _receive_behind(self, seconds: float) -> None:
         with trio.move_on_after(seconds), suppress(trio.BrokenResourceError):

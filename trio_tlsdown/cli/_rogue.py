@@ -1,0 +1,271 @@
+"""``trio-tlsdown rogue``: badly behaved servers, for clients in any language."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import textwrap
+from collections.abc import Callable, Mapping
+from functools import partial
+from html import escape
+from typing import Any, Final, Literal, TypeAlias
+
+import attrs
+import click
+import trio
+import trustme
+
+from trio_tlsdown import TLSStream, open_tls_nursery
+from trio_tlsdown.testing import BEHAVIOURS, NAME, RoguePeer, server_context
+
+from ._interrupt import run_until_interrupt
+
+LOOPBACK: Final = "127.0.0.1"
+Framing: TypeAlias = Literal["close", "length", "chunked", "none"]
+
+HEAD: Final = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+PART: Final = "half an answer"
+# Each says how it would go on; only the end of the connection ends the first.
+ANSWERS: Final[Mapping[Framing, bytes]] = {
+    "close": f"{HEAD}\r\n{PART}".encode(),
+    "length": f"{HEAD}Content-Length: 1000\r\n\r\n{PART}".encode(),
+    "chunked": (
+        f"{HEAD}Transfer-Encoding: chunked\r\n\r\n{len(PART):x}\r\n{PART}\r\n".encode()
+    ),
+    "none": b"",
+}
+
+HELP: Final = """\
+Serve TLS on this machine, and end each connection badly.
+
+Which clients notice that an answer was cut? Each gets the first half of an
+answer, and then BEHAVIOUR. What it does then is printed: an alert says that
+it noticed; a close_notify, a FIN or a reset can mean either, so look at what
+the client tells its user.
+
+\b
+trio-tlsdown rogue cut_before_close_notify --port 8443 --write-ca ca.pem
+curl --cacert ca.pem https://localhost:8443/   # exit code 0?
+
+Ctrl-C ends it. The exit code: 0; 2 for wrong usage; 3 if it cannot listen
+there.
+"""
+
+
+class _CannotListen(click.ClickException):
+    exit_code = 3
+
+
+@attrs.frozen
+class Encounter:
+    """What one client did."""
+
+    time: str
+    behaviour: str
+    client: str
+    tls: str | None
+    """Such as ``"TLSv1.3"``; None if there was no session."""
+
+    received: int
+    """Bytes of its request."""
+
+    close_notify: bool
+    """Whether it sent one."""
+
+    alert: str | None
+    """OpenSSL's reason, if it sent an alert, or something else that broke TLS."""
+
+    end: str | None
+    """How it ended TCP: FIN or reset."""
+
+    @property
+    def words(self) -> str:
+        """What it did, in words."""
+        if self.alert is not None:
+            did = f"noticed: {self.alert}"
+        elif self.close_notify:
+            did = "sent close_notify"
+        else:
+            did = "sent no close_notify"
+        end = f", then {self.end}" if self.end else ""
+        return f"{did}{end}"
+
+    def as_line(self) -> str:
+        """One line, for people."""
+        return (
+            f"{self.time}  {self.behaviour}  {self.client}  {self.tls or 'no TLS'}  "
+            f"{self.received} B  {self.words}"
+        )
+
+
+def encounter(peer: RoguePeer, client: str) -> Encounter:
+    """What a client has done, of which the peer knows."""
+    error = peer.error
+    return Encounter(
+        time=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
+        behaviour=peer.behaviour.name,
+        client=client,
+        tls=peer.tls.version(),
+        received=len(peer.received),
+        close_notify=peer.close_notify_received,
+        alert=None if error is None else str(error.reason or error),
+        end=peer.transport_end,
+    )
+
+
+@click.command(help=HELP)
+@click.argument(
+    "behaviour",
+    required=False,
+    type=click.Choice(list(BEHAVIOURS)),
+    metavar="BEHAVIOUR",
+)
+@click.option("--list", "show_list", is_flag=True, help="Print all behaviours.")
+@click.option(
+    "--all",
+    "serve_all",
+    is_flag=True,
+    help="All of them, each on a port of its own, and a page with links to them.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Where to listen; with --all that is the page, and the others follow. "
+    "Default: any port that is free.",
+)
+@click.option(
+    "--host", default=LOOPBACK, show_default=True, help="An address of this machine."
+)
+@click.option("--tls", type=click.Choice(["1.2", "1.3"]), help="Only this version.")
+@click.option(
+    "--answer",
+    type=click.Choice(list(ANSWERS)),
+    default="close",
+    show_default=True,
+    help="The half answer to an HTTP request: one that ends with the connection, has "
+    "a Content-Length, or is chunked. none: say nothing, and do not wait for a request.",
+)
+@click.option(
+    "--write-ca",
+    type=click.Path(dir_okay=False, writable=True),
+    help="Write the CA that clients have to trust (PEM). It is new each time.",
+)
+@click.option(
+    "--json", "as_data", is_flag=True, help="Print a line of JSON for each client."
+)
+def rogue(
+    *,
+    behaviour: str | None,
+    show_list: bool,
+    serve_all: bool,
+    port: int,
+    host: str,
+    tls: str | None,
+    answer: Framing,
+    write_ca: str | None,
+    as_data: bool,
+) -> None:
+    """Serve, until Ctrl-C."""
+    if show_list:
+        click.echo("\n\n".join(_described(name) for name in BEHAVIOURS))
+        return
+    if serve_all is (behaviour is not None):
+        raise click.UsageError("Give BEHAVIOUR, --all or --list.")
+    names = [behaviour] if behaviour else list(BEHAVIOURS)
+    ca = trustme.CA()
+    show = partial(_show, as_data=as_data)
+    kit = _Kit(host, ca, f"TLSv{tls}" if tls else None, ANSWERS[answer], show)
+    try:
+        if write_ca is not None:
+            ca.cert_pem.write_to_path(write_ca)
+        trio.run(run_until_interrupt, partial(kit.serve, names, port, index=serve_all))
+    except* OSError as group:
+        error = group.exceptions[0]
+        raise _CannotListen(str(error)) from group
+
+
+def _described(name: str) -> str:
+    text = " ".join(BEHAVIOURS[name].description.split())
+    return f"{name}\n{textwrap.indent(textwrap.fill(text, 75), '    ')}"
+
+
+def _show(met: Encounter, *, as_data: bool) -> None:
+    click.echo(json.dumps(attrs.asdict(met)) if as_data else met.as_line())
+
+
+@attrs.frozen
+class _Kit:
+    """All that the servers share."""
+
+    host: str
+    ca: trustme.CA
+    version: str | None
+    answer: bytes
+    show: Callable[[Encounter], object]
+
+    async def serve(self, names: list[str], port: int, *, index: bool) -> None:
+        """Serve the behaviours, and a page with links to them."""
+        async with trio.open_nursery() as nursery:
+            ports: dict[str, int] = {}
+            first = port + index if port else 0
+            for number, name in enumerate(names):
+                where = first + number if first else 0
+                ports[name] = await nursery.start(self._serve_one, name, where)
+            if index:
+                where = await nursery.start(self._serve_index, ports, port)
+                click.echo(f"index  https://{NAME}:{where}/", err=True)
+            for name, number in ports.items():
+                click.echo(f"{name}  https://{NAME}:{number}/", err=True)
+
+    async def _serve_one(
+        self, name: str, port: int, *, task_status: trio.TaskStatus[int]
+    ) -> None:
+        async def handle(transport: trio.SocketStream) -> None:
+            address, number = transport.socket.getpeername()[:2]
+            peer = RoguePeer(
+                name,
+                transport,
+                hears=1 if self.answer else 0,
+                says=self.answer,
+                ca=self.ca,
+                version=self.version,
+            )
+            await peer.run()
+            self.show(encounter(peer, f"{address}:{number}"))
+
+        listeners = await trio.open_tcp_listeners(port, host=self.host)
+        task_status.started(listeners[0].socket.getsockname()[1])
+        await trio.serve_listeners(handle, listeners)
+
+    async def _serve_index(
+        self, ports: Mapping[str, int], port: int, *, task_status: trio.TaskStatus[int]
+    ) -> None:
+        page = _page(ports)
+
+        async def handle(stream: TLSStream[Any]) -> None:
+            await stream.receive_some()
+            await stream.send_all(page)
+
+        async with open_tls_nursery() as tls:
+            context = server_context(ca=self.ca, version=self.version)
+            server = await tls.start_server(handle, port, context, host=self.host)
+            task_status.started(server.addresses[0][1])
+            await trio.sleep_forever()
+
+
+def _page(ports: Mapping[str, int]) -> bytes:
+    rows = "".join(
+        f'<tr><td><a href="https://{NAME}:{port}/">{name}</a><td>{port}<td>'
+        f"{escape(BEHAVIOURS[name].description)}\n"
+        for name, port in ports.items()
+    )
+    body = (
+        '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Rogues</title>\n'
+        f"<h1>Servers that end badly</h1>\n<table>{rows}</table></html>\n"
+    ).encode()
+    head = (
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body
