@@ -223,7 +223,8 @@ class Conversation:
                 context,
                 server_hostname=self.server_name,
                 policy=ShutdownPolicy(timeout=1.0, linger_timeout=0.0),
-                trace=record.add,
+                # A stream that is traced refers to itself: it waits for the collector.
+                trace=record.add if self.keep_events else None,
             )
             if session := self.session_for(experiment):
                 stream.session = session
@@ -326,6 +327,7 @@ class _Play:
     answer: Answer = attrs.field(factory=Answer)
     ending: Ending = Ending.OPEN
     ended: float | None = None
+    ours: float | None = None
     alert: str | None = None
     mid_record: bool = False
     data_before: int = 0
@@ -374,6 +376,7 @@ class _Play:
     async def _half_close(self) -> None:
         self.data_before = self.answer.size
         await self.stream.send_eof(allow_tls12=True)
+        self.ours = trio.current_time()
 
     async def _get_session(self, request: bytes) -> None:
         # An answer brings the session tickets of TLS 1.3 along.
@@ -445,12 +448,13 @@ class _Play:
         """Answer the close_notify, and see what is behind it."""
         if self.ending is not Ending.CLOSE_NOTIFY:
             return
-        if not self.stream.report.close_notify_sent:
+        if self.ours is None:
             self.data_before = self.answer.size
             # Before we have answered: does it wait for that?
             await self._receive_behind(QUIET)
         with suppress(trio.BrokenResourceError):
             _, trailing = await self.stream.unwrap()
+            self.ours = self.ours or trio.current_time()
             self.behind = trailing[:MAX_BEHIND] + self.behind
             await self._receive_behind(BEHIND)
 
@@ -482,10 +486,9 @@ class _Play:
                     return
 
     def _observation(self) -> Observation:
-        ours = self._time_of(TraceKind.CLOSE_NOTIFY_SENT)
         behind = what_is_behind(self.behind)
         ended_well = self.ending is Ending.CLOSE_NOTIFY
-        if ours is None:
+        if self.ours is None:
             self.data_before = self.answer.size
         if self.answer.head and self.conversation.protocol.name == "http":
             self.conversation.note_banner(self.answer.head)
@@ -493,8 +496,8 @@ class _Play:
             experiment=self.experiment,
             seconds=trio.current_time() - self.began,
             resumed=bool(self.stream.session_reused),
-            ours=ours,
-            theirs=self._time_of(TraceKind.CLOSE_NOTIFY_RECEIVED),
+            ours=self._since(self.ours),
+            theirs=self._since(self.ended) if ended_well else None,
             ending=self.ending,
             ended=self._since(self.ended),
             mid_record=self.mid_record,
@@ -515,10 +518,6 @@ class _Play:
 
     def _since(self, time: float | None) -> float | None:
         return None if time is None else time - self.handshaken
-
-    def _time_of(self, kind: TraceKind) -> float | None:
-        found = (event.time for event in self.record.events if event.kind is kind)
-        return self._since(next(found, None))
 
     def _events(self) -> tuple[TraceEvent, ...]:
         left_out = (TraceKind.UNWRAPPED, TraceKind.FIN_RECEIVED)
