@@ -20,7 +20,6 @@ from trio_tlsdown import (
     ConnectFailedError,
     HandshakeTimeoutError,
     ShutdownPolicy,
-    TLSDownError,
     TLSFailedError,
     TLSStream,
     TraceEvent,
@@ -190,6 +189,9 @@ class Conversation:
     """What the server says of itself."""
 
     cipher: str | None = None
+    said: bytes = b""
+    """The last that it said in clear text."""
+
     session: ssl.SSLSession | None = None
     """Resumes a connection that ended well."""
 
@@ -259,37 +261,43 @@ class Conversation:
         return transport
 
     async def _shake_hands(self, stream: TLSStream[Witness], witness: Witness) -> None:
+        deadline = trio.current_time() + self.limits.handshake
+        with trio.move_on_at(deadline) as clear:
+            await self._start_tls(witness)
+        if clear.cancelled_caught:
+            raise self._no_starttls()
         try:
-            with trio.fail_after(self.limits.handshake):
-                await self._start_tls(witness)
+            with trio.fail_at(deadline):
                 await stream.do_handshake()
         except trio.TooSlowError as exc:
             limit = HandshakeTimeoutError(self.limits.handshake)
             raise ObserveError(Refusal.STALLED, limit) from exc
         except TLSFailedError as exc:
-            version = exc.reason in OTHER_VERSION
-            refusal = Refusal.VERSION if version else Refusal.TLS
-            raise ObserveError(refusal, exc) from exc
+            raise ObserveError(_refusal_of(exc), _words_of(exc)) from exc
         except trio.BrokenResourceError as exc:
-            refusal = (
-                Refusal.CUT if isinstance(exc, TLSDownError) else Refusal.NO_STARTTLS
-            )
-            raise ObserveError(refusal, exc) from exc
+            raise ObserveError(Refusal.CUT, exc) from exc
         self.cipher = (stream.cipher() or (None,))[0]
 
     async def _start_tls(self, witness: Witness) -> None:
-        for step in self.protocol.steps:
-            if step.send:
+        try:
+            for step in self.protocol.steps:
+                self.said = b""
                 await witness.send_all(self.named(step.send))
-            said = b""
-            while not re.search(step.done, said, re.DOTALL):
-                data = await witness.receive_uncounted(MAX_CLEAR_TEXT - len(said))
-                said += data
-                if not data or len(said) == MAX_CLEAR_TEXT:
-                    raise ObserveError(Refusal.NO_STARTTLS, f"it said {said!r}")
-            if not re.search(step.agreed, said):
-                raise ObserveError(Refusal.NO_STARTTLS, f"it said {said!r}")
-            self.note_banner(said)
+                while not re.search(step.done, self.said, re.DOTALL):
+                    room = MAX_CLEAR_TEXT - len(self.said)
+                    data = await witness.receive_uncounted(room) if room else b""
+                    self.said += data
+                    if not data:
+                        raise self._no_starttls()
+                if not re.search(step.agreed, self.said):
+                    raise self._no_starttls()
+                self.note_banner(self.said)
+        except trio.BrokenResourceError as exc:
+            raise self._no_starttls() from exc
+
+    def _no_starttls(self) -> ObserveError:
+        said = f"it said {self.said!r}" if self.said else "it said nothing"
+        return ObserveError(Refusal.NO_STARTTLS, f"no STARTTLS: {said}")
 
     def named(self, message: bytes) -> bytes:
         """Put the server's name into a message."""
@@ -305,6 +313,19 @@ class Conversation:
 OTHER_VERSION: Final = frozenset(
     {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
 )
+
+
+def _refusal_of(error: TLSFailedError) -> Refusal:
+    return Refusal.VERSION if error.reason in OTHER_VERSION else Refusal.TLS
+
+
+def _words_of(error: TLSFailedError) -> object:
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        # The error's own words are about ssl_context.
+        why = cause.verify_message
+        return f"certificate not trusted: {why} (see --ca-file and --server-name)"
+    return error
 
 
 def _reason_of(host: str, port: int, error: OSError | UnicodeError) -> object:
