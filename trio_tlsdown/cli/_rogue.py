@@ -39,9 +39,8 @@ HELP: Final = """\
 Serve TLS on this machine, and end each connection badly.
 
 Which clients notice that an answer was cut? Each gets the first half of an
-answer, and then BEHAVIOUR. What it does then is printed: an alert says that
-it noticed; a close_notify, a FIN or a reset can mean either, so look at what
-the client tells its user.
+answer, and then BEHAVIOUR. What it does then is printed. An alert says that
+its TLS library noticed; whether the client did, only its user sees.
 
 \b
 trio-tlsdown rogue cut_before_close_notify --port 8443 --write-ca ca.pem
@@ -73,7 +72,7 @@ class Encounter:
     """Whether it sent one."""
 
     alert: str | None
-    """OpenSSL's reason, if it sent an alert, or something else that broke TLS."""
+    """OpenSSL's reason, if it sent an alert (SSLV3_ALERT, TLSV1_ALERT), or broke TLS."""
 
     end: str | None
     """How it ended TCP: FIN or reset."""
@@ -82,7 +81,7 @@ class Encounter:
     def words(self) -> str:
         """What it did, in words."""
         if self.alert is not None:
-            did = f"noticed: {self.alert}"
+            did = f"TLS failed: {self.alert}"
         elif self.close_notify:
             did = "sent close_notify"
         else:
@@ -181,8 +180,14 @@ def rogue(
             ca.cert_pem.write_to_path(write_ca)
         trio.run(run_until_interrupt, partial(kit.serve, names, port, index=serve_all))
     except* OSError as group:
-        error = group.exceptions[0]
-        raise _CannotListen(str(error)) from group
+        raise _CannotListen(str(_first(group))) from group
+
+
+def _first(group: BaseExceptionGroup[OSError]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]  # pyright: ignore[reportUnknownVariableType]
+    return error
 
 
 def _described(name: str) -> str:

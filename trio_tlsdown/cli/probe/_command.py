@@ -287,7 +287,7 @@ def _targets(hosts: Iterable[str], file: TextIO | None, port: int) -> list[Targe
         raise click.BadParameter(str(exc), param_hint="HOST") from exc
     if not targets:
         raise click.UsageError("Missing argument 'HOST', or --file.")
-    return targets
+    return list(dict.fromkeys(targets))
 
 
 def _server_name(name: str | None) -> str | None:

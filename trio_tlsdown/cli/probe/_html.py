@@ -30,6 +30,7 @@ td:first-child { width: 3.5rem; font-weight: bold; } .small { font-size: .9rem; 
 details { margin: .6rem 0; } summary { cursor: pointer; }
 .lanes { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr));
   gap: 1rem; }
+figure { margin: 0; }
 svg { width: 100%; height: auto; font: 12px system-ui, sans-serif; fill: currentColor; }
 svg line, svg path { stroke: currentColor; } .end { stroke-dasharray: 2 4; }
 """
@@ -123,6 +124,7 @@ def _drawing(seen: Observation) -> Iterator[str]:
     yield (
         f'<svg viewBox="0 0 440 {height}" role="img" aria-label="{name}: '
         f'{escape(seen.ending.value)}">'
+        f'<text x="{LEFT - 34}" y="14" text-anchor="end">ms</text>'
         f'<text x="{LEFT}" y="14" text-anchor="middle">probe</text>'
         f'<text x="{RIGHT}" y="14" text-anchor="middle">server</text>'
     )

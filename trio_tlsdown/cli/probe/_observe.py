@@ -231,7 +231,7 @@ class Conversation:
             if session := self.session_for(experiment):
                 stream.session = session
             await self._shake_hands(stream, witness)
-            return await _Play(
+            seen = await _Play(
                 self, experiment, stream, witness, record, began, trio.current_time()
             ).run()
         finally:
@@ -241,6 +241,11 @@ class Conversation:
                 await trio.aclose_forcefully(stream)  # noqa: ASYNC102
             if transport is not None:
                 await trio.aclose_forcefully(transport)  # noqa: ASYNC102
+        # On TLS 1.3 a client has shaken hands before its certificate is looked at.
+        if seen.alert is not None and ABOUT_CERTIFICATE.search(seen.alert):
+            why = f"it refused our client certificate, or wants one: {seen.alert}"
+            raise ObserveError(Refusal.TLS, f"{why} (see --cert)")
+        return seen
 
     def session_for(self, experiment: Experiment) -> ssl.SSLSession | None:
         """What the experiment resumes; None if it resumes none, or there is none."""
@@ -313,6 +318,7 @@ class Conversation:
 OTHER_VERSION: Final = frozenset(
     {"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE"}
 )
+ABOUT_CERTIFICATE: Final = re.compile("ALERT.*(?:CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
 
 
 def _refusal_of(error: TLSFailedError) -> Refusal:

@@ -1,20 +1,19 @@
 """Results as metrics, for the textfile collector of Prometheus' node_exporter.
 
-Metrics of one name have to stand together, so they are kept to the end: a few hundred
-bytes for each host.
+Metrics of one name have to stand together, so they are kept to the end: a few kilobytes
+for each host.
 """
 
 from __future__ import annotations
 
 from typing import Final, TextIO
 
-from ._checks import Verdict
 from ._observe import Experiment
 from ._results import HostResult
 
 METRICS: Final = {
     "tlsdown_probe_reachable": "Whether there was a TLS session of any version.",
-    "tlsdown_probe_check": "1 for the verdict of the check, 0 for the others.",
+    "tlsdown_probe_check": "1, with the verdict of the check as a label.",
     "tlsdown_probe_answer_seconds": "From our close_notify to the server's.",
     "tlsdown_probe_seconds": "How long it took to probe the host.",
     "tlsdown_probe_timestamp_seconds": "When that began.",
@@ -43,12 +42,11 @@ class PrometheusReport:
         for version in result.versions:
             labels = {**host, "tls": version.tls}
             for check_id, finding in version.findings.items():
-                for verdict in Verdict:
-                    self._sample(
-                        "tlsdown_probe_check",
-                        {**labels, "check": check_id, "verdict": verdict.value},
-                        int(finding.verdict is verdict),
-                    )
+                self._sample(
+                    "tlsdown_probe_check",
+                    {**labels, "check": check_id, "verdict": finding.verdict.value},
+                    1,
+                )
             seen = version.seen.get(Experiment.IDLE)
             if seen and seen.ours is not None and seen.theirs is not None:
                 delay = round(max(seen.theirs - seen.ours, 0.0), 6)
