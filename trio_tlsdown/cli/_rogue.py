@@ -223,7 +223,7 @@ class _Kit:
             for name, number in ports.items():
                 click.echo(f"{name}  https://{NAME}:{number}/", err=True)
 
-    async def _serve_one(
+    async def _serve_one(  # noqa: ASYNC114  (nobody else starts it)
         self, name: str, port: int, *, task_status: trio.TaskStatus[int]
     ) -> None:
         async def handle(transport: trio.SocketStream) -> None:
@@ -243,7 +243,7 @@ class _Kit:
         task_status.started(listeners[0].socket.getsockname()[1])
         await trio.serve_listeners(handle, listeners)
 
-    async def _serve_index(
+    async def _serve_index(  # noqa: ASYNC114  (nobody else starts it)
         self, ports: Mapping[str, int], port: int, *, task_status: trio.TaskStatus[int]
     ) -> None:
         page = _page(ports)

@@ -406,10 +406,12 @@ class _Play:
         self.ours = trio.current_time()
 
     async def _get_session(self, request: bytes) -> None:
-        # An answer brings the session tickets of TLS 1.3 along.
-        if request:
-            await self.stream.send_all(request)
         await self._receive_for(QUIET)
+        self._keep_session()
+        if self.conversation.cut_session is None and self.ended is None and request:
+            # Some servers send the tickets of TLS 1.3 along with the first answer.
+            await self.stream.send_all(request)
+            await self._receive_for(QUIET)
 
     # What we hear:
 

@@ -80,12 +80,12 @@ class Protocol:
 
     is_whole: IsWhole = lambda answer: answer.ended
     alpn: tuple[str, ...] = ()
-    banner: bytes = rb"\A([^\r\n]*)"
+    banner: bytes | None = None
     """Finds in what the server says first what it says of itself."""
 
     def banner_of(self, said: bytes) -> bytes:
         """What the server says of itself, or nothing."""
-        found = re.search(self.banner, said)
+        found = None if self.banner is None else re.search(self.banner, said)
         return found[1] if found else b""
 
 
@@ -167,6 +167,7 @@ def _lines(
         bad_request=b"\x01 is no request\r\n",
         filler=request,
         is_whole=_ends_with(done),
+        banner=rb"\A([^\r\n]*)",
     )
 
 
