@@ -39,16 +39,12 @@ REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 
 async def web(stream: Stream) -> None:
     """A web server that ends well, and goes on after a half-close."""
-    asked = b""
     async for data in stream:
-        asked += data
-        if asked.startswith(b"\x01"):
+        if data.startswith(b"\x01"):
             return await stream.send_all(REFUSAL)
-        if b"\r\n\r\n" in asked:
-            await stream.send_all(ANSWER)
-            if b"close" in asked:
-                return None
-            asked = b""
+        await stream.send_all(ANSWER)
+        if b"close" in data:
+            return None
     return None
 
 

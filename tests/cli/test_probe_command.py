@@ -27,7 +27,7 @@ from trio_tlsdown.cli.probe import _observe
 from trio_tlsdown.cli.probe._checks import CHECKS
 from trio_tlsdown.cli.probe._results import schema
 from trio_tlsdown.cli.probe._targets import parse_target
-from trio_tlsdown.testing import server_context as kit_context
+from trio_tlsdown.testing import serve_rogue, server_context as kit_context
 
 from .probing import (
     ANSWER,
@@ -41,7 +41,7 @@ from .probing import (
     write_ca,
 )
 
-EVIL = "\x1b[2J<script>alert(1)</script>\u202e\"'&"
+EVIL = "nginx \x1b[2J<script>alert(1)</script>\u202e\"'&"
 
 
 async def evil(stream: TLSStream[Any]) -> None:
@@ -49,6 +49,12 @@ async def evil(stream: TLSStream[Any]) -> None:
     head = b"HTTP/1.1 200 OK\r\nServer: " + EVIL.encode() + b"\r\n"
     await stream.send_all(head + b"Content-Length: 0\r\n\r\n")
     raise OSError("no close_notify")  # it is cut
+
+
+async def alerting(*, task_status: trio.TaskStatus[int]) -> None:
+    async with trio.open_nursery() as nursery:
+        serve = partial(serve_rogue, "fatal_alert", ca=CA)
+        task_status.started((await nursery.start(serve))[1])
 
 
 @pytest.fixture
@@ -93,7 +99,7 @@ def test_a_server_that_fails_gets_exit_code_1_and_a_remedy(
     assert result.exit_code == 1
     assert "fail  ends-with-close-notify" in result.stdout
     assert "RFC 9846 section 6.1: Both versions demand it." in result.stdout
-    assert "before the socket is closed" in result.stdout
+    assert "https://nginx.org/en/docs/stream/" in result.stdout
     assert "Plays the same: trio-tlsdown rogue" in result.stdout
     assert "\x1b" not in result.stdout
     assert "\u202e" not in result.stdout
@@ -114,6 +120,12 @@ def test_a_host_that_is_away_gets_exit_code_3_unless_another_one_fails(
     assert result.exit_code == 1
     assert "ends-with-close-notify (TLS 1.3)" in result.stdout
     assert "like " in result.stdout
+
+
+def test_another_protocol_has_another_port(ca: Path) -> None:
+    result = probe(ca, "--protocol", "smtp", "--brief", HOST)
+    assert result.exit_code in (1, 3)
+    assert f"  {HOST}:25  " in result.stdout
 
 
 def test_a_version_that_is_not_spoken_is_told(ca: Path) -> None:
@@ -203,10 +215,10 @@ class Page(html.parser.HTMLParser):
 def test_reports_in_files_are_whole_and_nothing_in_them_is_the_servers(
     ca: Path, port: int, evil_port: int, tmp_path: Path
 ) -> None:
-    with in_thread(web_server(version="TLSv1.2")) as old:
+    with in_thread(web_server(version="TLSv1.2")) as old, in_thread(alerting) as bad:
         result = probe(
             *(ca, "--brief", "--insecure"),
-            *(f"{HOST}:{port}", f"{HOST}:{evil_port}", f"{HOST}:{old}", f"{HOST}:1"),
+            *(f"{HOST}:{each}" for each in (port, evil_port, old, bad, 1)),
             *("--html", tmp_path / "p.html", "--junit", tmp_path / "p.xml"),
             *("--prometheus", tmp_path / "p.prom"),
         )
@@ -219,9 +231,10 @@ def test_reports_in_files_are_whole_and_nothing_in_them_is_the_servers(
     assert "script" not in page.tags
     assert page.tags.count("svg") >= 2 * 2 * 5
     assert r"\x1b[2J<script>" in page.text
+    assert "TLS failed" in page.text
     assert "The certificate was not verified" in page.text
     suites = ET.parse(tmp_path / "p.xml").getroot()  # noqa: S314 - we wrote it
-    assert len(suites) == 4
+    assert len(suites) == 5
     for suite in suites:
         assert int(suite.get("tests", "")) == len(suite)
         assert int(suite.get("failures", "")) == len(suite.findall("*/failure"))
@@ -242,8 +255,12 @@ def test_reports_in_files_are_whole_and_nothing_in_them_is_the_servers(
     ]
 
 
-def test_swimlanes_show_what_crossed(ca: Path, port: int) -> None:
-    result = probe(ca, "--swimlane", "--tls", "1.3", f"{HOST}:{port}")
+def test_swimlanes_show_what_crossed(ca: Path, port: int, tmp_path: Path) -> None:
+    page = tmp_path / "p.html"
+    result = probe(
+        ca, *("--swimlane", "--tls", "1.3", "--html", page), f"{HOST}:{port}"
+    )
+    assert "not verified" not in page.read_text("utf-8")
     assert result.exit_code == 0
     for experiment in ("idle", "half-close", "goodbye", "bad-request", "unread"):
         assert f"\n  {experiment}\n" in result.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +14,7 @@ import attrs
 import pytest
 import trio
 
-from tests.support import CA, server_context
+from tests.support import CA, server_context, tcp_transports
 from trio_tlsdown import ShutdownPolicy, TLSStream
 from trio_tlsdown.cli.probe import _observe
 from trio_tlsdown.cli.probe._observe import Limits
@@ -32,7 +31,9 @@ from trio_tlsdown.cli.probe._protocols import (
 from trio_tlsdown.cli.probe._results import HostResult, as_line
 from trio_tlsdown.cli.probe._run import probe_host, probe_hosts
 from trio_tlsdown.cli.probe._targets import Target
+from trio_tlsdown.cli.probe._witness import Witness
 from trio_tlsdown.testing import ScriptedPeer
+from trio_tlsdown.testing._transports import reset_when_closed
 
 from .probing import (
     HOST,
@@ -192,14 +193,10 @@ async def test_a_server_that_refuses_starttls_is_told_apart_from_one_that_is_awa
     tmp_path: Path, name: str
 ) -> None:
     async def refuse(transport: trio.SocketStream) -> None:
-        for number in itertools.count():
-            await transport.send_all(
-                b"N"
-                if name == "postgres"
-                else b"502 no\r\n<failure/></stream:features>"
-            )
-            if number or not await transport.receive_some():
-                return
+        said = b"N" if name == "postgres" else b"502 no\r\n<x/></stream:features>"
+        await transport.send_all(said)
+        if await transport.receive_some():
+            await transport.send_all(said)
 
     limits = Limits(handshake=0.3, answer=0.3)
     result = await result_of(
@@ -208,6 +205,50 @@ async def test_a_server_that_refuses_starttls_is_told_apart_from_one_that_is_awa
     assert not result.reachable
     assert result.address == HOST
     assert "it said" in (result.versions[0].error or "")
+
+
+async def test_a_reset_before_tls_is_no_starttls(tmp_path: Path) -> None:
+    async def reset(transport: trio.SocketStream) -> None:
+        reset_when_closed(transport)
+
+    result = await result_of(partial(serve_tcp, reset), tmp_path, protocol="smtp")
+    assert result.versions[0].error == "no STARTTLS: it said nothing"
+
+
+async def test_a_server_that_goes_away_meanwhile_gets_the_verdicts_until_then(
+    tmp_path: Path,
+) -> None:
+    served: list[trio.SocketStream] = []
+
+    async def once(transport: trio.SocketStream) -> None:
+        served.append(transport)
+        if len(served) == 1:
+            stream = TLSStream(transport, server_context(), server_side=True)
+            async with stream:
+                await stream.receive_some()
+
+    result = await result_of(partial(serve_tcp, once), tmp_path, versions=("1.3",))
+    found = verdicts(result, "1.3")
+    assert found["answers-close-notify"] == "pass"
+    assert found["ends-with-close-notify"] == "n/a"
+
+
+async def test_a_witness_passes_on_what_it_sees() -> None:
+    ours, theirs = await tcp_transports()
+    witness = Witness(ours)
+    await witness.wait_send_all_might_not_block()
+    await witness.send_all(b"there")
+    assert await theirs.receive_some() == b"there"
+    await theirs.send_all(b"\x15\x03")
+    assert await witness.receive_some() == b"\x15\x03"
+    await theirs.send_all(b"\x03\x00\x02\x01")
+    assert await witness.receive_some() == b"\x03\x00\x02\x01"
+    assert witness.alerts == 1
+    await theirs.aclose()
+    for _ in range(2):
+        assert await witness.receive_some() == b""
+    assert witness.end.value == "FIN"
+    await witness.aclose()
 
 
 async def test_a_host_that_is_not_there_is_unreachable(tmp_path: Path) -> None:

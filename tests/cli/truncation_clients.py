@@ -8,7 +8,6 @@ half comes, and tells what its user would be told.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,10 +15,11 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -128,18 +128,17 @@ class Client:
             case "curl":
                 return told("curl", "--version")
             case "Python requests":
-                try:
-                    return version("requests")
-                except PackageNotFoundError:
-                    return None
+                return version("requests") if find_spec("requests") else None
             case "Python urllib":
                 return sys.version.split()[0]
             case "Node.js fetch":
                 return told("node", "--version")
             case "Java HttpClient":
                 return told("java", "-version")
-            case _:
+            case "Go net/http":
                 return told("go", "version")
+            case _:
+                return None
 
     def command(
         self, url: str, ca: Path, folder: Path
@@ -251,11 +250,11 @@ def row_of(client: Client, folder: Path) -> dict[str, bool]:
     return row
 
 
-def read_page() -> dict[str, dict[str, bool]]:
+def read_page(page: Path = PAGE) -> dict[str, dict[str, bool]]:
     """The table of the page, by client and version."""
     rows = [
         [cell.strip() for cell in line.strip("|\n").split("|")]
-        for line in PAGE.read_text("utf-8").partition(MARK)[2].splitlines()
+        for line in page.read_text("utf-8").partition(MARK)[2].splitlines()
         if line.startswith("|")
     ]
     heads = rows[0][1:]
@@ -278,17 +277,15 @@ def table(rows: Mapping[str, Mapping[str, bool]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def main(page: Path = PAGE, clients: Iterable[Client] = CLIENTS) -> None:
     """Write the page anew."""
     rows: dict[str, dict[str, bool]] = {}
-    for client in CLIENTS:
-        if client.version is not None:
-            with tempfile.TemporaryDirectory() as folder:
-                rows[f"{client.name} {client.version}"] = row_of(client, Path(folder))
-    head = PAGE.read_text("utf-8").partition(MARK)[0]
-    PAGE.write_text(head + MARK + "\n" + table(rows), "utf-8")
-    sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+    for client in (each for each in clients if each.version is not None):
+        with tempfile.TemporaryDirectory() as folder:
+            rows[f"{client.name} {client.version}"] = row_of(client, Path(folder))
+    head = page.read_text("utf-8").partition(MARK)[0]
+    page.write_text(head + MARK + "\n" + table(rows), "utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main()  # pragma: no cover

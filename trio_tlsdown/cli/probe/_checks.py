@@ -97,7 +97,7 @@ def _how_it_ended(seen: Observation, since: float | None = None) -> str:
             return f"a record that cannot be read{when}: {seen.alert}"
         case Ending.FLOOD:
             return f"data without end: {seen.data_before + seen.data_after} B so far"
-        case Ending.OPEN:
+        case _:  # OPEN
             return "nothing, and TCP stays open"
 
 

@@ -71,5 +71,5 @@ def _outcome(
             return f"<skipped message={seen}/>"
         case Verdict.WARN:
             return f"<system-out>warning: {escape(finding.seen)}</system-out>"
-        case Verdict.PASS:
+        case _:  # PASS
             return f"<system-out>{escape(finding.seen)}</system-out>"

@@ -210,37 +210,11 @@ class Conversation:
           ObserveError: there was no TLS session.
         """
         began = trio.current_time()
-        transport: trio.SocketStream | None = None
-        stream: TLSStream[Witness] | None = None
+        transport = await self._connect()
         try:
-            with trio.move_on_after(self.limits.handshake):
-                transport = await self._connect()
-            if transport is None:
-                raise ObserveError(
-                    Refusal.NO_TCP, f"no connection in {self.limits.handshake:g} s"
-                )
-            witness, record = Witness(transport), Record()
-            stream = TLSStream(
-                witness,
-                context,
-                server_hostname=self.server_name,
-                policy=ShutdownPolicy(timeout=1.0, linger_timeout=0.0),
-                # A stream that is traced refers to itself: it waits for the collector.
-                trace=record.add if self.keep_events else None,
-            )
-            if session := self.session_for(experiment):
-                stream.session = session
-            await self._shake_hands(stream, witness)
-            seen = await _Play(
-                self, experiment, stream, witness, record, began, trio.current_time()
-            ).run()
+            seen = await self._observe(experiment, context, transport, began)
         finally:
-            # These do not wait. The stream comes first: it tells OpenSSL that the
-            # session may be resumed. If it was unwrapped, it leaves TCP open.
-            if stream is not None:
-                await trio.aclose_forcefully(stream)  # noqa: ASYNC102
-            if transport is not None:
-                await trio.aclose_forcefully(transport)  # noqa: ASYNC102
+            await trio.aclose_forcefully(transport)  # noqa: ASYNC102  (no wait)
         # On TLS 1.3 a client has shaken hands before its certificate is looked at.
         if seen.alert is not None and ABOUT_CERTIFICATE.search(seen.alert):
             why = f"it refused our client certificate, or wants one: {seen.alert}"
@@ -258,12 +232,45 @@ class Conversation:
     async def _connect(self) -> trio.SocketStream:
         host, port = self.address or (self.target.host, self.target.port)
         try:
-            transport = await trio.open_tcp_stream(host, port)
-            # The same one each time, of those that the name may have.
-            self.address = transport.socket.getpeername()[:2]
+            with trio.fail_after(self.limits.handshake):
+                transport = await trio.open_tcp_stream(host, port)
+        except trio.TooSlowError as exc:
+            why = f"no connection in {self.limits.handshake:g} s"
+            raise ObserveError(Refusal.NO_TCP, why) from exc
         except (OSError, UnicodeError) as exc:
             raise ObserveError(Refusal.NO_TCP, _reason_of(host, port, exc)) from exc
+        with suppress(OSError):  # it has gone already
+            # The same one each time, of those that the name may have.
+            self.address = transport.socket.getpeername()[:2]
         return transport
+
+    async def _observe(
+        self,
+        experiment: Experiment,
+        context: ssl.SSLContext,
+        transport: trio.SocketStream,
+        began: float,
+    ) -> Observation:
+        witness, record = Witness(transport), Record()
+        stream = TLSStream(
+            witness,
+            context,
+            server_hostname=self.server_name,
+            policy=ShutdownPolicy(timeout=1.0, linger_timeout=0.0),
+            # A stream that is traced refers to itself: it waits for the collector.
+            trace=record.add if self.keep_events else None,
+        )
+        try:
+            if session := self.session_for(experiment):
+                stream.session = session
+            await self._shake_hands(stream, witness)
+            handshaken = trio.current_time()
+            return await _Play(
+                self, experiment, stream, witness, record, began, handshaken
+            ).run()
+        finally:
+            # It tells OpenSSL that the session may be resumed.
+            await trio.aclose_forcefully(stream)  # noqa: ASYNC102  (no wait)
 
     async def _shake_hands(self, stream: TLSStream[Witness], witness: Witness) -> None:
         deadline = trio.current_time() + self.limits.handshake
@@ -397,7 +404,7 @@ class _Play:
                     await trio.sleep(SLOW_READER)
                 case Experiment.RESUME:
                     await self._get_session(named(protocol.request))
-                case Experiment.RESUME_CUT:
+                case _:  # RESUME_CUT
                     await self._half_close()
 
     async def _half_close(self) -> None:

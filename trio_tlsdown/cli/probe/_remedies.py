@@ -181,7 +181,14 @@ REMEDIES: Final[Mapping[str, Mapping[str, Remedy]]] = {
     "answers-close-notify": CLOSE_NOTIFY,
     "answers-promptly": CLOSE_NOTIFY,
     "answers-after-half-close": HALF_CLOSE,
-    "ends-with-close-notify": CLOSE_NOTIFY,
+    "ends-with-close-notify": {
+        **CLOSE_NOTIFY,
+        "nginx": Remedy(
+            "nginx 1.22 sends close_notify by itself, but not as a TCP proxy with "
+            "`proxy_half_close on`.",
+            f"{NGINX_PROXY}#proxy_half_close",
+        ),
+    },
     "answer-is-whole": LINGER,
     "bad-request-close-notify": CLOSE_NOTIFY,
     "survives-unread-data": LINGER,

@@ -133,6 +133,5 @@ def check_list(paper: Paper) -> Iterator[str]:
         for name, advice in REMEDIES[check.id].items():
             for line in textwrap.wrap(f"{name}: {advice.advice}", paper.columns - 9):
                 yield f"        {line}"
-            if advice.link:
-                yield f"        {advice.link}"
+            yield f"        {advice.link}"
         yield ""

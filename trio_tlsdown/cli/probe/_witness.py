@@ -27,7 +27,7 @@ class TransportEnd(enum.Enum):
     RESET = "reset"
 
 
-class Witness(trio.abc.HalfCloseableStream):
+class Witness(trio.abc.Stream):
     """A TCP stream that counts the records that come, and notes how TCP ends.
 
     Attributes:
@@ -110,14 +110,6 @@ class Witness(trio.abc.HalfCloseableStream):
           Nothing is lost.
         """
         await self.transport.wait_send_all_might_not_block()
-
-    async def send_eof(self) -> None:
-        """Send FIN.
-
-        Cancellation:
-          Nothing is lost.
-        """
-        await self.transport.send_eof()
 
     async def aclose(self) -> None:
         """Close TCP.
