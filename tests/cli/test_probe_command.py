@@ -51,9 +51,9 @@ async def evil(stream: TLSStream[Any]) -> None:
     raise OSError("no close_notify")  # it is cut
 
 
-async def alerting(*, task_status: trio.TaskStatus[int]) -> None:
+async def serve_badly(name: str, *, task_status: trio.TaskStatus[int]) -> None:
     async with trio.open_nursery() as nursery:
-        serve = partial(serve_rogue, "fatal_alert", ca=CA)
+        serve = partial(serve_rogue, name, ca=CA)
         task_status.started((await nursery.start(serve))[1])
 
 
@@ -120,6 +120,14 @@ def test_a_host_that_is_away_gets_exit_code_3_unless_another_one_fails(
     assert result.exit_code == 1
     assert "ends-with-close-notify (TLS 1.3)" in result.stdout
     assert "like " in result.stdout
+
+
+def test_a_server_that_does_not_say_what_it_is_gets_a_remedy_for_any(ca: Path) -> None:
+    with in_thread(partial(serve_badly, "cut_before_close_notify")) as port:
+        result = probe(ca, f"{HOST}:{port}", "--tls", "1.3")
+    assert result.exit_code == 1
+    assert "Call the shutdown of the TLS library" in result.stdout
+    assert "https://" not in result.stdout
 
 
 def test_another_protocol_has_another_port(ca: Path) -> None:
@@ -215,6 +223,7 @@ class Page(html.parser.HTMLParser):
 def test_reports_in_files_are_whole_and_nothing_in_them_is_the_servers(
     ca: Path, port: int, evil_port: int, tmp_path: Path
 ) -> None:
+    alerting = partial(serve_badly, "fatal_alert")
     with in_thread(web_server(version="TLSv1.2")) as old, in_thread(alerting) as bad:
         result = probe(
             *(ca, "--brief", "--insecure"),
