@@ -20,7 +20,14 @@ def test_on_the_package_index_no_link_leads_nowhere() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/releasing.md"],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/releasing.md",
+        "docs/probe.md",
+        "docs/probe-clients.md",
+    ],
 )
 def test_links_of_a_page_lead_to_files(page: str) -> None:
     path = ROOT / page

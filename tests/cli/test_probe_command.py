@@ -5,7 +5,6 @@ from __future__ import annotations
 import html.parser
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -21,7 +20,7 @@ import jsonschema
 import pytest
 import trio
 
-from tests.support import CA, CERT
+from tests.support import CA, CERT, needs_posix
 from trio_tlsdown import TLSStream
 from trio_tlsdown.cli.probe import _observe
 from trio_tlsdown.cli.probe._checks import CHECKS
@@ -413,6 +412,7 @@ async def silent(transport: trio.SocketStream) -> None:
     await trio.sleep_forever()
 
 
+@needs_posix("SIGINT for another process")
 def test_ctrl_c_keeps_what_is_done(ca: Path, port: int) -> None:
     with in_thread(partial(serve_tcp, silent)) as stuck:
         process = subprocess.Popen(  # noqa: S603
@@ -435,6 +435,7 @@ def test_ctrl_c_keeps_what_is_done(ca: Path, port: int) -> None:
     assert process.returncode == 1
 
 
+@needs_posix("a pipe as Linux has it")
 def test_a_reader_that_has_gone_ends_the_probe_without_a_traceback(
     ca: Path, port: int
 ) -> None:
@@ -453,10 +454,13 @@ def test_a_reader_that_has_gone_ends_the_probe_without_a_traceback(
     assert result.stderr == ""
 
 
+@needs_posix("pseudo-terminals")
 @pytest.mark.parametrize("form", [(), ("--json",), ("--brief",)])
 def test_a_terminal_gets_a_bar_of_progress(
     ca: Path, port: int, form: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import pty
+
     monkeypatch.setenv("TERM", "xterm")
     master, slave = pty.openpty()
     process = subprocess.Popen(  # noqa: S603

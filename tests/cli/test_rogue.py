@@ -19,9 +19,12 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests.support import needs_posix
 from trio_tlsdown.testing import BEHAVIOURS
 
 from .probing import run
+
+SIGINT = "SIGINT for another process"
 
 
 @attrs.frozen
@@ -100,6 +103,7 @@ def test_a_ca_that_cannot_be_written_is_exit_code_3(tmp_path: Path) -> None:
     assert result.exit_code == 3
 
 
+@needs_posix(SIGINT)
 def test_the_log_tells_what_a_client_did(tmp_path: Path) -> None:
     with rogues(tmp_path, "close_without_waiting", "--tls", "1.2") as rogue:
         assert rogue.get("close_without_waiting") == b"half an answer"
@@ -110,6 +114,7 @@ def test_the_log_tells_what_a_client_did(tmp_path: Path) -> None:
     )
 
 
+@needs_posix(SIGINT)
 def test_the_log_tells_a_close_notify(tmp_path: Path) -> None:
     with rogues(tmp_path, "second_close_notify", "--answer", "none") as rogue:
         with socket.create_connection(
@@ -121,6 +126,7 @@ def test_the_log_tells_a_close_notify(tmp_path: Path) -> None:
         assert "sent close_notify, then " in rogue.line()
 
 
+@needs_posix(SIGINT)
 def test_the_log_can_be_json(tmp_path: Path) -> None:
     with rogues(tmp_path, "fatal_alert", "--json") as rogue:
         context = ssl.create_default_context()  # it does not know the CA
@@ -136,6 +142,7 @@ def test_the_log_can_be_json(tmp_path: Path) -> None:
     assert told["close_notify"] is False
 
 
+@needs_posix(SIGINT)
 def test_how_the_answer_is_framed_can_be_chosen(tmp_path: Path) -> None:
     name = "cut_before_close_notify"
     for framing in ("length", "chunked"):
@@ -151,6 +158,7 @@ def test_how_the_answer_is_framed_can_be_chosen(tmp_path: Path) -> None:
             rogue.get(name)
 
 
+@needs_posix(SIGINT)
 def test_all_of_them_have_a_port_each_and_a_page(tmp_path: Path) -> None:
     with rogues(tmp_path, "--all", count=len(BEHAVIOURS) + 1) as rogue:
         page = rogue.get("index").decode()
@@ -171,6 +179,7 @@ def are_free(first: int) -> bool:
     return True
 
 
+@needs_posix(SIGINT)
 def test_all_of_them_follow_the_port_that_was_given(tmp_path: Path) -> None:
     port = next(filter(are_free, range(21_000, 32_000, 100)))
     with rogues(
