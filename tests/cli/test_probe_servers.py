@@ -13,9 +13,10 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.lowlevel
 
 from tests.support import CA, server_context, tcp_transports
-from trio_tlsdown import ShutdownPolicy, TLSStream
+from trio_tlsdown import ShutdownPolicy, TLSStream, TraceKind
 from trio_tlsdown.cli.probe import _observe
 from trio_tlsdown.cli.probe._observe import Limits
 from trio_tlsdown.cli.probe._protocols import (
@@ -399,6 +400,20 @@ async def test_an_answer_without_end_is_bounded_in_bytes(
     }
     assert "flood" in {each.ending.value for each in version.seen.values()}
     assert verdicts(result, "1.3")["ends-with-close-notify"] == "n/a"
+
+
+async def test_what_is_kept_for_a_drawing_is_bounded(tmp_path: Path) -> None:
+    async def crumbs(stream: TLSStream[Any]) -> None:
+        for _ in range(500):
+            await stream.send_all(b"x")
+            await trio.lowlevel.checkpoint()
+
+    result = await result_of(
+        web_server(crumbs), tmp_path, versions=("1.3",), keep_events=True
+    )
+    for seen in result.versions[0].seen.values():
+        assert len(seen.events) < _observe.MAX_EVENTS + 10
+        assert seen.events[-1].kind is not TraceKind.BYTES_RECEIVED
 
 
 async def test_bytes_behind_close_notify_are_bounded(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import textwrap
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from html import escape
 from typing import Any, Final, Literal, TypeAlias
@@ -21,6 +22,7 @@ from trio_tlsdown.testing import BEHAVIOURS, NAME, RoguePeer, server_context
 from ._interrupt import run_until_interrupt
 
 LOOPBACK: Final = "127.0.0.1"
+MAX_PORT: Final = 65535
 Framing: TypeAlias = Literal["close", "length", "chunked", "none"]
 
 HEAD: Final = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n"
@@ -128,7 +130,7 @@ def encounter(peer: RoguePeer, client: str) -> Encounter:
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=click.IntRange(0, MAX_PORT),
     default=0,
     help="Where to listen; with --all that is the page, and the others follow. "
     "Default: any port that is free.",
@@ -172,6 +174,8 @@ def rogue(
     if serve_all is (behaviour is not None):
         raise click.UsageError("Give BEHAVIOUR, --all or --list.")
     names = [behaviour] if behaviour else list(BEHAVIOURS)
+    if port + serve_all * len(names) > MAX_PORT:
+        raise click.BadParameter("the others do not fit behind it", param_hint="--port")
     ca = trustme.CA()
     show = partial(_show, as_data=as_data)
     kit = _Kit(host, ca, f"TLSv{tls}" if tls else None, ANSWERS[answer], show)
@@ -227,7 +231,9 @@ class _Kit:
         self, name: str, port: int, *, task_status: trio.TaskStatus[int]
     ) -> None:
         async def handle(transport: trio.SocketStream) -> None:
-            address, number = transport.socket.getpeername()[:2]
+            client = "somebody who has gone"
+            with suppress(OSError):
+                client = "{}:{}".format(*transport.socket.getpeername())
             peer = RoguePeer(
                 name,
                 transport,
@@ -236,8 +242,12 @@ class _Kit:
                 ca=self.ca,
                 version=self.version,
             )
-            await peer.run()
-            self.show(encounter(peer, f"{address}:{number}"))
+            try:
+                await peer.run()
+            except RuntimeError as exc:  # a cipher suite that cannot be played with
+                click.echo(f"{name}  {client}  {exc}", err=True)
+            else:
+                self.show(encounter(peer, client))
 
         listeners = await trio.open_tcp_listeners(port, host=self.host)
         task_status.started(listeners[0].socket.getsockname()[1])

@@ -11,6 +11,7 @@ import enum
 import re
 import ssl
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import attrs
@@ -258,7 +259,7 @@ class Conversation:
             server_hostname=self.server_name,
             policy=ShutdownPolicy(timeout=1.0, linger_timeout=0.0),
             # A stream that is traced refers to itself: it waits for the collector.
-            trace=record.add if self.keep_events else None,
+            trace=partial(_note, record) if self.keep_events else None,
         )
         try:
             if session := self.session_for(experiment):
@@ -319,6 +320,12 @@ class Conversation:
         """Keep what the server says first, as what it says of itself."""
         if self.banner is None and said:
             self.banner = printable(self.protocol.banner_of(said))
+
+
+def _note(record: Record, event: TraceEvent) -> None:
+    # Bytes can come in any number of pieces; of all else there is little.
+    if not event.size or len(record.events) < MAX_EVENTS:
+        record.add(event)
 
 
 # What OpenSSL says if the server does not speak the only version that we offer.
@@ -562,4 +569,4 @@ class _Play:
             events.append(
                 TraceEvent(self.witness.ended_at, "client", TraceKind.FIN_RECEIVED)
             )
-        return tuple(sorted(events[-MAX_EVENTS:], key=lambda event: event.time))
+        return tuple(sorted(events, key=lambda event: event.time))
