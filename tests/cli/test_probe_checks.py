@@ -38,6 +38,10 @@ CN: dict[str, Any] = {"ending": Ending.CLOSE_NOTIFY, "tcp": TransportEnd.FIN}
             {"ours": 0.2, "ending": Ending.FLOOD, "ended": 0.3, "data_after": 9},
             *(FAIL, WARN, "data without end"),
         ),
+        (
+            {"ours": 0.2, "ending": Ending.ALERT, "ended": 0.3, "alert": "X"},
+            *(FAIL, WARN, "fatal alert after 100.0 ms: X"),
+        ),
         ({"ending": Ending.FIN, "ended": 0.1}, NA, NA, "it ended first"),
         ({"ending": Ending.FIN, "ended": 0.1, "mid_record": True}, NA, NA, "inside"),
         (
@@ -79,6 +83,7 @@ def test_an_answer_whose_end_is_a_cut_is_not_whole() -> None:
 
     check = "answer-is-whole"
     assert judge("1.3", goodbye(ending=Ending.FIN, ended=1.0))[check].verdict is FAIL
+    assert judge("1.3", goodbye(ended=1.0, theirs=1.0, **CN))[check].verdict is WARN
     assert judge("1.3", goodbye())[check].verdict is NA
     assert judge("1.3", goodbye(whole=True))[check].verdict is PASS
     assert judge("1.3", idle(ours=0.2))[check].verdict is NA

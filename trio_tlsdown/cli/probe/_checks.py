@@ -123,7 +123,7 @@ def _answers(version: Version, all_seen: Observations) -> Finding:
     match seen.ending:
         case Ending.CLOSE_NOTIFY:
             return Finding(Verdict.PASS, words)
-        case Ending.OPEN | Ending.FLOOD if version == "1.3":
+        case Ending.OPEN | Ending.FLOOD | Ending.ALERT if version == "1.3":
             return Finding(Verdict.WARN, words)
         case _:
             return Finding(Verdict.FAIL, words)
@@ -176,7 +176,7 @@ def _whole(version: Version, all_seen: Observations) -> Finding:
     words = f"{size} B, and its end cannot be told: {_how_it_ended(seen)}"
     if seen.ending in (Ending.OPEN, Ending.FLOOD):
         return Finding(Verdict.NOT_APPLICABLE, words)
-    return Finding(Verdict.FAIL, words)
+    return Finding(Verdict.WARN if seen.ending in ENDED_WELL else Verdict.FAIL, words)
 
 
 def _unread(version: Version, all_seen: Observations) -> Finding:
