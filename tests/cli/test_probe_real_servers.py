@@ -14,7 +14,8 @@ import attrs
 import pytest
 import trio
 
-from tests.interop.programs import require, running
+from harness.process import running
+from tests.interop.programs import require
 from tests.interop.servers import connect, key_and_certificate, reserved_port
 from trio_tlsdown.cli.probe._results import HostResult
 
