@@ -456,7 +456,7 @@ class _Play:
             data = await self.stream.receive_some()
         except TruncatedError as exc:
             self._end(Ending.FIN)
-            self.mid_record = exc.mid_record
+            self.mid_record = bool(exc.mid_record)
         except TLSFailedError as exc:
             self._failed(exc.reason or "")
         except trio.BrokenResourceError:
