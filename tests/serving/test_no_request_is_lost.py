@@ -134,7 +134,7 @@ async def test_of_curl(
 
 NGINX = """
 daemon off;
-worker_processes 1;
+master_process off;
 pid {folder}/nginx.pid;
 error_log stderr;
 events {{}}
