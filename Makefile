@@ -9,6 +9,7 @@
 #   make coverage    the tests again, every line and branch of them and the package
 #   make peers       install the TLS implementations on PyPI that the tests talk to
 #   make interop     talk to all of them, and make docs/interop.md, docs/boost_asio.md
+#   make docs        the site: docs/ by Sphinx, into .venv/docs
 #   make check       all of these but the demo
 #   make bench       the package beside other TLS implementations; make bench ARGS=--help
 #   make clean       remove all that these have made
@@ -46,13 +47,14 @@ BENCH := $(VENV)/.bench
 TEST := $(VENV)/.test
 CHECK := $(VENV)/.check
 PEERS := $(VENV)/.peers
+DOCS := $(VENV)/.docs
 SOURCES := Makefile pyproject.toml trio_tlsdown/_version.py
 
 # Each is a target: with `make --keep-going` all of them have their say.
 LINTERS := ruff format codespell flake8-async imports news
 TYPE_CHECKERS := mypy pyright public-types
 
-.PHONY: help demo test test-all lint types coverage peers interop check bench clean
+.PHONY: help demo test test-all lint types coverage peers interop docs check bench clean
 .PHONY: $(LINTERS) $(TYPE_CHECKERS)
 
 help:
@@ -114,7 +116,11 @@ interop: $(PEERS)
 	$(BIN)/python -m tests.interop.table $(ROWS)
 	$(BIN)/python -m tests.interop.boost_page $(ROWS)
 
-check: lint types coverage
+docs: $(DOCS)
+	$(BIN)/sphinx-build -nWq --keep-going docs $(VENV)/docs
+	@echo 'The site: $(VENV)/docs/index.html'
+
+check: lint types coverage docs
 
 bench: $(BENCH)
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -151,6 +157,10 @@ $(PEERS): $(TEST)
 	@$(PIP) install --group peers
 	@$(PIP) download --no-binary=:all: --no-deps --dest $(VENV)/sources \
 		"$$($(BIN)/python -m pip freeze | grep ^httpcore==)"
+	@touch $@
+
+$(DOCS): $(TEST)
+	@$(PIP) install --group docs
 	@touch $@
 
 $(CHECK): $(TEST)

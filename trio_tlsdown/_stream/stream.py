@@ -422,7 +422,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           wait: Wait for the peer's close_notify. Default: True.
 
         Returns:
-          What happened: endings are outcomes, not exceptions. After SENT or ABORTED
+          What happened; endings are outcomes, not exceptions. After SENT or ABORTED
           another call continues where this one stopped.
 
         Cancellation:

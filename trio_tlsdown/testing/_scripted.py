@@ -234,7 +234,7 @@ class ScriptedPeer:
         """Receive once, and decrypt what came.
 
         Returns:
-          Whether more can come: the transport has not ended.
+          Whether more can come; the transport has not ended.
         """
         try:
             await self.receive_ciphertext()
