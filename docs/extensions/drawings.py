@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import grimp
 from docutils import nodes
@@ -44,7 +44,7 @@ class Swimlane(SphinxDirective):
     """One run of a scenario: its name, such as 4a, and the TLS version."""
 
     required_arguments = 1
-    option_spec = {"tls": directives.unchanged}
+    option_spec: ClassVar = {"tls": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
         version = self.options.get("tls", "1.3")
@@ -61,7 +61,9 @@ class Swimlane(SphinxDirective):
 
 def swimlane(run: dict) -> str:
     events = [
-        TraceEvent(event["ms"] / 1000, event["side"], TraceKind(event["kind"]), event["size"])
+        TraceEvent(
+            event["ms"] / 1000, event["side"], TraceKind(event["kind"]), event["size"]
+        )
         for event in run["events"]
     ]
     parties = {one["side"]: one for one in run["parties"]}
@@ -101,8 +103,8 @@ def state_diagram(machine: str) -> str:
     for (before, after), events in arrows.items():
         label = "\\n".join(_words(event) for event in events)
         lines.append(f'{before} -> {after} [label="{label}"];')
-    for state in {name for pair in arrows for name in pair}:
-        lines.append(f'{state} [label="{_words(state)}"];')
+    states = {name for pair in arrows for name in pair}
+    lines += [f'{state} [label="{_words(state)}"];' for state in sorted(states)]
     return _graph(machine, lines)
 
 
@@ -125,10 +127,14 @@ class Outcomes(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         rows = [["Sending", "Receiving", "This side", "Outcome"]]
         for *states, outcome in OUTCOMES:
-            rows.append([*map(_state, states), f"`~{PACKAGE}.ShutdownOutcome.{outcome.name}`"])
+            rows.append(
+                [*map(_state, states), f"`~{PACKAGE}.ShutdownOutcome.{outcome.name}`"]
+            )
         text = [".. list-table::", "   :header-rows: 1", ""]
         for row in rows:
-            text += [f"   {'*' if n == 0 else ' '} - {cell}" for n, cell in enumerate(row)]
+            text += [
+                f"   {'*' if n == 0 else ' '} - {cell}" for n, cell in enumerate(row)
+            ]
         return self.parse_text_to_nodes(_rst(text))
 
 
@@ -187,14 +193,16 @@ def import_graph(folder: str) -> str:
         graph.squash_module(module)
     for module in sorted(children):
         lines.append(f'"{module}" [label="{module.rpartition(".")[2]}"];')
-        for imported in sorted(graph.find_modules_directly_imported_by(module) & children):
-            lines.append(f'"{module}" -> "{imported}";')
+        imported = graph.find_modules_directly_imported_by(module) & children
+        lines += [f'"{module}" -> "{one}";' for one in sorted(imported)]
     return _graph("imports", lines).replace("rankdir=LR", "rankdir=TB")
 
 
 def record() -> None:
     """Play the scenarios, and keep what was seen."""
-    found = subprocess.run([COMMAND, "demo", "--json"], check=True, capture_output=True).stdout
+    found = subprocess.run(
+        [COMMAND, "demo", "--json"], check=True, capture_output=True
+    ).stdout
     runs = json.loads(found)["runs"]
     for run in runs:
         del run["differences"], run["ok"]
@@ -205,7 +213,12 @@ def record() -> None:
 
 
 def keep_colons(
-    _app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]
+    _app: Sphinx,
+    what: str,
+    _name: str,
+    _obj: object,
+    _options: object,
+    lines: list[str],
 ) -> None:
     """Undo that napoleon takes an attribute's words before a colon for its type."""
     if what not in {"attribute", "property", "data"}:

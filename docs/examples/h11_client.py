@@ -1,0 +1,57 @@
+"""An HTTP/1.1 client that knows whether the answer is whole.
+
+An answer with a length is whole when that many bytes have arrived. One without a length
+ends with the connection, and so it is whole only if the server's close_notify arrived
+(RFC 9112 section 9.8). h11 looks after the lengths, TLSStream after the close_notify.
+
+    python h11_client.py example.org /
+"""
+
+import sys
+
+import h11
+import trio
+
+from trio_tlsdown import TruncatedError, open_tls_nursery
+
+
+async def get(stream: trio.abc.Stream, host: str, target: str) -> tuple[int, bytes]:
+    """Return the status and the body of an answer that is whole.
+
+    Raises:
+      TruncatedError: it ended with the connection, which was cut.
+      h11.RemoteProtocolError: it is shorter than it said.
+    """
+    connection = h11.Connection(h11.CLIENT)
+    headers = [("Host", host), ("Connection", "close")]
+    request = connection.send(h11.Request(method="GET", target=target, headers=headers))
+    await stream.send_all(
+        (request or b"") + (connection.send(h11.EndOfMessage()) or b"")
+    )
+    status, body = 0, bytearray()
+    while True:
+        match connection.next_event():
+            case h11.NEED_DATA:
+                connection.receive_data(bytes(await stream.receive_some()))
+            case h11.Response(status_code=status):
+                pass
+            case h11.Data(data=data):
+                body += data
+            case h11.EndOfMessage():
+                return status, bytes(body)
+            case other:
+                raise h11.RemoteProtocolError(f"unexpected: {other!r}")
+
+
+async def main(host: str, target: str) -> None:
+    async with open_tls_nursery() as tls:
+        stream = await tls.connect(host, 443)
+        try:
+            status, body = await get(stream, host, target)
+        except (TruncatedError, h11.RemoteProtocolError) as exc:
+            sys.exit(f"the answer is incomplete: {exc}")
+        print(status, len(body), "bytes")
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1], sys.argv[2])
