@@ -495,8 +495,7 @@ async def test_a_pool_uses_a_connection_again_unless_its_peer_has_ended(
                 await stream.send_all(request)
                 assert await stream.receive_some() == request
             if request == b"go":
-                idle = PeerState.IDLE
-                await until(lambda: used[-1].peer_state_nowait() is not idle)
+                await until(partial(has_ended, stream))
         with pytest.raises(ZeroDivisionError):
             async with pool.connection() as stream:
                 raise ZeroDivisionError
@@ -504,8 +503,26 @@ async def test_a_pool_uses_a_connection_again_unless_its_peer_has_ended(
     assert used[0] is used[1] is used[2] is not used[3]
 
 
+def has_ended(stream: Stream) -> bool:
+    return stream.peer_state_nowait() is PeerState.CLOSED
+
+
 async def one_at_a_time(stream: Stream) -> None:
     async for request in stream:
         await stream.send_all(request)
         if request == b"go":
             return
+
+
+# Others:
+
+
+@pytest.mark.long
+async def test_tlsstream_notices_what_others_may_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    await example("how_others_end").main()
+    lines = capsys.readouterr().out.splitlines()
+    ours = [line.split("reading: ")[-1] for line in lines if "TLSStream  " in line]
+    assert ours[:2] == ["TruncatedError; closing: the end"] * 2
+    assert all(line.endswith("closing: the end") for line in ours)
