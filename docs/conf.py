@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 project = "trio_tlsdown"
 author = "The trio_tlsdown authors"
+html_show_copyright = False
 release = __version__
 
 extensions = [

@@ -26,6 +26,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from trio_tlsdown import TraceEvent, TraceKind
 from trio_tlsdown._core.state import OUTCOMES, TRANSITIONS, ConnectionState
+from trio_tlsdown.cli._paper import Paper
 from trio_tlsdown.cli._swimlane import draw
 from trio_tlsdown.testing import BEHAVIOURS
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 TRACES = Path(__file__).parents[1] / "traces.json"
 PACKAGE = "trio_tlsdown"
+COLUMNS = 60  # of a swimlane: it fits a phone
 COMMAND = Path(sys.executable).with_name("trio-tlsdown")
 
 
@@ -69,9 +71,8 @@ def swimlane(run: dict) -> str:
     parties = {one["side"]: one for one in run["parties"]}
     heads = {side: f"{one['party']} ({side})" for side, one in parties.items()}
     feet = {side: _foot(one["report"]) for side, one in parties.items()}
-    return "\n".join(
-        line.plain.rstrip() for line in draw(events, began=0.0, heads=heads, feet=feet)
-    )
+    lines = draw(events, began=0.0, heads=heads, feet=feet, paper=Paper(COLUMNS))
+    return "\n".join(line.plain.rstrip() for line in lines)
 
 
 def _foot(report: dict) -> list[str]:
@@ -183,7 +184,7 @@ class Imports(SphinxDirective):
 
 
 def import_graph(folder: str) -> str:
-    graph = grimp.build_graph(PACKAGE)
+    graph = grimp.build_graph(PACKAGE, cache_dir=None)
     root = f"{PACKAGE}.{folder}" if folder else PACKAGE
     children = graph.find_children(root)
     if not folder:
@@ -194,7 +195,7 @@ def import_graph(folder: str) -> str:
     for module in sorted(children):
         lines.append(f'"{module}" [label="{module.rpartition(".")[2]}"];')
         imported = graph.find_modules_directly_imported_by(module) & children
-        lines += [f'"{module}" -> "{one}";' for one in sorted(imported)]
+        lines += [f'"{module}" -> "{one}";' for one in sorted(imported - {module})]
     return _graph("imports", lines).replace("rankdir=LR", "rankdir=TB")
 
 
