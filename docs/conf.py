@@ -35,7 +35,7 @@ default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [
     # What a signature shows, and nobody has to look up.
-    (r"py:.*", r"(.*\.)?(Ts|T_Transport|T_Stream|TracebackType|End|_Pipe|RecordKeys)"),
+    (r"py:.*", r"(.*\.)?(Ts|S|T_Transport|T_Stream|TracebackType|End|_Pipe|RecordKeys)"),
     (r"py:.*", r".*\.(ClientRegistry|ServerRegistry|TaskCounter|ServerOptions)"),
     (r"py:.*", r"_ssl\.SSLSession"),
 ]

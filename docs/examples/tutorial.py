@@ -87,7 +87,7 @@ async def main() -> None:
 # --- test
 @pytest.mark.trio
 async def test_half_an_answer_is_an_error(rogue_peer: RoguePeerFixture) -> None:
-    connection = await rogue_peer("cut_before_close_notify", says=b"HEL")
+    connection = await rogue_peer("cut_before_close_notify", says=b"HE")
     async with connection as stream:
         with pytest.raises(TruncatedError):
             await ask(stream, b"hello")
