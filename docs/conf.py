@@ -35,7 +35,10 @@ default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [
     # What a signature shows, and nobody has to look up.
-    (r"py:.*", r"(.*\.)?(Ts|S|T_Transport|T_Stream|TracebackType|End|_Pipe|RecordKeys)"),
+    (
+        r"py:.*",
+        r"(.*\.)?(Ts|S|T_Transport|T_Stream|TracebackType|End|_Pipe|RecordKeys)",
+    ),
     (r"py:.*", r".*\.(ClientRegistry|ServerRegistry|TaskCounter|ServerOptions)"),
     (r"py:.*", r"_ssl\.SSLSession"),
 ]
@@ -43,7 +46,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
+napoleon_use_ivar = False
 napoleon_custom_sections = [("Cancellation", "notes_style")]
 
 # The names of other projects that our docstrings use. There is no network where these

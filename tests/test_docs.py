@@ -22,6 +22,7 @@ DOCS = ROOT / "docs"
 # Their blocks are programs of several files, and this runs them.
 RUN_ELSEWHERE = {
     "how-to/restart.md": "tests/serving/test_how_to.py",
+    "how-to/shutdown-sslstream.md": "tests/stream/test_sslstream.py",
     "how-to/systemd.md": "tests/serving/test_how_to.py",
     "how-to/workers.md": "tests/serving/test_how_to.py",
 }

@@ -330,9 +330,9 @@ async def test_a_chat_reaches_the_others_and_idle_clients_leave(
     running = await serve(nursery, partial(chat.handler, room, 0.5), version)
     one, other = await running.connect(), await running.connect()
     await until(lambda: len(room.outboxes) == 2)
-    await one.send_all(b"hel")
-    await one.send_all(b"lo\n")
-    assert await other.receive_some() == b"hello\n"
+    await one.send_all(b"in ")
+    await one.send_all(b"parts\n")
+    assert await other.receive_some() == b"in parts\n"
     for stream in (one, other):  # both are idle now
         assert await stream.receive_some() == b""
         assert (await stream.shutdown()).outcome is ShutdownOutcome.COMPLETE
