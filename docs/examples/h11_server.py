@@ -10,7 +10,7 @@ import sys
 import h11
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import TLSStream, cancel_on_drain, draining, open_tls_nursery
 
 IDLE = 60  # seconds until an idle connection is ended
 
@@ -22,6 +22,8 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
         target, body = request
         answer = target + b"\n" + body
         headers = [("Content-Length", str(len(answer)))]
+        if draining():
+            headers.append(("Connection", "close"))  # so that no further request is lost
         for event in (
             h11.Response(status_code=200, headers=headers),
             h11.Data(data=answer),
