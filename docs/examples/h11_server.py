@@ -23,7 +23,9 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
         answer = target + b"\n" + body
         headers = [("Content-Length", str(len(answer)))]
         if draining():
-            headers.append(("Connection", "close"))  # so that no further request is lost
+            headers.append(
+                ("Connection", "close")
+            )  # so that no further request is lost
         for event in (
             h11.Response(status_code=200, headers=headers),
             h11.Data(data=answer),
