@@ -96,7 +96,7 @@ def test_scenario_4_draws_the_cancellation_and_the_alert_that_nobody_received() 
 
 
 def test_the_readme_shows_what_the_demo_draws() -> None:
-    _, shown, _ = re.split(r"```(?:text)?\n", README.read_text("utf-8"), maxsplit=2)
+    shown = README.read_text("utf-8").partition("```text\n")[2].partition("```")[0]
     result = demo("--scenario", "2", "--scenario", "3", "--tls", "1.3")
     assert "\n".join(without_times(shown)) in "\n".join(without_times(result.stdout))
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.interop.programs import require_module
 from tests.support import needs_posix
 
@@ -16,6 +18,7 @@ from .probing import HOST, in_thread, lines_of_json, run, web_server, write_ca
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "probe_fleet.py"
 
 
+@pytest.mark.long
 def test_two_workers_probe_all_hosts_and_the_lines_can_be_summed_up(
     tmp_path: Path,
 ) -> None:

@@ -141,6 +141,7 @@ async def probing(server: Server, folder: Path) -> AsyncIterator[HostResult]:
             yield await probed(port, settings_of(folder))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.name)
 async def test_the_verdicts_on_a_real_server_are_those_that_it_deserves(
     server: Server, tmp_path: Path

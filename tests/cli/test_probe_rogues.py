@@ -28,6 +28,7 @@ from .probing import probed, settings_of, verdicts, web_server, write_ca
 LOOKS_GOOD = {("1.3", "fatal_close_notify")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 async def test_every_rogue_is_recognised_and_named(
     tmp_path: Path, version: Version
@@ -63,6 +64,7 @@ async def test_every_rogue_is_recognised_and_named(
     assert found == wanted
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "bad"),
     [

@@ -170,6 +170,7 @@ async def result_of(serve: Serve, folder: Path, **options: Any) -> HostResult:
     return result
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted(SPOKEN))
 async def test_each_protocol_reaches_tls_and_gets_its_answers(
     tmp_path: Path, name: str

@@ -31,6 +31,7 @@ def published(client: Client, page: Path = PAGE) -> dict[str, bool]:
     return row
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "client",
     [

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from .peer import Cannot, Peer, answers_in_tls12, does_not_answer_a_cut
 from .programs import require_module
 from .suite import PeerSuite
@@ -18,6 +20,7 @@ def command(folder: Path) -> Sequence[str]:
     return [sys.executable, "-m", "tests.interop.labs.anyio_streams"]
 
 
+@pytest.mark.long
 class TestAnyio(PeerSuite):
     peer = Peer(
         name="anyio",

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
 from .peer import Cannot, Deviation, Peer, does_not_answer_a_cut, takes_cuts_for_ends
 from .programs import require_module
 from .suite import PeerSuite
@@ -58,6 +60,7 @@ def deviations(source: str) -> list[Deviation]:
     ]
 
 
+@pytest.mark.long
 class TestAsyncio(PeerSuite):
     peer = Peer(
         name="asyncio",
@@ -69,6 +72,7 @@ class TestAsyncio(PeerSuite):
     )
 
 
+@pytest.mark.long
 class TestUvloop(PeerSuite):
     peer = Peer(
         name="uvloop",

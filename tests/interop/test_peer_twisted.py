@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from .endings import Saw
 from .peer import Cannot, Deviation, Peer, does_not_answer_a_cut
 from .programs import require_module
@@ -21,6 +23,7 @@ def command(folder: Path) -> Sequence[str]:
     return [sys.executable, "-m", "tests.interop.labs.twisted_protocols"]
 
 
+@pytest.mark.long
 class TestTwisted(PeerSuite):
     peer = Peer(
         name="Twisted",

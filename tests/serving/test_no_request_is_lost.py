@@ -5,6 +5,7 @@ For a few seconds; `make test-all` takes longer.
 
 from __future__ import annotations
 
+import os
 import runpy
 import socket
 import ssl
@@ -42,9 +43,8 @@ HTTP = runpy.run_path(str(EXAMPLES / "http11.py"))
 
 POLICY = ShutdownPolicy(timeout=2, linger_timeout=1)
 
-rounds = pytest.mark.parametrize(
-    "drains", [8, pytest.param(100, marks=pytest.mark.long)]
-)
+# For more: make test-all ARGS=tests/serving/test_no_request_is_lost.py TLSDOWN_DRAINS=100
+rounds = pytest.mark.parametrize("drains", [int(os.environ.get("TLSDOWN_DRAINS", "8"))])
 
 
 @pytest.fixture

@@ -126,6 +126,7 @@ async def test_a_handshake_has_its_time_unless_another_one_waits(
     ):
         with silent_clients(1, port_of(server), tls.version) as clients:
             clients[0].send_hello()
+            await until(lambda: len(server.connections) == 1)  # its time has begun
             await trio.sleep(8)
             await is_served(port_of(server), tls.version)
             await until(lambda: server.tally == {COMPLETE: 1})
@@ -142,6 +143,7 @@ async def test_who_waits_for_its_place_hurries_one_handshake_only(
         server,
     ):
         with silent_clients(2, port_of(server), tls.version) as clients:
+            await until(lambda: len(server.connections) == 2)  # their time has begun
             for client in clients:
                 client.send_hello()
                 await trio.sleep(HURRIED_HANDSHAKE_TIMEOUT + 1)

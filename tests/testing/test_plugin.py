@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
 
 import pytest
 
@@ -12,8 +11,6 @@ import pytest
 import trio_tlsdown.testing
 
 pytest_plugins = "pytester"
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 FIXTURES = [
@@ -249,24 +246,6 @@ def test_the_readmes_server_runs_in_tls_server(project: Project) -> None:
             assert report.outcome is ShutdownOutcome.COMPLETE
             assert report.first == "local"
     """)
-
-
-def test_the_readmes_example_of_the_test_kit_runs(project: Project) -> None:
-    """With a client that reads an answer up to its end, as its author would test it."""
-    section = README.read_text("utf-8").partition("## A test kit")[2]
-    example = section.partition("```python\n")[2].partition("```")[0]
-    client = """
-        class MyClientError(Exception):
-            pass
-
-        class my_client:
-            async def read_answer(stream):
-                try:
-                    return b"".join([chunk async for chunk in stream])
-                except TruncatedError as exc:
-                    raise MyClientError from exc
-    """
-    project.passes(textwrap.dedent(client) + example, tests=2)
 
 
 def test_the_docs_way_to_use_rogue_peer(project: Project) -> None:
