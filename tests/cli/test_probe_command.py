@@ -40,6 +40,8 @@ from .probing import (
     write_ca,
 )
 
+pytestmark = pytest.mark.long  # each run waits to see what a server leaves out
+
 EVIL = "nginx \x1b[2J<script>alert(1)</script>\u202e\"'&"
 
 

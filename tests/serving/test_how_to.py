@@ -23,7 +23,7 @@ from trio_tlsdown import ShutdownOutcome
 
 from .processes import EXAMPLES, Files, alive, curl, end, free_port, write_files
 
-pytestmark = needs_linux("what is inherited, /proc")
+pytestmark = [needs_linux("what is inherited, /proc"), pytest.mark.long]
 
 HOW_TO = EXAMPLES.parent / "how-to"
 
@@ -207,7 +207,6 @@ def circus_configuration(files: Files, port: int, endpoint: int) -> str:
     return found
 
 
-@pytest.mark.long
 async def test_workers_of_circus_are_replaced_one_after_the_other(
     files: Files,
 ) -> None:

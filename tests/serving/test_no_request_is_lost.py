@@ -24,7 +24,14 @@ import trio
 from harness.process import running
 from tests.interop.programs import require
 from tests.servers import HOST, SyncClient, client_of, until
-from tests.support import NAME, Maker, client_context, needs_linux, server_context
+from tests.support import (
+    NAME,
+    TLS13_FIRST,
+    Maker,
+    client_context,
+    needs_linux,
+    server_context,
+)
 from trio_tlsdown import (
     DrainReport,
     ListenFailedError,
@@ -101,6 +108,7 @@ async def curl_until(
         answers.update(result.stdout.decode().splitlines())
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 @rounds
 @pytest.mark.parametrize(
     ("requests", "options"), [(1, {}), (20, {"notice": 0.5})], ids=["close", "keep"]
@@ -166,6 +174,7 @@ http {{
 """
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 @rounds
 @pytest.mark.parametrize("keepalive", [False, True], ids=["close", "keep"])
 async def test_of_posts_through_nginx(
@@ -288,6 +297,7 @@ async def typical_wait(port: int, version: str) -> float:
     return median([await ask_once(port, version) for _ in range(40)])
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_honest_clients_are_answered_soon_among_500_others(
     tls: Maker, files: Files
 ) -> None:
