@@ -88,10 +88,6 @@ def move(machines: Machines, event: Event) -> Move:
     return Move(legal, Machines(state.sending, state.receiving, state.local))
 
 
-class Illegal(Exception):  # noqa: N818 - as IllegalTransitionError, which is an error
-    """An event that the code reports with `process_event`, and no machine has it."""
-
-
 class Peer(NamedTuple):
     """One side: its machines, what it has said, what it has heard."""
 
@@ -115,8 +111,7 @@ class Peer(NamedTuple):
 
     def strictly(self, event: Event) -> Peer:
         legal, machines = move(self.machines, event)
-        if not legal:
-            raise Illegal(f"{event} in {self}")
+        assert legal, f"{event} in {self}: an IllegalTransitionError"
         return self._replace(machines=machines)
 
     def perhaps(self, event: Event) -> Peer:
@@ -173,23 +168,28 @@ def _reads(peer: Peer, incoming: Channel, outgoing: Channel) -> Iterator[_Next]:
     if not incoming:
         return
     head, rest = incoming[0], incoming[1:]
-    receiving = peer.machines.receiving
-    shaking = receiving is Receiving.HANDSHAKING
     if head is Item.FIN or (head is Item.PART and rest[:1] == (Item.FIN,)):
         yield peer.perhaps(Event.TRUNCATED), incoming, outgoing
     elif head is Item.RST or (head is Item.PART and rest[:1] == (Item.RST,)):
         yield peer.perhaps(Event.RECEIVING_RESET), incoming, outgoing
-    elif head is Item.PART:
-        return  # more has to come
-    elif receiving not in {Receiving.HANDSHAKING, Receiving.OPEN}:
-        yield peer, rest, outgoing
-    elif head is Item.FLIGHT:
+    elif head is not Item.PART:  # else more has to come
+        yield from _reads_record(peer, head, rest, outgoing)
+
+
+def _reads_record(
+    peer: Peer, head: Item | int, rest: Channel, outgoing: Channel
+) -> Iterator[_Next]:
+    receiving = peer.machines.receiving
+    # plain() has left out what nobody reads.
+    assert receiving in {Receiving.HANDSHAKING, Receiving.OPEN}
+    shaking = receiving is Receiving.HANDSHAKING
+    if head is Item.FLIGHT:
         # Engine.do_handshake: nothing, unless both directions are still in it.
         if shaking and peer.machines.sending is Sending.HANDSHAKING:
             peer = peer.strictly(Event.HANDSHAKE_DONE)
         yield peer, rest, outgoing
     elif shaking and peer.machines.sending is not Sending.HANDSHAKING:
-        yield peer, rest, outgoing
+        yield peer, rest, outgoing  # the handshake was given up: nobody reads it
     elif head is Item.CHANGED:
         failed = peer.strictly(Event.FAILED)
         yield failed, rest, outgoing
