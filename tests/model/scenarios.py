@@ -13,7 +13,7 @@ import attrs
 import trio
 import trio.testing
 
-from tests.support import CancelAt, Maker
+from tests.support import Maker
 from trio_tlsdown import (
     HalfCloseUnsupportedError,
     ShutdownOutcome,
@@ -66,6 +66,21 @@ class Sent:
     number: int
     size: int
     whole: bool = False
+
+
+class CancelAt(trio.abc.Instrument):
+    """Cancels a scope when one task is about to take its nth step."""
+
+    def __init__(self, step: int, scope: trio.CancelScope) -> None:
+        self._left = step
+        self._scope = scope
+        self._task = trio.lowlevel.current_task()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self._left -= 1
+            if self._left == 0:
+                self._scope.cancel()
 
 
 @attrs.define
