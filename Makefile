@@ -10,6 +10,8 @@
 #   make peers       install the TLS implementations on PyPI that the tests talk to
 #   make interop     talk to all of them, and make docs/interop.md, docs/boost_asio.md
 #   make check       all of these but the demo
+#   make mutants     is each small mistake in the core noticed? ARGS=one file, or all
+#   make fuzz        bytes that nobody would think of: make fuzz ARGS='engine 600'
 #   make bench       the package beside other TLS implementations; make bench ARGS=--help
 #   make clean       remove all that these have made
 #
@@ -53,6 +55,7 @@ LINTERS := ruff format codespell flake8-async imports news
 TYPE_CHECKERS := mypy pyright public-types
 
 .PHONY: help demo test test-all lint types coverage peers interop check bench clean
+.PHONY: mutants fuzz
 .PHONY: $(LINTERS) $(TYPE_CHECKERS)
 
 help:
@@ -113,6 +116,14 @@ interop: $(PEERS)
 		$(BIN)/python -m $(PYTEST) tests/interop $(ARGS)
 	$(BIN)/python -m tests.interop.table $(ROWS)
 	$(BIN)/python -m tests.interop.boost_page $(ROWS)
+
+mutants: $(TEST)
+	@$(PIP) install --group mutants
+	$(BIN)/python .ci/mutants $(ARGS)
+
+fuzz: $(TEST)
+	@$(PIP) install --group fuzz
+	$(BIN)/python .ci/fuzz $(or $(ARGS),engine)
 
 check: lint types coverage
 
