@@ -11,6 +11,8 @@
 #   make interop     talk to all of them, and make docs/interop.md, docs/boost_asio.md
 #   make docs        the site: docs/ by Sphinx, into .venv/docs
 #   make check       all of these but the demo
+#   make mutants     is each small mistake in the core noticed? ARGS=one file, or all
+#   make fuzz        bytes that nobody would think of: make fuzz ARGS='engine 600'
 #   make bench       the package beside other TLS implementations; make bench ARGS=--help
 #   make clean       remove all that these have made
 #
@@ -55,6 +57,7 @@ LINTERS := ruff format codespell flake8-async imports news
 TYPE_CHECKERS := mypy pyright public-types
 
 .PHONY: help demo test test-all lint types coverage peers interop docs check bench clean
+.PHONY: mutants fuzz
 .PHONY: $(LINTERS) $(TYPE_CHECKERS)
 
 help:
@@ -119,6 +122,15 @@ interop: $(PEERS)
 docs: $(DOCS)
 	$(BIN)/sphinx-build -nWq --keep-going docs $(VENV)/docs
 	@echo 'The site: $(VENV)/docs/index.html'
+
+mutants: $(TEST)
+	@$(PIP) install --group mutants
+	$(BIN)/python .ci/mutants $(ARGS)
+
+fuzz: $(TEST)
+	@$(PIP) install --group fuzz
+	$(BIN)/python .ci/fuzz $(or $(ARGS),engine)
+
 
 check: lint types coverage docs
 

@@ -1,11 +1,14 @@
-"""The lock for sending: first come, first served."""
+"""The lock for sending, and who may send beside whom."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
+import pytest
 import trio
 import trio.testing
 
-from trio_tlsdown._stream.sync import SendLock
+from trio_tlsdown._stream.sync import SendConflictDetector, SendLock
 
 
 async def hold(lock: SendLock, order: list[int], number: int) -> None:
@@ -61,3 +64,24 @@ async def test_a_wait_that_is_cancelled_in_its_turn_has_the_send_lock() -> None:
             scope.cancel()
     assert order == [0]
     assert lock.locked  # the holder was cancelled before it let go
+
+
+def test_nobody_sends_until_the_last_ending_is_over() -> None:
+    sends = SendConflictDetector()
+    with sends.ending():
+        refuses(sends, trio.ClosedResourceError)
+        with sends.ending():
+            refuses(sends, trio.ClosedResourceError)
+        refuses(sends, trio.ClosedResourceError)
+        beside_an_ending = sends.sending
+    with sends:
+        assert sends.sending
+        refuses(sends, trio.BusyResourceError)
+        refuses(sends.ending(), trio.BusyResourceError)
+    assert not sends.busy
+    assert not beside_an_ending
+
+
+def refuses(entry: AbstractContextManager[None], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        entry.__enter__()
