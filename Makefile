@@ -144,7 +144,7 @@ $(BENCH): $(EMPTY) $(SOURCES)
 
 # What the tests need is more than the demo and the benchmarks need.
 $(TEST): $(EMPTY) $(SOURCES)
-	@$(PIP) install --editable '.[cli,testing]' --group test
+	@$(PIP) install --editable '.[cli,httpx,testing]' --group test
 	@touch $(DEMO) $(BENCH) $@
 
 $(PEERS): $(TEST)
