@@ -39,8 +39,7 @@ class TLSBackend(httpcore.AsyncNetworkBackend):
         see `trio.open_tcp_stream`. Default: 0.25.
 
     Raises:
-      TypeError: *policy* is not a `ShutdownPolicy`, or *happy_eyeballs_delay* is not a
-        number.
+      TypeError: an argument has the wrong type.
       ValueError: *happy_eyeballs_delay* is negative or NaN.
     """
 
@@ -53,6 +52,8 @@ class TLSBackend(httpcore.AsyncNetworkBackend):
     ) -> None:
         if not isinstance(policy, ShutdownPolicy):
             raise TypeError(f"policy must be a ShutdownPolicy, not {policy!r}")
+        if not isinstance(https_compatible, bool):
+            raise TypeError(f"https_compatible must be a bool, not {https_compatible!r}")
         if isinstance(happy_eyeballs_delay, bool) or not isinstance(
             happy_eyeballs_delay, int | float
         ):
@@ -132,7 +133,6 @@ class TLSBackend(httpcore.AsyncNetworkBackend):
             for option in socket_options or ():
                 stream.setsockopt(*option)
         except BaseException:
-            # Does not wait.
             await trio.aclose_forcefully(stream)  # noqa: ASYNC102 - does not wait
             raise
         return _Stream(stream, self._policy, https_compatible=self._https_compatible)
