@@ -1,6 +1,6 @@
 """HTTP/2 by h2 over a TLSStream: h2 knows the protocol, TLSStream the connection.
 
-    python h2_server.py cert.pem key.pem 8443
+python h2_server.py cert.pem key.pem 8443
 """
 
 import ssl
@@ -25,7 +25,9 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
     """Answer each request with its path, which is short enough for the first window."""
     if stream.selected_alpn_protocol() != "h2":
         return
-    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+    connection = h2.connection.H2Connection(
+        h2.config.H2Configuration(client_side=False)
+    )
     connection.initiate_connection()
     await stream.send_all(connection.data_to_send())
     async for data in stream:
@@ -44,4 +46,4 @@ async def main(cert: str, key: str, port: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:4])
+    trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])

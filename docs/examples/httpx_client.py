@@ -1,6 +1,6 @@
 """httpx on TLSStream: a body that was cut is an error.
 
-    python httpx_client.py https://example.org/
+python httpx_client.py https://example.org/
 """
 
 import ssl

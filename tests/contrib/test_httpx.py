@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import runpy
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import httpx
 import pytest
 import trio
 
-from tests.servers import Stream, nothing_left, port_of, serving, until
+from tests.servers import Stream, nothing_left, serving, until
 from tests.support import NAME, Maker, client_context, server_context
 from trio_tlsdown import (
     ShutdownOutcome,
@@ -181,6 +182,55 @@ async def test_a_cancelled_request_leaves_nothing_and_the_client_goes_on(
         assert await cancel_everywhere(scenario) > 10
 
 
+# How a server sees its clients go: with this transport, and with httpx as it comes.
+
+
+def plain_client(version: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(verify=client_context(version))
+
+
+@pytest.mark.parametrize(
+    ("make", "outcome"),
+    [(client_for, ShutdownOutcome.COMPLETE), (plain_client, ShutdownOutcome.TRUNCATED)],
+)
+async def test_only_plain_httpx_closes_without_close_notify(
+    tls: Maker, make: Callable[[str], httpx.AsyncClient], outcome: ShutdownOutcome
+) -> None:
+    async def serve(stream: Stream) -> None:
+        with suppress(TruncatedError):
+            await answer_requests(stream)
+
+    async with serving(tls.version, serve) as (_, server):
+        async with make(tls.version) as client:
+            await client.get(url_of(server))
+    assert server.tally == {outcome: 1}
+
+
+@pytest.mark.parametrize(
+    ("make", "outcome"),
+    [(client_for, ShutdownOutcome.RESET), (plain_client, ShutdownOutcome.TRUNCATED)],
+)
+async def test_a_cancelled_request_is_a_reset_to_the_server_but_not_with_plain_httpx(
+    tls: Maker, make: Callable[[str], httpx.AsyncClient], outcome: ShutdownOutcome
+) -> None:
+    asked = trio.Event()
+
+    async def serve(stream: Stream) -> None:
+        await stream.receive_some()
+        asked.set()
+        with suppress(trio.BrokenResourceError):
+            await stream.receive_some()
+
+    async with serving(tls.version, serve) as (_, server):
+        async with make(tls.version) as client:
+            async with trio.open_nursery() as asking:
+                asking.start_soon(client.get, url_of(server))
+                await asked.wait()
+                asking.cancel_scope.cancel()
+            await until(lambda: server.tally)
+    assert server.tally == {outcome: 1}
+
+
 async def test_errors_are_httpxs_own() -> None:
     async with client_for("TLSv1.3") as client:
         with pytest.raises(httpx.UnsupportedProtocol):
@@ -197,10 +247,8 @@ async def test_errors_are_httpxs_own() -> None:
 
 
 async def test_the_body_of_a_sync_client_is_refused() -> None:
-    def parts() -> Iterator[bytes]:
-        yield b""
-
-    request = httpx.Request("POST", "https://localhost", content=parts())
+    parts: Iterator[bytes] = iter([b"one", b"two"])
+    request = httpx.Request("POST", "https://localhost", content=parts)
     async with client_for("TLSv1.3") as client:
         with pytest.raises((TypeError, RuntimeError), match="sync"):
             await client.send(request)
@@ -211,7 +259,7 @@ async def test_the_body_of_a_sync_client_is_refused() -> None:
 
 def test_what_is_no_pool_is_refused() -> None:
     pool: Any = httpcore.ConnectionPool()
-    with pytest.raises(TypeError, match="pool must be an AsyncConnectionPool"):
+    with pytest.raises(TypeError, match="pool must be"):
         PoolTransport(pool)
 
 

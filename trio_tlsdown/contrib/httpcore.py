@@ -14,9 +14,11 @@ import trio
 
 from trio_tlsdown import PeerState, ShutdownOutcome, ShutdownPolicy, TLSStream
 
+from ._arguments import check_seconds, check_type
+
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
 __all__ = ["TLSBackend"]
 
@@ -50,20 +52,9 @@ class TLSBackend(httpcore.AsyncNetworkBackend):
         https_compatible: bool = False,
         happy_eyeballs_delay: float = 0.25,
     ) -> None:
-        if not isinstance(policy, ShutdownPolicy):
-            raise TypeError(f"policy must be a ShutdownPolicy, not {policy!r}")
-        if not isinstance(https_compatible, bool):
-            raise TypeError(f"https_compatible must be a bool, not {https_compatible!r}")
-        if isinstance(happy_eyeballs_delay, bool) or not isinstance(
-            happy_eyeballs_delay, int | float
-        ):
-            raise TypeError(
-                f"happy_eyeballs_delay must be a number, not {happy_eyeballs_delay!r}"
-            )
-        if not happy_eyeballs_delay >= 0:
-            raise ValueError(
-                f"happy_eyeballs_delay must be >= 0 s, not {happy_eyeballs_delay!r}"
-            )
+        check_type("policy", policy, ShutdownPolicy)
+        check_type("https_compatible", https_compatible, bool)
+        check_seconds("happy_eyeballs_delay", happy_eyeballs_delay)
         self._policy = policy
         self._https_compatible = https_compatible
         self._happy_eyeballs_delay = happy_eyeballs_delay
@@ -130,8 +121,10 @@ class TLSBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None,
     ) -> _Stream:
         try:
+            # httpcore's type hints for the options, and Trio's, do not fit together.
+            set_option: Any = stream.setsockopt
             for option in socket_options or ():
-                stream.setsockopt(*option)
+                set_option(*option)
         except BaseException:
             await trio.aclose_forcefully(stream)  # noqa: ASYNC102 - does not wait
             raise
@@ -187,7 +180,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         timeout: float | None,
         too_slow: type[httpcore.TimeoutException],
         failed: type[httpcore.NetworkError],
-    ) -> Iterator[None]:
+    ) -> Generator[None]:
         # HTTP/2 goes on with a connection after one of its requests was cancelled, so
         # only the last call counts.
         self._interrupted = True
@@ -252,8 +245,8 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     @property
     def _socket(self) -> trio.socket.SocketType:
-        stream = self._stream
-        while isinstance(stream, TLSStream):
+        stream: Any = self._stream
+        while not isinstance(stream, trio.SocketStream):
             stream = stream.transport_stream
         return stream.socket
 
@@ -271,7 +264,7 @@ def _mapped(
     timeout: float | None,
     too_slow: type[httpcore.TimeoutException],
     failed: type[httpcore.NetworkError],
-) -> Iterator[None]:
+) -> Generator[None]:
     """Limit a block to *timeout* seconds, and raise httpcore's exceptions from it."""
     try:
         with trio.fail_after(math.inf if timeout is None else timeout):

@@ -6,13 +6,15 @@ It comes with the extra ``httpx``.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpcore
-import httpx
+import httpx  # noqa: ASYNC127 - this is an adapter for httpx
+
+from ._arguments import check_type
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator
 
 __all__ = ["PoolTransport"]
 
@@ -34,8 +36,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
-        if not isinstance(pool, httpcore.AsyncConnectionPool):
-            raise TypeError(f"pool must be an AsyncConnectionPool, not {pool!r}")
+        check_type("pool", pool, httpcore.AsyncConnectionPool)
         self._pool = pool
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -57,6 +58,8 @@ class PoolTransport(httpx.AsyncBaseTransport):
         if not isinstance(request.stream, httpx.AsyncByteStream):
             raise TypeError("an async client cannot send the body of a sync request")
         url = request.url
+        # To the type checker this is, in part, a dict of unknown types.
+        sent: Any = request.extensions  # pyright: ignore[reportUnknownMemberType]
         with _mapped():
             response = await self._pool.handle_async_request(
                 httpcore.Request(
@@ -69,14 +72,15 @@ class PoolTransport(httpx.AsyncBaseTransport):
                     ),
                     headers=request.headers.raw,
                     content=request.stream,
-                    extensions=request.extensions,
+                    extensions=sent,
                 )
             )
+        received: Any = response.extensions  # pyright: ignore
         return httpx.Response(
             status_code=response.status,
             headers=response.headers,
             stream=_Body(response),
-            extensions=response.extensions,
+            extensions=received,
         )
 
     async def aclose(self) -> None:
@@ -97,7 +101,7 @@ class _Body(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         with _mapped():
             async for part in self._response.aiter_stream():
-                yield part
+                yield part  # noqa: ASYNC119 - has nothing to clean up
 
     async def aclose(self) -> None:
         with _mapped():
@@ -105,7 +109,7 @@ class _Body(httpx.AsyncByteStream):
 
 
 @contextmanager
-def _mapped() -> Iterator[None]:
+def _mapped() -> Generator[None]:
     """Raise httpx's exceptions for httpcore's, which have the same names."""
     try:
         yield
