@@ -131,7 +131,6 @@ fuzz: $(TEST)
 	@$(PIP) install --group fuzz
 	$(BIN)/python .ci/fuzz $(or $(ARGS),engine)
 
-
 check: lint types coverage docs
 
 bench: $(BENCH)
@@ -162,7 +161,7 @@ $(BENCH): $(EMPTY) $(SOURCES)
 
 # What the tests need is more than the demo and the benchmarks need.
 $(TEST): $(EMPTY) $(SOURCES)
-	@$(PIP) install --editable '.[cli,testing]' --group test
+	@$(PIP) install --editable '.[cli,httpx,testing]' --group test
 	@touch $(DEMO) $(BENCH) $@
 
 $(PEERS): $(TEST)

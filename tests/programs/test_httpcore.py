@@ -1,4 +1,8 @@
-"""httpcore, which httpx stands on: with TLSStream in trio.SSLStream's place."""
+"""httpcore, which httpx stands on: with TLSStream in trio.SSLStream's place.
+
+Its tests also run on the network backend of `trio_tlsdown.contrib.httpcore`, which has
+tests of its own in tests/contrib.
+"""
 
 from __future__ import annotations
 
@@ -55,9 +59,10 @@ def run(*module: str, cwd: Path | None = None) -> subprocess.CompletedProcess[st
     )
 
 
-def test_the_tests_of_httpcore_pass(source: Path) -> None:
+@pytest.mark.parametrize("plugin", ["in_place_of_sslstream", "in_place_of_triobackend"])
+def test_the_tests_of_httpcore_pass(source: Path, plugin: str) -> None:
     suite = run(
-        *("pytest", "-p", "in_place_of_sslstream", "-k", "trio"),
+        *("pytest", "-p", "httpcore_suite", "-p", plugin, "-k", "trio"),
         *("tests/_async", "tests/test_cancellations.py"),
         cwd=source,
     )

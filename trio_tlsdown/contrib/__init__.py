@@ -1,0 +1,1 @@
+"""Adapters for other packages. Each module needs the package it is named after."""
