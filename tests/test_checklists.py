@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["checklists.md", "hazards.md", "proof.md"]
+PAGES = ["checklists.md", "reported.md", "proof.md"]
 TEST = re.compile(r"^ *(?:async )?def (test_\w+)\(", re.MULTILINE)
 
 

@@ -59,7 +59,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
             raise TypeError("an async client cannot send the body of a sync request")
         url = request.url
         # To the type checker this is, in part, a dict of unknown types.
-        sent: Any = request.extensions  # pyright: ignore[reportUnknownMemberType]
+        sent: Any = request.extensions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         with _mapped():
             response = await self._pool.handle_async_request(
                 httpcore.Request(
@@ -75,7 +75,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
                     extensions=sent,
                 )
             )
-        received: Any = response.extensions  # pyright: ignore
+        received: Any = response.extensions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         return httpx.Response(
             status_code=response.status,
             headers=response.headers,
