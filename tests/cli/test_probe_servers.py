@@ -16,7 +16,7 @@ import trio
 import trio.lowlevel
 
 from tests.support import CA, server_context, tcp_transports
-from trio_tlsdown import ShutdownPolicy, TLSStream, TraceKind
+from trio_tlsdown import ShutdownPolicy, TLSStream
 from trio_tlsdown.cli.probe import _observe
 from trio_tlsdown.cli.probe._observe import Limits
 from trio_tlsdown.cli.probe._protocols import (
@@ -414,7 +414,7 @@ async def test_what_is_kept_for_a_drawing_is_bounded(tmp_path: Path) -> None:
     )
     for seen in result.versions[0].seen.values():
         assert len(seen.events) < _observe.MAX_EVENTS + 10
-        assert seen.events[-1].kind is not TraceKind.BYTES_RECEIVED
+        assert any(not event.size for event in seen.events)  # how it ended
 
 
 async def test_bytes_behind_close_notify_are_bounded(tmp_path: Path) -> None:
