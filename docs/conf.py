@@ -41,6 +41,7 @@ nitpick_ignore_regex = [
     ),
     (r"py:.*", r".*\.(ClientRegistry|ServerRegistry|TaskCounter|ServerOptions)"),
     (r"py:.*", r"_ssl\.SSLSession"),
+    (r"py:.*", r"(httpcore|httpx)\..*"),  # they have no inventory
 ]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
