@@ -170,3 +170,47 @@ def test_each_move_is_told_after_it_was_made() -> None:
     state = ConnectionState(lambda event: told.append((event, state.sending)))
     state.process_event(Event.HANDSHAKE_DONE)
     assert told == [(Event.HANDSHAKE_DONE, Sending.OPEN)]
+
+
+def test_nothing_can_be_sent_or_received_before_the_handshake() -> None:
+    assert not after().can_receive
+    assert not after().can_send
+    assert after(*OPENED).can_receive
+    assert after(*OPENED).can_send
+
+
+@pytest.mark.parametrize(
+    ("sending", "broken"),
+    [
+        (sending, sending in {Sending.BROKEN, Sending.RESET, Sending.FAILED})
+        for sending in Sending
+    ],
+)
+def test_nothing_of_ours_can_follow_what_broke_our_direction(
+    sending: Sending, *, broken: bool
+) -> None:
+    assert sending.broken is broken
+
+
+# Whether TLS has failed, whether what is due ends with our last word, and whether
+# OpenSSL has been told of an end.
+FACTS = {
+    "opened": (OPENED, False, False, False),
+    "ours encrypted": (SENT[:2], False, True, False),
+    "ours sent": (SENT, False, False, True),
+    "theirs came": (RECEIVED, False, False, True),
+    "failed": ((*OPENED, Event.FAILED), True, True, True),
+    "failed after ours": ((*SENT, Event.FAILED), True, True, True),
+    "failed after theirs": ((*RECEIVED, Event.FAILED), True, True, True),
+    "broken": ((*OPENED, Event.SENDING_BROKEN), False, False, False),
+    "reset": ((*OPENED, Event.SENDING_RESET), False, False, False),
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_each_history_has_its_facts(name: str) -> None:
+    events, failed, last_word_made, session_ended = FACTS[name]
+    state = after(*events)
+    assert state.failed is failed
+    assert state.last_word_made is last_word_made
+    assert state.session_ended is session_ended
