@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -515,11 +515,9 @@ async def proxying(version: str, *, secure: bool) -> AsyncIterator[str]:
                 nursery.cancel_scope.cancel()
 
     async def copy(source: trio.abc.Stream, sink: trio.abc.HalfCloseableStream) -> None:
-        try:
+        with suppress(trio.BrokenResourceError):  # the client may abort
             async for data in source:
                 await sink.send_all(data)
-        except trio.BrokenResourceError:
-            pass  # the client aborts
 
     if secure:
         async with serving(version, serve) as (_, server):

@@ -242,7 +242,7 @@ async def test_workers_of_circus_are_replaced_one_after_the_other(
             before = await workers()
         async with under_load(files, port) as load:
             while "ok" not in await circusctl("reload", "web", "--sequential"):
-                await load.goes_on()  # it is still starting
+                await load.goes_on()  # pragma: no cover - it may still be starting
             await load.goes_on()
             while before & await workers():
                 await load.goes_on()
