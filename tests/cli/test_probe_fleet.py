@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.programs import require_module
+from tests.interop.programs import require, require_module
 from tests.support import needs_posix
 
 from .probing import HOST, in_thread, lines_of_json, run, web_server, write_ca
@@ -50,6 +50,7 @@ def test_two_workers_probe_all_hosts_and_the_lines_can_be_summed_up(
 
 @needs_posix("GNU sed")
 def test_the_jobs_of_an_array_share_the_hosts_among_them(tmp_path: Path) -> None:
+    require("sed")
     found = re.search(r"^ +(sed .*hosts\.txt) \|$", EXAMPLE.read_text(), re.MULTILINE)
     assert found is not None
     hosts = [f"host{number}.example" for number in range(10)]

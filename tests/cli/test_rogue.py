@@ -19,6 +19,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests.cuts import strict
 from tests.support import needs_posix
 from trio_tlsdown.testing import BEHAVIOURS
 
@@ -65,7 +66,8 @@ def rogues(folder: Path, *arguments: str, count: int = 1) -> Iterator[Rogues]:
             assert found is not None, line + process.stderr.read()
             ports[found[1]] = int(found[2])
         try:
-            yield Rogues(process, ports, ssl.create_default_context(cafile=str(ca)))
+            context = strict(ssl.create_default_context(cafile=str(ca)))
+            yield Rogues(process, ports, context)
         finally:
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=30)

@@ -183,8 +183,14 @@ def rogue(
         if write_ca is not None:
             ca.cert_pem.write_to_path(write_ca)
         trio.run(run_until_interrupt, partial(kit.serve, names, port, index=serve_all))
-    except* OSError as group:
-        raise _CannotListen(str(_first(group))) from group
+    except OSError as exc:
+        raise _CannotListen(str(exc)) from exc
+    except ExceptionGroup as group:
+        # Not by except*: what that raises may be in a group again.
+        failed, others = group.split(OSError)
+        if failed is None or others is not None:
+            raise  # pragma: no cover - a bug of ours
+        raise _CannotListen(str(_first(failed))) from group
 
 
 def _first(group: BaseExceptionGroup[OSError]) -> BaseException:
