@@ -342,6 +342,7 @@ async def exporting(files: Files) -> AsyncIterator[tuple[Program, int, str]]:
 
 
 async def test_prometheus_sees_what_the_server_does(files: Files, tls: Maker) -> None:
+    require("curl")
     async with exporting(files) as (program, port, url):
         silent = await connect(port)
         idle = await client_of(port, tls.version)
