@@ -372,6 +372,7 @@ class _Exchange:
         transport = self._tap.transport
         return (
             isinstance(transport, trio.SocketStream)
+            and transport.socket.fileno() != -1
             and not transport.socket.is_readable()
         )
 
@@ -403,8 +404,8 @@ class _Exchange:
             # Ours was sent by somebody's unwrap(), unless it was by us.
             self._ending.close_notify_sent()
             state.process_event(Event.CLOSE_NOTIFY_RECEIVED)
-        elif not state.outcome.broken:  # else the tap has seen what it was
-            assert isinstance(cause, ssl.SSLError)
+        elif not state.outcome.broken and isinstance(cause, ssl.SSLError):
+            # Else the tap has seen what it was, or another task has broken it.
             self._ending.tls_failed(cause)
 
     async def _send_close_notify(self) -> None:
