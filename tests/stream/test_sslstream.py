@@ -521,3 +521,19 @@ async def test_what_the_how_to_shows_ends_a_stream_well(
         nursery.start_soon(be_good, server)
         await names["run"]()
     assert server.report.outcome is ShutdownOutcome.COMPLETE
+
+
+async def test_a_transport_that_was_closed_under_it_is_told_as_closed() -> None:
+    context = client_context(version="TLSv1.3")
+    # Then it looks whether the transport has ended.
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    mine, theirs = await tcp_transports()
+    ours = trio.SSLStream(mine, context, server_hostname=NAME)
+    other = trio.SSLStream(theirs, server_context(version="TLSv1.3"), server_side=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.do_handshake)
+        nursery.start_soon(other.do_handshake)
+    await mine.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await shutdown(ours)
+    await trio.aclose_forcefully(other)
