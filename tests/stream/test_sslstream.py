@@ -26,6 +26,7 @@ from trio_tlsdown import (
     TransportBrokenError,
     shutdown,
 )
+from trio_tlsdown._stream.sslstream import _Exchange
 from trio_tlsdown.testing import (
     BEHAVIOURS,
     NAME,
@@ -397,6 +398,51 @@ async def test_an_sslstream_that_somebody_sends_on_is_left_alone(tls: Maker) -> 
         with pytest.raises(trio.BusyResourceError):
             await shutdown(client, unread=unread)
         assert await server.receive_some() == b"is being sent"
+
+
+async def test_a_sender_that_comes_in_between_is_not_interrupted(
+    tls: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the peer's close_notify, when ours is all that there is to send."""
+    client, server = await pair(tls.version, "lockstep")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(server.shutdown, wait=False))
+        assert await client.receive_some() == b""
+    send_close_notify = _Exchange._send_close_notify
+
+    async def send_close_notify_beside_a_sender(exchange: _Exchange) -> None:
+        nursery.start_soon(client.send_all, b"data")
+        await trio.testing.wait_all_tasks_blocked()
+        await send_close_notify(exchange)
+
+    monkeypatch.setattr(
+        _Exchange, "_send_close_notify", send_close_notify_beside_a_sender
+    )
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(trio.BusyResourceError):
+            await shutdown(client)
+        await server.transport_stream.receive_some()  # and the sender goes on
+
+
+async def test_a_sender_that_comes_too_late_breaks_no_more_than_it_has_to(
+    tls: Maker,
+) -> None:
+    client, server = await pair(tls.version)
+    reports: list[ShutdownReport] = []
+
+    async def shut_down() -> None:
+        reports.append(await shutdown(client))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shut_down)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BrokenResourceError):
+            await client.send_all(b"behind our close_notify")
+        await server.send_all(b"goes on")
+    [report] = reports
+    assert report.outcome is ShutdownOutcome.ABORTED
+    assert report.close_notify_sent
+    assert report.error is None
 
 
 async def test_two_tasks_cannot_shut_an_sslstream_down_together(tls: Maker) -> None:

@@ -68,6 +68,31 @@ MAX_NOWAIT_READS: Final = 4
 MAX_ANSWERS: Final = 2**16
 
 
+def error_of(
+    state: ConnectionState,
+    *,
+    mid_record: bool | None,
+    transport_error: trio.BrokenResourceError | None,
+    tls_error: ssl.SSLError | None,
+    server_side: bool,
+) -> TruncatedError | TransportBrokenError | TLSFailedError | None:
+    """The exception for what broke a connection; None if nothing did."""
+    match state.outcome:
+        case ShutdownOutcome.TRUNCATED:
+            return TruncatedError(mid_record=mid_record)
+        case ShutdownOutcome.RESET:
+            assert transport_error is not None
+            return TransportBrokenError(transport_error)
+        case ShutdownOutcome.FAILED:
+            return TLSFailedError(
+                tls_error,
+                during_handshake=not state.handshaken,
+                server_side=server_side,
+            )
+        case _:
+            return None
+
+
 class Connection:
     """Engine, transport and state of one connection.
 
@@ -508,24 +533,14 @@ class Connection:
 
     def error(self) -> trio.BrokenResourceError | None:
         """What broke the connection: a new exception for each caller."""
-        error = self._error()
+        error = error_of(
+            self.state,
+            mid_record=self.records.mid_record,
+            transport_error=self.records.error,
+            tls_error=self.engine.error,
+            server_side=self.engine.server_side,
+        )
         return None if error is None else at_address(error, self.address)
-
-    def _error(self) -> TruncatedError | TransportBrokenError | TLSFailedError | None:
-        match self.state.outcome:
-            case ShutdownOutcome.TRUNCATED:
-                return TruncatedError(mid_record=self.records.mid_record)
-            case ShutdownOutcome.RESET:
-                assert self.records.error is not None
-                return TransportBrokenError(self.records.error)
-            case ShutdownOutcome.FAILED:
-                return TLSFailedError(
-                    self.engine.error,
-                    during_handshake=not self.state.handshaken,
-                    server_side=self.engine.server_side,
-                )
-            case _:
-                return None
 
     def _on_transition(self, event: Event) -> None:
         if self._trace_callback is not None and event in TRACED:

@@ -23,11 +23,11 @@ import attrs
 import trio
 
 from trio_tlsdown._core.engine import is_close_notify
-from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy, ShutdownReport
+from trio_tlsdown._core.report import ShutdownPolicy, ShutdownReport
 from trio_tlsdown._core.state import ConnectionState, Event, Sending
-from trio_tlsdown._errors import TLSFailedError, TransportBrokenError, TruncatedError
 from trio_tlsdown._util import check_type, without_frames
 
+from .connection import error_of
 from .linger import all_acknowledged_and_read, linger, over_tcp, reset_when_closed
 from .stream import TLSStream
 from .transport import is_reset
@@ -89,27 +89,14 @@ class _Ending:
             first=state.first,
             discarded=self.discarded,
             elapsed=elapsed,
-            error=self._error(server_side=server_side),
+            error=error_of(
+                state,
+                mid_record=None,  # what the SSLStream had of the last record
+                transport_error=self.transport_error,
+                tls_error=self.tls_error,
+                server_side=server_side,
+            ),
         )
-
-    def _error(
-        self, *, server_side: bool
-    ) -> TruncatedError | TransportBrokenError | TLSFailedError | None:
-        match self.state.outcome:
-            case ShutdownOutcome.TRUNCATED:
-                # What the SSLStream had of the last record is not known.
-                return TruncatedError(mid_record=None)
-            case ShutdownOutcome.RESET:
-                assert self.transport_error is not None
-                return TransportBrokenError(self.transport_error)
-            case ShutdownOutcome.FAILED:
-                return TLSFailedError(
-                    self.tls_error,
-                    during_handshake=not self.state.handshaken,
-                    server_side=server_side,
-                )
-            case _:
-                return None
 
 
 _ENDINGS: Final[WeakKeyDictionary[trio.SSLStream[Any], _Ending]] = WeakKeyDictionary()
@@ -418,6 +405,9 @@ class _Exchange:
             self._ending.close_notify_sent()
         except trio.BrokenResourceError as exc:
             self._note_error(exc)
+        finally:
+            # Another task may be in the tap, and be sending data.
+            self._tap.last = False
 
 
 async def shutdown(
