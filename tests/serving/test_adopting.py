@@ -30,6 +30,7 @@ from trio_tlsdown import (
     ShutdownOutcome,
     ShutdownPolicy,
     TLSFailedError,
+    TLSNursery,
     TLSStream,
     TruncatedError,
     open_tls_nursery,
@@ -445,6 +446,38 @@ async def test_what_a_transport_raises_when_it_is_closed_is_raised(
             async with open_tls_nursery() as nursery:
                 nursery.adopt(stream)
         assert nursery.tally == {COMPLETE: 1}
+        monkeypatch.undo()
+        await ours.aclose()
+
+
+async def test_a_transport_that_raises_leaves_no_other_stream_open(
+    tls13: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        served(tls13.version, "memory") as ours,
+        served(tls13.version, "memory") as other,
+    ):
+
+        async def fail() -> None:
+            raise OSError("cannot be closed")
+
+        monkeypatch.setattr(ours, "aclose", fail)
+        nurseries: list[TLSNursery] = []
+
+        async def connect_both() -> None:
+            async with open_tls_nursery() as nursery:
+                nurseries.append(nursery)
+                for transport in (ours, other):
+                    await nursery.start_tls(
+                        transport, client_context(tls13.version), server_hostname=NAME
+                    )
+                nursery.cancel_scope.cancel()
+
+        with pytest.raises(OSError, match="cannot be closed"):
+            await connect_both()
+        assert nurseries[0].tally == {ABORTED: 2}
+        with pytest.raises(trio.ClosedResourceError):
+            await other.send_all(b"x")
         monkeypatch.undo()
         await ours.aclose()
 

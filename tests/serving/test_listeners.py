@@ -512,6 +512,34 @@ async def test_when_descriptors_run_out_the_client_that_is_silent_longest_makes_
         await server.drain()
 
 
+async def test_a_shortage_in_a_drain_is_told_once_and_silent_clients_make_room(
+    tls13: Maker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: Clock,
+) -> None:
+    listener = tcp_listener()
+    made_room: list[float] = []
+
+    async def accept() -> Any:
+        await trio.lowlevel.checkpoint()
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr(listener.socket, "accept", accept)
+    with socket.create_connection(listener.socket.getsockname()):
+        async with listener:
+            with trio.move_on_after(1):
+                await accept_backlog(
+                    listener,
+                    lambda *_: None,
+                    make_room=lambda: made_room.append(trio.current_time()),
+                    exclusive=True,
+                )
+    assert len(made_room) >= 10
+    [line] = caplog.records
+    assert "cannot accept connections" in line.getMessage()
+
+
 # Arguments:
 
 

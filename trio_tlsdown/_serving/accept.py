@@ -138,14 +138,19 @@ async def accept_connections(
       trio.ClosedResourceError: another task has closed the listener.
       OSError: accepting failed for another reason than a temporary shortage.
     """
+    shortage = _Shortage(make_room)
     while True:
         if wait_for_room is not None:
             await wait_for_room(listener)
-        await _accept(listener, start, make_room)
+        await _accept(listener, start, shortage)
 
 
 async def accept_backlog(
-    listener: AnyListener, start: Callable[[Any, str], object], *, exclusive: bool
+    listener: AnyListener,
+    start: Callable[[Any, str], object],
+    *,
+    make_room: Callable[[], object] | None = None,
+    exclusive: bool,
 ) -> None:
     """Accept all clients that are waiting; close the listener right afterwards.
 
@@ -154,8 +159,10 @@ async def accept_backlog(
     Args:
       listener: Where they come from.
       start: As for `accept_connections`.
+      make_room: As for `accept_connections`.
       exclusive: Whether no other process can accept from the same socket.
     """
+    shortage = _Shortage(make_room)
     sock = listener.socket if isinstance(listener, trio.SocketListener) else None
     if exclusive and sock is not None:
         # From now on the kernel drops SYNs while clients wait, so this ends under any
@@ -165,7 +172,7 @@ async def accept_backlog(
     with trio.move_on_after(math.inf if exclusive else BACKLOG_TIME):
         while sock is None or sock.is_readable():
             with trio.move_on_after(ACCEPT_TIME) as scope:
-                await _accept(listener, start, None)
+                await _accept(listener, start, shortage)
             if scope.cancelled_caught and sock is None:
                 return
 
@@ -186,12 +193,36 @@ def address_of(listener: AnyListener) -> object:
     return None
 
 
+class _Shortage:
+    """Descriptors or memory have run out: one line in the log, until it has passed."""
+
+    def __init__(self, make_room: Callable[[], object] | None) -> None:
+        self._make_room = make_room
+        self._logged = False
+
+    async def wait(self, number: int) -> None:
+        """Make room, and wait for a while before the next try."""
+        if not self._logged:
+            self._logged = True
+            LOGGER.error(
+                "cannot accept connections: %s; retrying every %g s",
+                os.strerror(number),
+                SHORTAGE_SLEEP,
+            )
+        if self._make_room is not None:
+            self._make_room()
+        await trio.sleep(SHORTAGE_SLEEP)
+
+    def over(self) -> None:
+        """A client was accepted."""
+        self._logged = False
+
+
 async def _accept(
-    listener: AnyListener,
-    start: Callable[[Any, str], object],
-    make_room: Callable[[], object] | None,
+    listener: AnyListener, start: Callable[[Any, str], object], shortage: _Shortage
 ) -> None:
-    transport, peer = await _accept_one(listener, make_room)
+    transport, peer = await _accept_one(listener, shortage)
+    shortage.over()
     try:
         start(transport, peer)
     except BaseException:
@@ -200,9 +231,8 @@ async def _accept(
 
 
 async def _accept_one(
-    listener: AnyListener, make_room: Callable[[], object] | None
+    listener: AnyListener, shortage: _Shortage
 ) -> tuple[trio.abc.Stream, str]:
-    short = False
     while True:
         try:
             if not isinstance(listener, trio.SocketListener):
@@ -219,16 +249,8 @@ async def _accept_one(
                 raise trio.ClosedResourceError("this listener was closed") from None
             if exc.errno not in SHORTAGE_ERRNOS:
                 raise
-            if not short:
-                short = True  # log it once, until it has passed
-                LOGGER.error(
-                    "cannot accept connections: %s; retrying every %g s",
-                    os.strerror(exc.errno),
-                    SHORTAGE_SLEEP,
-                )
-        if make_room is not None:
-            make_room()
-        await trio.sleep(SHORTAGE_SLEEP)
+            number = exc.errno
+        await shortage.wait(number)
 
 
 def _name_of_peer(transport: trio.abc.Stream) -> str:

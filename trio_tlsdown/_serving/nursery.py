@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple, final
 
 import trio
@@ -704,9 +704,11 @@ async def open_tls_nursery(
         # Now that no task is left that would see its stream closed under it.
         clients.over = True
         with trio.CancelScope(shield=True):  # short: it waits for nobody
-            for stream in clients.streams:
-                await trio.aclose_forcefully(stream)
-                clients.count(stream)
+            # A transport may raise when it is closed; the others are closed all the same.
+            async with AsyncExitStack() as closing:
+                for stream in clients.streams:
+                    closing.callback(clients.count, stream)
+                    closing.push_async_callback(trio.aclose_forcefully, stream)
 
 
 async def _end_all(

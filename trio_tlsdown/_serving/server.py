@@ -279,14 +279,19 @@ class TLSServer:
                 )
             with self._backlog_scopes.open_child():
                 await accept_backlog(
-                    listener, self._start, exclusive=self._options.exclusive
+                    listener,
+                    self._start,
+                    make_room=self._evict_oldest,
+                    exclusive=self._options.exclusive,
                 )
                 await listener.aclose()
         finally:
-            with trio.CancelScope(shield=True):  # short: it is cancelled at once
-                await trio.aclose_forcefully(listener)
-            self._accepting -= 1
-            self._check_finished()
+            try:
+                with trio.CancelScope(shield=True):  # short: it is cancelled at once
+                    await trio.aclose_forcefully(listener)
+            finally:  # a drain waits for it, even if a listener raises when it is closed
+                self._accepting -= 1
+                self._check_finished()
 
     async def _wait_for_room(self, listener: AnyListener) -> None:
         if self._slots is not None:
@@ -486,9 +491,7 @@ class TLSServer:
         try:
             outcome = outcome_if_over(stream)
             if outcome is None:
-                with trio.CancelScope(
-                    shield=True
-                ):  # short: it does not wait for the peer
+                with trio.CancelScope(shield=True):  # short: it waits for nobody
                     await trio.aclose_forcefully(stream)
             report = stream.report
         except Exception:  # noqa: BLE001 - see above
