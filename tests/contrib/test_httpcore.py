@@ -417,6 +417,11 @@ async def test_a_unix_socket_that_is_not_there_is_a_connect_error(
         await TLSBackend().connect_unix_socket(str(tmp_path / "none"))
 
 
+async def test_a_name_that_no_host_can_have_is_a_connect_error() -> None:
+    with pytest.raises(httpcore.ConnectError):
+        await TLSBackend().connect_tcp("x" * 70 + ".example", 443)
+
+
 async def test_clear_text_goes_through_the_same_backend() -> None:
     async with listening(answer_requests) as port, pool_for("TLSv1.3") as pool:
         for _ in range(2):

@@ -271,5 +271,10 @@ def _mapped(
             yield
     except trio.TooSlowError as exc:
         raise too_slow(exc) from exc
-    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+    except (
+        OSError,
+        UnicodeError,  # a name that no host can have
+        trio.BrokenResourceError,
+        trio.ClosedResourceError,
+    ) as exc:
         raise failed(exc) from exc
