@@ -375,7 +375,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         behind that. Any number of tasks may wait, also while another is receiving.
 
         Cancellation:
-          Nothing is lost.
+          As for `receive_some`.
 
         Raises:
           trio.ClosedResourceError: this side has closed.
