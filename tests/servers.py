@@ -19,6 +19,7 @@ from trio_tlsdown import (
     TLSNursery,
     TLSServer,
     TLSStream,
+    cancel_on_drain,
     open_tls_nursery,
 )
 from trio_tlsdown.testing import RoguePeer
@@ -117,6 +118,22 @@ async def rogue_of(
     peer = RoguePeer(name, transport, server_side=False, version=version, ca=CA)
     nursery.start_soon(peer.run)
     return peer
+
+
+def client_over(transport: trio.abc.Stream, version: str) -> TLSStream[trio.abc.Stream]:
+    """A client that has not shaken hands, over any transport."""
+    return TLSStream(transport, client_context(version), server_hostname=NAME)
+
+
+async def answer_each(stream: TLSStream[Any]) -> None:
+    """A handler as it should be: a drain ends it between two requests."""
+    while True:
+        request = b""
+        with cancel_on_drain():
+            request = await stream.receive_some()
+        if not request:
+            return
+        await stream.send_all(b"answer to " + request)
 
 
 async def what_it_sees(stream: TLSStream[Any]) -> str:

@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from harness.process import running
+from tests.interop import nginx
 from tests.interop.programs import require
 from tests.interop.servers import connect, key_and_certificate, reserved_port
 from trio_tlsdown.cli.probe._results import HostResult
@@ -51,24 +52,12 @@ func main() {
 }
 """
 NGINX = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/client;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    scgi_temp_path {folder}/scgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        ssl_protocols TLSv1.2 TLSv1.3;
-        ssl_certificate {pem};
-        ssl_certificate_key {pem};
-        return 200 hello;
-    }}
+server {{
+    listen 127.0.0.1:{port} ssl;
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_certificate {pem};
+    ssl_certificate_key {pem};
+    return 200 hello;
 }}
 """
 HAPROXY = """
@@ -97,9 +86,8 @@ class Server:
     def command(self, folder: Path, port: int, pem: Path) -> tuple[str, ...]:
         match self.name:
             case "nginx":
-                path = folder / "nginx.conf"
-                path.write_text(NGINX.format(port=port, pem=pem, folder=folder))
-                return require("nginx"), "-e", "stderr", "-c", str(path)
+                servers = NGINX.format(port=port, pem=pem)
+                return nginx.command(folder, nginx.http_servers(folder, servers))
             case "HAProxy":
                 path = folder / "haproxy.cfg"
                 path.write_text(HAPROXY.format(port=port, pem=pem))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from .programs import require
 from .rows import RealProgram, Remark
@@ -53,21 +54,38 @@ def program(name: str) -> RealProgram:
 MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"  # where Debian puts it
 
 
-def _run(site: Site, servers: str) -> tuple[str, ...]:
-    configuration = site.folder / "nginx.conf"
+def command(folder: Path, servers: str) -> tuple[str, ...]:
+    """How to run it in one process, which leaves none behind when it is killed."""
+    configuration = folder / "nginx.conf"
     configuration.write_text(
         f"""
         daemon off;
         master_process off;
-        pid {site.folder}/nginx.pid;
+        pid {folder}/nginx.pid;
         error_log stderr;
         {servers}
         """
     )
     return (
-        *(require("nginx"), "-p", str(site.folder)),
+        *(require("nginx"), "-p", str(folder)),
         *("-e", "stderr", "-c", str(configuration)),
     )
+
+
+def http_servers(folder: Path, servers: str) -> str:
+    """A configuration for HTTP that keeps all files in *folder*."""
+    return f"""
+        events {{}}
+        http {{
+            access_log off;
+            client_body_temp_path {folder}/client;
+            proxy_temp_path {folder}/proxy;
+            fastcgi_temp_path {folder}/fastcgi;
+            scgi_temp_path {folder}/scgi;
+            uwsgi_temp_path {folder}/uwsgi;
+            {servers}
+        }}
+        """
 
 
 def _tls(site: Site) -> str:
@@ -80,8 +98,8 @@ def _tls(site: Site) -> str:
 
 
 def _stream(site: Site, options: str = "") -> tuple[str, ...]:
-    return _run(
-        site,
+    return command(
+        site.folder,
         f"""
         load_module {require(MODULE, os.F_OK)};
         events {{}}
@@ -93,27 +111,15 @@ def _stream(site: Site, options: str = "") -> tuple[str, ...]:
 
 
 def http(site: Site) -> tuple[str, ...]:
-    folder = site.folder
-    return _run(
-        site,
-        f"""
-        events {{}}
-        http {{
-            access_log off;
-            client_body_temp_path {folder}/client;
-            proxy_temp_path {folder}/proxy;
-            fastcgi_temp_path {folder}/fastcgi;
-            scgi_temp_path {folder}/scgi;
-            uwsgi_temp_path {folder}/uwsgi;
-            client_max_body_size 0;
-            proxy_buffering off;
-            server {{
-                {_tls(site)}
-                location / {{ proxy_pass http://127.0.0.1:{site.behind}; }}
-            }}
+    servers = f"""
+        client_max_body_size 0;
+        proxy_buffering off;
+        server {{
+            {_tls(site)}
+            location / {{ proxy_pass http://127.0.0.1:{site.behind}; }}
         }}
-        """,
-    )
+        """
+    return command(site.folder, http_servers(site.folder, servers))
 
 
 def _half_closing(site: Site) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from tests.servers import (
     HOST,
     Stream,
     SyncClient,
+    answer_each,
     client_of,
     port_of,
     rogue_of,
@@ -45,17 +46,6 @@ FAILED = ShutdownOutcome.FAILED
 OLD = 10.0  # seconds: what is older is not new
 
 Clock = trio.testing.MockClock
-
-
-async def answer_each(stream: Stream) -> None:
-    """A handler as it should be."""
-    while True:
-        request = b""
-        with cancel_on_drain():
-            request = await stream.receive_some()
-        if not request:
-            return
-        await stream.send_all(b"answer to " + request)
 
 
 async def ask(client: SyncClient) -> None:

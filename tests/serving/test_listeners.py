@@ -19,12 +19,13 @@ import trio.testing
 from tests.servers import (
     HOST,
     SyncClient,
+    answer_each,
+    client_over,
     nothing_left,
     until,
     what_it_sees,
 )
 from tests.support import (
-    NAME,
     Maker,
     client_context,
     descriptors,
@@ -37,7 +38,6 @@ from trio_tlsdown import (
     TLSNursery,
     TLSServer,
     TLSStream,
-    cancel_on_drain,
     open_tls_nursery,
     peer_name,
 )
@@ -97,20 +97,6 @@ async def serving_on(
             **options,
         )
         yield tls, server
-
-
-def client_over(transport: trio.abc.Stream, version: str) -> TLSStream[trio.abc.Stream]:
-    return TLSStream(transport, client_context(version), server_hostname=NAME)
-
-
-async def answer_each(stream: TLSStream[Any]) -> None:
-    while True:
-        request = b""
-        with cancel_on_drain():
-            request = await stream.receive_some()
-        if not request:
-            return
-        await stream.send_all(b"answer to " + request)
 
 
 async def ask(client: TLSStream[Any]) -> None:

@@ -22,6 +22,7 @@ import pytest
 import trio
 
 from harness.process import running
+from tests.interop import nginx
 from tests.interop.programs import require
 from tests.servers import HOST, SyncClient, client_of, until
 from tests.support import (
@@ -141,34 +142,21 @@ async def test_of_curl(
 # A proxy with two servers behind it:
 
 NGINX = """
-daemon off;
-master_process off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/client;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    scgi_temp_path {folder}/scgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    upstream backends {{
-        server {host}:{first} max_fails=0;
-        server {host}:{second} max_fails=0;
-        {keepalive}
-    }}
-    server {{
-        listen {host}:{front};
-        location / {{
-            proxy_pass https://backends;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "{connection}";
-            proxy_ssl_name {name};
-            proxy_ssl_trusted_certificate {ca};
-            proxy_ssl_verify on;
-            proxy_ssl_protocols {protocols};
-        }}
+upstream backends {{
+    server {host}:{first} max_fails=0;
+    server {host}:{second} max_fails=0;
+    {keepalive}
+}}
+server {{
+    listen {host}:{front};
+    location / {{
+        proxy_pass https://backends;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "{connection}";
+        proxy_ssl_name {name};
+        proxy_ssl_trusted_certificate {ca};
+        proxy_ssl_verify on;
+        proxy_ssl_protocols {protocols};
     }}
 }}
 """
@@ -182,7 +170,7 @@ async def test_of_posts_through_nginx(
 ) -> None:
     """nginx sends no POST twice. What one of two servers that restarts has read is
     answered; on a connection that is new, nothing else happens either."""
-    nginx = require("nginx")
+    require("nginx")
     served = 0
     answers: Counter[str] = Counter()
     over = trio.Event()
@@ -231,22 +219,18 @@ async def test_of_posts_through_nginx(
 
         ports = free_port(), free_port()
         first, second = [await start(port) for port in ports]
-        path = files.folder / "nginx.conf"
-        path.write_text(
-            NGINX.format(
-                folder=files.folder,
-                host=HOST,
-                first=ports[0],
-                second=ports[1],
-                front=front,
-                keepalive="keepalive 16;" if keepalive else "",
-                connection="" if keepalive else "close",
-                name=NAME,
-                ca=files.ca,
-                protocols=tls.version,
-            )
+        servers = NGINX.format(
+            host=HOST,
+            first=ports[0],
+            second=ports[1],
+            front=front,
+            keepalive="keepalive 16;" if keepalive else "",
+            connection="" if keepalive else "close",
+            name=NAME,
+            ca=files.ca,
+            protocols=tls.version,
         )
-        command = nginx, "-p", str(files.folder), "-e", "stderr", "-c", str(path)
+        command = nginx.command(files.folder, nginx.http_servers(files.folder, servers))
         async with running(*command, patience=600) as program:
             await until(lambda: is_open(front))
             async with trio.open_nursery() as asking:

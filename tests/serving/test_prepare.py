@@ -12,11 +12,13 @@ import trio.testing
 from tests.servers import (
     HOST,
     Stream,
+    answer_each,
+    client_over,
     port_of,
     serving,
     until,
 )
-from tests.support import NAME, Maker, client_context, server_context
+from tests.support import Maker, server_context
 from trio_tlsdown import (
     HandshakeTimeoutError,
     ShutdownOutcome,
@@ -62,20 +64,6 @@ async def read_a_line(transport: Transport) -> bytes | None:
         raise RefusedError("go away yourself")
     peer_name.set(line.decode())
     return rest
-
-
-async def answer_each(stream: Stream) -> None:
-    while True:
-        request = b""
-        with cancel_on_drain():
-            request = await stream.receive_some()
-        if not request:
-            return
-        await stream.send_all(b"answer to " + request)
-
-
-def client_over(transport: Transport, version: str) -> TLSStream[Transport]:
-    return TLSStream(transport, client_context(version), server_hostname=NAME)
 
 
 async def connect(server: Any, preamble: bytes = b"") -> trio.SocketStream:
