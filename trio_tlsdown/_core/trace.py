@@ -1,4 +1,4 @@
-"""Tracing many connections: which one an event is of, and what became of one."""
+"""Tracing many connections: naming them, and collecting the events of one."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from .report import TraceEvent, TraceKind
 
 BYTES: Final = frozenset({TraceKind.BYTES_SENT, TraceKind.BYTES_RECEIVED})
 
-# Events that a `ConnectionTrace` keeps at most, of those that carry bytes.
+# The most byte-carrying events that a `ConnectionTrace` keeps.
 MAX_BYTE_EVENTS: Final = 1000
 
 
 @attrs.frozen
 class TracedConnection:
-    """Which connection a `TraceEvent` is of, for ``open_tls_nursery(trace=...)``."""
+    """The connection of a `TraceEvent`, for ``open_tls_nursery(trace=...)``."""
 
     id: int
-    """Its number: no other connection of this process has it."""
+    """A number that is unique in this process."""
 
     side: Literal["client", "server"]
     """Our role in it."""
 
     peer: str
-    """Who is at the other end, as log lines have it: ``"example.org:443"``."""
+    """The other end, as in log lines: ``"example.org:443"``."""
 
     def __str__(self) -> str:
         """Name it in a log line."""
@@ -44,7 +44,7 @@ _ids: Final = itertools.count(1)
 def trace_of(
     trace: Trace | None, side: Literal["client", "server"], peer: str
 ) -> Callable[[TraceEvent], object] | None:
-    """The ``trace=`` of one more connection's stream."""
+    """The ``trace=`` argument for the stream of a new connection."""
     if trace is None:
         return None
     return partial(trace, TracedConnection(next(_ids), side, peer))
@@ -52,10 +52,10 @@ def trace_of(
 
 @attrs.define(eq=False)
 class ConnectionTrace:
-    """Collects what happened on one connection; ``str()`` is a line for a log.
+    """Collects the events of one connection; ``str()`` makes a log line of them.
 
-    Give its `add` to one stream, as ``TLSStream(..., trace=collected.add)``. Or have one
-    for each connection of a nursery, which ends with TRANSPORT_CLOSED or UNWRAPPED::
+    Pass its `add` to a stream: ``TLSStream(..., trace=collected.add)``. Or keep one for
+    each connection of a nursery, whose last event is TRANSPORT_CLOSED or UNWRAPPED::
 
         traces: dict[TracedConnection, ConnectionTrace] = {}
 
@@ -70,23 +70,23 @@ class ConnectionTrace:
     """
 
     events: list[TraceEvent] = attrs.field(factory=list[TraceEvent], init=False)
-    """What happened, in order. Of the events that carry bytes it has the first 1000."""
+    """The events in order. Of those that carry bytes, only the first 1000."""
 
     _bytes: Counter[TraceKind] = attrs.field(factory=Counter[TraceKind], init=False)
     _byte_events: int = attrs.field(default=0, init=False)
 
     @property
     def bytes_sent(self) -> int:
-        """Ciphertext given to the transport, in bytes, of all events."""
+        """Bytes of ciphertext given to the transport, over all events."""
         return self._bytes[TraceKind.BYTES_SENT]
 
     @property
     def bytes_received(self) -> int:
-        """Ciphertext received from the transport, in bytes, of all events."""
+        """Bytes of ciphertext received from the transport, over all events."""
         return self._bytes[TraceKind.BYTES_RECEIVED]
 
     def add(self, event: TraceEvent) -> None:
-        """Add an event: this is the ``trace=`` of a stream."""
+        """Add an event. Pass this method as ``trace=`` to a stream."""
         if event.kind in BYTES:
             self._bytes[event.kind] += event.size
             self._byte_events += 1
@@ -95,7 +95,7 @@ class ConnectionTrace:
         self.events.append(event)
 
     def __str__(self) -> str:
-        """Say how many bytes there were, and when what else happened.
+        """The byte counts, then the other events with their times.
 
         Times are in milliseconds since the first event.
         """

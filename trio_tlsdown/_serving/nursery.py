@@ -77,7 +77,7 @@ class TaskCounter:
             await self._none.wait()
 
 
-# So many clients there may be before it is worth looking which have been closed.
+# Below this many clients it is not worth looking which have been closed.
 SWEEP_AT_LEAST: Final = 64
 
 
@@ -137,8 +137,8 @@ class ClientRegistry:
             self._tally[stream.report.outcome if established else failed] += 1
 
     def _sweep(self) -> None:
-        # Nobody tells when the user closes a stream, so it is looked for: seldom
-        # enough that it costs each connection the same.
+        # Streams that the user closes do not announce it, so look for them, rarely
+        # enough that the cost per connection stays constant.
         for stream in self.streams:
             if outcome_if_over(stream) is not None:
                 self.count(stream)
@@ -192,9 +192,9 @@ class TLSNursery:
 
     @property
     def cancel_scope(self) -> trio.CancelScope:
-        """Cancels all that is in the nursery, as that of a `trio.Nursery` does.
+        """Cancels everything in the nursery, like that of a `trio.Nursery`.
 
-        Connections are aborted then.
+        Connections are then aborted.
         """
         return self._nursery.cancel_scope
 
@@ -202,9 +202,8 @@ class TLSNursery:
     def tally(self) -> Counter[ShutdownOutcome]:
         """How many connections have ended, by how they ended: a copy.
 
-        Of clients, of all servers, and of streams that were adopted. Handshakes of
-        clients that failed are FAILED; where there was no TCP connection, there is
-        nothing to count.
+        It covers clients, all servers, and adopted streams. A failed handshake counts
+        as FAILED; a TCP connection that was never made is not counted.
         """
         return self._servers.tally + self._clients.tally
 
@@ -219,7 +218,7 @@ class TLSNursery:
         """Start a task, as `trio.Nursery.start_soon` does.
 
         Raises:
-          TypeError: *async_fn* cannot be called; perhaps it has been.
+          TypeError: *async_fn* is not callable; it may already have been called.
           RuntimeError: the nursery is over.
         """
         self._tasks.start_soon(self._nursery, async_fn, args, name)
@@ -239,38 +238,38 @@ class TLSNursery:
         https_compatible: bool = False,
         handshake_timeout: float = 30.0,
     ) -> TLSStream[trio.SocketStream]:
-        """Connect to a host, and shake hands.
+        """Connect to a host over TCP and do the TLS handshake.
 
         Args:
-          host: Whom to connect to: a name or an address.
+          host: The host's name or address.
           port: The TCP port.
-          ssl_context: The client's context; it is never changed. Default: that of
-            `ssl.create_default_context`.
-          server_hostname: The name that the certificate has to be valid for.
+          ssl_context: The client's context; it is never changed. Default: a new one
+            from `ssl.create_default_context`.
+          server_hostname: The name that the certificate must be valid for.
             Default: *host*.
-          session: `TLSStream.session` of an earlier connection to the same server, to
-            be resumed if it agrees. Nothing is verified then: read there when that is
-            safe, and what it saves. Default: None, a full handshake.
-          local_address: The address of this machine to connect from, as for
+          session: The `TLSStream.session` of an earlier connection to the same server,
+            to be resumed if the server agrees. Resumption verifies nothing; see there
+            when it is safe and what it saves. Default: None, a full handshake.
+          local_address: The local address to connect from, as for
             `trio.open_tcp_stream`. Default: None, any.
-          happy_eyeballs_delay: Seconds until the next address of the host is tried
-            beside the first, as for `trio.open_tcp_stream`; None waits until that has
-            failed. Default: 0.25.
+          happy_eyeballs_delay: Seconds to wait for one address of the host before also
+            trying the next, as for `trio.open_tcp_stream`; None tries the next only
+            after a failure. Default: 0.25.
           https_compatible: As for `TLSStream`. Default: False.
-          handshake_timeout: How many seconds all of this may take, from the lookup
-            of the name to the end of the handshake. Default: 30.
+          handshake_timeout: Seconds for everything, from the name lookup to the end of
+            the handshake. Default: 30.
 
         Cancellation:
-          Nothing is left open. Nor is it after an error.
+          Nothing is left open; likewise after an error.
 
         Raises:
           TypeError: an argument has the wrong type.
-          ValueError: *host* is no host, such as a URL or a name with a port; or
-            *server_hostname*; or *session* is of another context.
-          ConnectFailedError: there is no connection, an `OSError`: the name does not
-            resolve, the connection is refused, nobody answers.
-          TLSFailedError: the handshake failed, such as for a certificate that has
-            expired or is somebody else's: see ``reason`` and the cause.
+          ValueError: *host* or *server_hostname* is not a host (a URL, say, or a name
+            with a port), or *session* belongs to another context.
+          ConnectFailedError: no TCP connection could be made, an `OSError`: the name
+            does not resolve, the connection is refused, or times out.
+          TLSFailedError: the handshake failed, for instance because the certificate has
+            expired or is for another name: see ``reason`` and the cause.
           HandshakeTimeoutError: the handshake took too long.
           TruncatedError: the server ended the connection in the handshake.
           TransportBrokenError: the transport failed in the handshake. All of these
@@ -287,7 +286,7 @@ class TLSNursery:
         if server_hostname is None:
             server_hostname = host
         else:
-            certificate_name(server_hostname)  # so that no TCP is opened for a bad one
+            certificate_name(server_hostname)  # refuse a bad one before connecting
         began = trio.current_time()
         transport = await _open_tcp_stream(
             host,
@@ -327,34 +326,37 @@ class TLSNursery:
         https_compatible: bool = False,
         handshake_timeout: float = 30.0,
     ) -> TLSStream[S]:
-        """Shake hands as a client over a transport that is open.
+        """Do a client's TLS handshake over a transport that is already open.
 
-        Such as a tunnel through a proxy, a Unix socket, a connection on which STARTTLS
-        was agreed on, or another TLS stream::
+        For instance a tunnel through a proxy, a Unix socket, a connection after
+        STARTTLS, or another TLS stream::
 
             proxy = await tls.connect("proxy.example.org", 443)
             ...  # CONNECT example.org:443
             stream = await tls.start_tls(proxy, server_hostname="example.org")
 
-        The transport is the stream's then, and closed with it. What was read from it
-        behind the answer to STARTTLS may be an attacker's: refuse it before.
+        From then on the stream owns the transport and closes it. Bytes that followed the
+        answer to STARTTLS in clear text may come from an attacker: refuse them first.
 
         Args:
-          transport: Any stream of Trio's kind.
+          transport: Any Trio stream.
           ssl_context: As for `connect`.
-          server_hostname: The name that the certificate has to be valid for. Required
-            when the context checks host names, as by default.
+          server_hostname: The name that the certificate must be valid for. Required if
+            the context checks host names, as it does by default.
           session: As for `connect`.
           https_compatible: As for `TLSStream`. Default: False.
-          handshake_timeout: How many seconds the handshake may take. Default: 30.
+          handshake_timeout: Seconds for the handshake. Default: 30.
+
+        Returns:
+          The stream, after its handshake.
 
         Cancellation:
-          The transport is closed. So it is after an error of the handshake.
+          The transport is closed; likewise if the handshake fails.
 
         Raises:
           TypeError: an argument has the wrong type. The transport stays open.
-          ValueError: *server_hostname* is none, or missing; or *session* is of another
-            context. The transport stays open.
+          ValueError: *server_hostname* is missing or invalid, or *session* belongs to
+            another context. The transport stays open.
           TLSFailedError: the handshake failed.
           HandshakeTimeoutError: it took too long.
           TruncatedError: the transport ended in the handshake.
@@ -398,7 +400,7 @@ class TLSNursery:
             trace=trace_of(self._trace, "client", peer),
         )
         if session is not None:
-            # It takes 0.1 ms, so nobody has tried before whether it can be set.
+            # Setting it takes 0.1 ms, so it was not tried earlier as a check.
             stream.session = session
         return stream
 
@@ -414,24 +416,24 @@ class TLSNursery:
         self._clients.established(stream)
 
     def adopt(self, stream: TLSStream[Any] | trio.SSLStream[Any]) -> None:
-        """Have a stream that other code made end with this nursery.
+        """Make a stream that other code created end with this nursery.
 
-        As one of its own: when the nursery is left normally, it is shut down and
-        closed; an exception or a cancellation aborts it. Then, or when it was closed
-        before, it is in `tally`. A TLSStream keeps to its own policy; an SSLStream is
-        shut down by `trio_tlsdown.shutdown`, within the policy of the nursery.
+        It is treated like the nursery's own: leaving normally shuts it down and closes
+        it; an exception or a cancellation aborts it. Once it has ended it counts in
+        `tally`. A TLSStream keeps its own policy; an SSLStream is shut down by
+        `trio_tlsdown.shutdown` within the nursery's policy.
 
-        An SSLStream does not tell how it ended when somebody else has closed it: it
-        counts as ABORTED then. If a task is receiving from it when the nursery shuts
-        down, it is aborted.
+        An SSLStream that other code has closed counts as ABORTED, because it does not
+        report how it ended. If a task is receiving from it when the nursery shuts down,
+        it is aborted.
 
         Args:
           stream: A client or a server, before or after its handshake.
 
         Raises:
           TypeError: it is neither a `TLSStream` nor a `trio.SSLStream`.
-          ValueError: it is in this nursery already.
-          trio.ClosedResourceError: it is known to be closed, or was unwrapped.
+          ValueError: it is already in this nursery.
+          trio.ClosedResourceError: it was closed or unwrapped.
           RuntimeError: the nursery is over.
         """
         self._clients.check_open()
@@ -667,17 +669,17 @@ async def open_tls_nursery(
     left. To give handlers more, or if they need clients of this nursery to finish,
     call `TLSServer.drain` first.
 
-    An exception, in the block or in a task, or a cancellation aborts all of it, so
-    that no peer takes what it got for the whole.
+    An exception in the block or in a task, or a cancellation, aborts everything, so that
+    no peer takes what it received for complete.
 
-    No connection, task or descriptor outlives the nursery. A stream that was
-    unwrapped is not one of its connections any more.
+    No connection, task or descriptor outlives the nursery. An unwrapped stream no longer
+    belongs to it.
 
     Args:
-      policy: What an ending may cost, of each connection and of leaving.
-      trace: Called with a `TracedConnection` and a `TraceEvent` for each thing that
-        happens on a connection, of clients and servers, but not of streams that were
-        adopted. It must not raise. See `ConnectionTrace`. Default: None.
+      policy: Limits on ending each connection, and on leaving the block.
+      trace: Called with a `TracedConnection` and a `TraceEvent` for everything that
+        happens on a connection of its clients and servers (not on adopted streams). It
+        must not raise. See `ConnectionTrace`. Default: None.
 
     Cancellation:
       All connections are aborted.
@@ -701,7 +703,7 @@ async def open_tls_nursery(
             if limit.cancelled_caught:
                 nursery.cancel_scope.cancel()  # what is left is aborted
     finally:
-        # Now that no task is left that would see its stream closed under it.
+        # Only now, when no task is left whose stream this would close.
         clients.over = True
         with trio.CancelScope(shield=True):  # short: it waits for nobody
             # A transport may raise when it is closed; the others are closed all the same.
@@ -714,7 +716,7 @@ async def open_tls_nursery(
 async def _end_all(
     tasks: TaskCounter, clients: ClientRegistry, servers: ServerRegistry
 ) -> None:
-    # Again, if handlers that were finishing have started something.
+    # Repeat: handlers that were finishing may have started something.
     while servers.running or clients.streams or tasks.running:
         await tasks.wait_idle()
         async with trio.open_nursery() as endings:
@@ -725,7 +727,7 @@ async def _end_all(
 
 
 async def _end_client(clients: ClientRegistry, stream: Client) -> None:
-    # Another task may be using it: then it is aborted, and the report says so.
+    # If another task is using it, it is aborted, and the report says so.
     with suppress(trio.BusyResourceError):
         await end_gracefully(stream)
     clients.count(stream)

@@ -62,9 +62,9 @@ async def open_tls_over_tcp_stream(
 
     Raises:
       TypeError: an argument has the wrong type.
-      ValueError: *host* is no host, such as a URL or a name with a port; or
+      ValueError: *host* is not a host (a URL, say, or a name with a port); or
         *server_hostname*.
-      OSError: there is no connection.
+      OSError: no TCP connection could be made.
       HandshakeTimeoutError: the handshake that was asked for took too long.
       TLSFailedError: it failed. The same goes for TruncatedError and
         TransportBrokenError.
@@ -123,7 +123,7 @@ async def open_tls_over_tcp_listeners(
     """Listen on a TCP port, for TLS.
 
     Takes the place of `trio.open_ssl_over_tcp_listeners`. The streams that are
-    accepted shake hands at their first use; there is no limit of time but yours.
+    accepted do their handshake at first use, without a time limit but yours.
 
     Args:
       port: The TCP port; 0 is any that is free.
@@ -176,7 +176,7 @@ async def serve_tls_over_tcp(
     does all that by itself.
 
     Unlike `trio.serve_ssl_over_tcp`, this does the handshake before it calls the handler,
-    in the same task. One that fails is logged, and concerns nobody else.
+    in the same task. A failure is logged and does not affect other connections.
 
     Args:
       handler: Called with each stream, in a task of its own.

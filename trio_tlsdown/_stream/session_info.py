@@ -57,21 +57,23 @@ class SessionInfo:
     def session(self) -> ssl.SSLSession | None:
         """The session, for resumption: `TLSNursery.connect`; None before the handshake.
 
-        On TLS 1.3 servers send what it takes behind the handshake: it can be resumed
-        when something was received since. Each should be resumed once, so that nobody
-        can tell that two connections are of the same client (`RFC 9846 appendix C.4
+        On TLS 1.3 the server sends its tickets after the handshake, so take the session
+        after something was received. Resume each one only once, so that observers
+        cannot link two connections of a client (`RFC 9846 appendix C.4
         <https://www.rfc-editor.org/rfc/rfc9846#appendix-C.4>`__).
 
-        A resumed handshake has no certificates, and OpenSSL does not look at those of
-        the first one again: neither at the name, nor at ``verify_mode``, nor whether
-        they have expired. So resume a session with the same server, by the same name,
-        and with a context that has been as strict since as it is now.
+        A resumed handshake has no certificates, and OpenSSL does not check the original
+        ones again: neither the name, nor ``verify_mode``, nor the expiry. So resume a
+        session only with the same server and name, and only if the context was at least
+        as strict when the session was made.
 
-        It saves both sides the signatures, and on TLS 1.2 a round trip. To get and to
-        set it costs Python about 0.25 ms, which is more than a client saves on TLS 1.3.
+        Resumption saves both sides the signatures, and on TLS 1.2 a round trip. Getting
+        and setting a session costs about 0.25 ms in Python, more than a client saves on
+        TLS 1.3.
 
         Raises:
-          ValueError: set to one of another context, on a server, or after the handshake.
+          ValueError: it is set to a session of another context, on a server, or after
+            the handshake.
         """
         return self._connection.engine.ssl_object.session
 
@@ -99,29 +101,29 @@ class SessionInfo:
     if sys.version_info >= (3, 13):
 
         def get_verified_chain(self) -> list[bytes]:
-            """The peer's certificates, up to a CA that is trusted, as they were verified.
+            """The peer's certificate chain as verified, up to a trusted CA, in DER.
 
-            In DER; empty if the peer has sent none, or nothing is verified.
+            Empty if the peer sent none or nothing was verified.
             """
             name = "get_verified_chain()"
             return self._after_handshake(name).get_verified_chain()
 
         def get_unverified_chain(self) -> list[bytes]:
-            """The certificates that the peer has sent, in DER."""
+            """The certificates that the peer sent, in DER."""
             name = "get_unverified_chain()"
             return self._after_handshake(name).get_unverified_chain()
 
     def verify_client_post_handshake(self) -> None:
-        """Ask a client of TLS 1.3 for its certificate now, on a server.
+        """On a server, request a TLS 1.3 client's certificate after the handshake.
 
-        The request leaves with what is sent next, and the answer has come when something
-        is received behind it: then `getpeercert` has it. If it is not valid, receiving
+        The request goes out with the next send. Once data that follows the answer has
+        been received, `getpeercert` returns the certificate. If it is invalid, receiving
         raises TLSFailedError. See `ssl.SSLSocket.verify_client_post_handshake`.
 
         Raises:
-          ssl.SSLError: the client has not said that it can
-            (``SSLContext.post_handshake_auth``); or this is no server, or not TLS 1.3.
-            The connection goes on.
+          ssl.SSLError: the client does not support it
+            (``SSLContext.post_handshake_auth``), this is not a server, or not TLS 1.3.
+            The connection continues.
         """
         name = "verify_client_post_handshake()"
         self._after_handshake(name).verify_client_post_handshake()

@@ -1,16 +1,16 @@
 """Ending a `trio.SSLStream` that other code made, through its public interface only.
 
-What an SSLStream has no method for can be had all the same by standing between it and its
-transport: ``SSLStream.transport_stream`` is a plain attribute. A `_Tap` in its place
+``SSLStream.transport_stream`` is a plain attribute, so a `_Tap` can take its place and
+provide what SSLStream has no method for. The tap
 
-- sees what the transport does, so that a cut is no end, whatever the context's options
-  and *https_compatible* make of it;
-- refuses to receive, so that ``receive_some()`` decrypts what has come already and
-  ``unwrap()`` does no more than send our close_notify. By itself unwrap() goes on to
-  read, and fails on the first record of application data
-  (APPLICATION_DATA_AFTER_CLOSE_NOTIFY). That data can still be received.
+- watches the transport, so that a cut is recognised whatever the context's options and
+  *https_compatible* make of it;
+- refuses to receive, so that ``receive_some()`` only decrypts what has already arrived
+  and ``unwrap()`` only sends our close_notify. Otherwise unwrap() would go on to read, and
+  fail on the first record of application data (APPLICATION_DATA_AFTER_CLOSE_NOTIFY). That
+  data can still be received.
 
-unwrap() must never return: it would close the SSLStream and let go of the transport.
+unwrap() must never return: it would close the SSLStream and drop the transport.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from .linger import all_acknowledged_and_read, linger, over_tcp, reset_when_clos
 from .stream import TLSStream
 from .transport import is_reset
 
-# Whether OpenSSL was told to take a cut for an end, as it is in any context that Python
-# makes, unless the option was taken out. Not every Python has a name for it.
+# With this option OpenSSL takes a cut for an end. Some Pythons set it in every context,
+# and not every Python has a name for it.
 CUT_IS_END: Final = 1 << 7  # SSL_OP_IGNORE_UNEXPECTED_EOF
 
 
 class _InterruptedError(Exception):
-    """Takes a call of SSLStream back from where it would go on."""
+    """Stops a call of SSLStream where it would go on."""
 
 
 class _Ending:
-    """What is known of how one SSLStream ends.
+    """What is known about the ending of one SSLStream.
 
-    It outlives a call of `shutdown`, so that a later one can take the exchange up again.
+    It outlives a call of `shutdown`, so that a later call can resume the exchange.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class _Ending:
             self.state.process_event_if_legal(Event.GIVEN_UP)
 
     def close_notify_sent(self) -> None:
-        # Neither is legal if the transport has failed meanwhile.
+        # Neither event is legal if the transport has failed meanwhile.
         self.state.process_event_if_legal(Event.CLOSE_NOTIFY_ENCRYPTED)
         self.state.process_event_if_legal(Event.CLOSE_NOTIFY_SENT)
 
@@ -103,15 +103,15 @@ _ENDINGS: Final[WeakKeyDictionary[trio.SSLStream[Any], _Ending]] = WeakKeyDictio
 
 
 class _Tap(trio.abc.Stream):
-    """Stands in for an SSLStream's transport while that is shut down.
+    """Stands in for the transport of an SSLStream that is being shut down.
 
     Args:
-      transport: The SSLStream's own.
-      ending: Learns what happens on it.
+      transport: The SSLStream's own transport.
+      ending: Told what happens on it.
 
     Attributes:
       starved: Whether receiving is interrupted.
-      last: Whether what is sent is all that there is to do.
+      last: Whether to interrupt the call after its next send.
     """
 
     def __init__(self, transport: trio.abc.Stream, ending: _Ending) -> None:
@@ -133,8 +133,8 @@ class _Tap(trio.abc.Stream):
             self._ending.transport_failed(exc, Event.SENDING_RESET)
             if not state.handshaken:
                 raise
-            # Else SSLStream would not read on. How the input ends tells whether the
-            # peer cut the connection, or had said goodbye before it went.
+            # Not raised, because SSLStream would then stop reading: how the input ends
+            # tells whether the peer cut the connection or had sent close_notify before.
         except BaseException:
             state.process_event_if_legal(Event.SENDING_BROKEN)
             raise
@@ -169,13 +169,13 @@ class _Tap(trio.abc.Stream):
 class SSLStreamCloser(trio.abc.AsyncResource):
     """Ends one `trio.SSLStream`; two for the same stream are equal.
 
-    It has of `TLSStream` what ends one.
+    It has those methods of `TLSStream` that end a stream.
     """
 
     stream: trio.SSLStream[Any]
     policy: ShutdownPolicy = attrs.field(eq=False)
     https_compatible: Literal[False] = attrs.field(default=False, init=False, eq=False)
-    """What an SSLStream was given, it does not tell."""
+    """An SSLStream does not reveal it."""
 
     @property
     def _ending(self) -> _Ending:
@@ -183,9 +183,9 @@ class SSLStreamCloser(trio.abc.AsyncResource):
 
     @property
     def is_over(self) -> bool:
-        """Whether the stream was unwrapped, or its socket closed, by whomever.
+        """Whether the stream was unwrapped, or its socket closed by anyone.
 
-        Of other transports nobody can tell whether they are closed.
+        Whether another transport is closed cannot be known.
         """
         transport: trio.abc.Stream | None = self.stream.transport_stream
         return transport is None or (
@@ -194,7 +194,7 @@ class SSLStreamCloser(trio.abc.AsyncResource):
 
     @property
     def report(self) -> ShutdownReport:
-        """How it ended, or stands, as far as that was seen."""
+        """How it ended, or stands so far, as far as that was seen."""
         transport: trio.abc.Stream | None = self.stream.transport_stream
         if transport is None and not self._ending.state.closed:
             self._note_unwrapped()
@@ -203,8 +203,8 @@ class SSLStreamCloser(trio.abc.AsyncResource):
         return self._ending.report(server_side=self._server_side)
 
     def _note_unwrapped(self) -> None:
-        # By its own unwrap(), which returns when both alerts have crossed. Nobody has
-        # seen which came first.
+        # By its own unwrap(), which returns once both alerts have crossed. Which came
+        # first is not known.
         state = self._ending.state
         state.process_event_if_legal(Event.HANDSHAKE_DONE)
         self._ending.close_notify_sent()
@@ -236,11 +236,11 @@ class SSLStreamCloser(trio.abc.AsyncResource):
     async def _is_usable(self) -> bool:
         """Whether it is not broken; raise if it was closed, or another task sends."""
         with trio.CancelScope() as scope:
-            scope.cancel()  # it is only asked
+            scope.cancel()  # only ask, do not wait
             try:
                 await self.stream.wait_send_all_might_not_block()
             except trio.BrokenResourceError:
-                self._ending.give_up()  # why it is broken, it does not tell
+                self._ending.give_up()  # the reason is not known
                 return False
         return True
 
@@ -264,13 +264,13 @@ class SSLStreamCloser(trio.abc.AsyncResource):
             raise
         except trio.ClosedResourceError:
             if not ending.state.closed:
-                raise  # not the stream was closed, but its transport under it
+                raise  # the transport was closed, not the stream
         finally:
-            # Its aclose() has not set it to None, as its unwrap() does.
+            # Not None: only unwrap() sets that, and it never returns here.
             self.stream.transport_stream = transport
 
     async def aclose(self) -> None:
-        """Close it, as `TLSStream.aclose` does behind a `TLSStream.shutdown`."""
+        """Close it, as `TLSStream.aclose` does after a `TLSStream.shutdown`."""
         transport: trio.abc.Stream | None = self.stream.transport_stream
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -284,7 +284,7 @@ class SSLStreamCloser(trio.abc.AsyncResource):
                 await linger(transport, self.policy.linger_timeout)
             await self.stream.aclose()
         except BaseException:
-            await self._abort(transport)  # noqa: ASYNC102 - it waits for nobody
+            await self._abort(transport)  # noqa: ASYNC102 - does not wait
             raise
         finally:
             self._ending.state.process_event_if_legal(Event.CLOSED)
@@ -323,10 +323,10 @@ class _Exchange:
         self._ending = ending
         self._unread = unread
         self._received = 0
-        self._at_end = False  # of what SSLStream lets us receive
+        self._at_end = False  # of what SSLStream can receive
 
     async def run(self, max_unread: int) -> None:
-        """Send our close_notify, and receive until the peer's has come."""
+        """Send our close_notify, and receive until the peer's arrives."""
         state = self._ending.state
         try:
             await self._stream.do_handshake()
@@ -352,10 +352,10 @@ class _Exchange:
             self._ending.give_up()
 
     def _can_tell_an_end(self) -> bool:
-        """Whether an end that SSLStream knows of already was no cut."""
+        """Whether an end that SSLStream has already seen was certainly not a cut."""
         if not self._stream.context.options & CUT_IS_END:
             return True
-        # A FIN stays, so where there is none the peer has not ended otherwise.
+        # A FIN keeps the socket readable; without one the end was a close_notify.
         transport = self._tap.transport
         return (
             isinstance(transport, trio.SocketStream)
@@ -388,11 +388,11 @@ class _Exchange:
             and cause is not None
             and is_close_notify(cause, self._stream.version())
         ):
-            # Ours was sent by somebody's unwrap(), unless it was by us.
+            # Ours was sent, by us or by another task's unwrap().
             self._ending.close_notify_sent()
             state.process_event(Event.CLOSE_NOTIFY_RECEIVED)
         elif not state.outcome.broken and isinstance(cause, ssl.SSLError):
-            # Else the tap has seen what it was, or another task has broken it.
+            # Otherwise the tap knows what it was, or another task has broken it.
             self._ending.tls_failed(cause)
 
     async def _send_close_notify(self) -> None:
@@ -400,13 +400,13 @@ class _Exchange:
         try:
             await self._stream.unwrap()
         except _InterruptedError:
-            # If there was nothing to send any more, it has left before: else the
+            # If there was nothing left to send, it had been sent before; otherwise the
             # SSLStream would be broken.
             self._ending.close_notify_sent()
         except trio.BrokenResourceError as exc:
             self._note_error(exc)
         finally:
-            # Another task may be in the tap, and be sending data.
+            # Another task may be inside the tap, sending data.
             self._tap.last = False
 
 
@@ -416,45 +416,45 @@ async def shutdown(
     policy: ShutdownPolicy = ShutdownPolicy(),
     unread: bytearray | None = None,
 ) -> ShutdownReport:
-    """Exchange close_notify with the peer, over any TLS stream of Trio.
+    """Exchange close_notify with the peer, on a `TLSStream` or a `trio.SSLStream`.
 
-    For a `TLSStream` this is its `TLSStream.shutdown`. A `trio.SSLStream` that other code
-    made is shut down in the same way, and its report says what was seen: it sends our
-    close_notify, then receives until the peer's has come, all within
-    ``policy.timeout``. The transport stays open. Afterwards close the stream; it is of
-    no other use.
+    For a `TLSStream` this calls `TLSStream.shutdown`. A `trio.SSLStream` that other code
+    made is shut down in the same way: it sends our close_notify, then receives until the
+    peer's arrives, all within ``policy.timeout``, and reports what was seen. The
+    transport stays open. Close the stream afterwards; it cannot be used for anything else.
 
     What an SSLStream cannot do:
 
-    - It cannot be shut down while another task receives from it. Cancel that first.
-    - Data that is received meanwhile cannot be given back to it: see *unread*.
-    - It does not send the alert of an error. In the middle of a TLS 1.2 renegotiation it
-      fails, instead of waiting for the end of it.
+    - It cannot be shut down while another task receives from it. Cancel that task first.
+    - Data received during the shutdown cannot be put back into it: see *unread*.
+    - It does not send an alert after an error. In the middle of a TLS 1.2 renegotiation it
+      fails instead of waiting for its end.
+    - If its handshake fails in another task meanwhile, this notices only when
+      ``policy.timeout`` is over.
 
     What it cannot tell:
 
-    - Why it is broken, if it was before. The outcome is ABORTED then.
-    - Whether the end that it has told of before (``b""``) was a close_notify or a cut,
-      if its context has ``ssl.OP_IGNORE_UNEXPECTED_EOF``, which Python sets by default,
-      and the transport has ended, or is no TCP or Unix socket. The outcome is ABORTED,
-      and ``close_notify_received`` is False.
+    - Why it is broken, if it was broken before. The outcome is then ABORTED.
+    - Whether an end that it has already reported (``b""``) was a close_notify or a cut, if
+      its context has ``ssl.OP_IGNORE_UNEXPECTED_EOF`` (some Pythons set it by default)
+      and the transport has ended, or is not a TCP or Unix socket. The outcome is then
+      ABORTED, and ``close_notify_received`` is False.
     - Whether a cut was inside a record: `TruncatedError.mid_record` is None.
-    - How it is configured: close_notify is sent with *https_compatible*, too.
+    - How it is configured: close_notify is sent with *https_compatible* as well.
 
     Args:
-      stream: The stream; a handshake that was not done yet is done first.
-      policy: What an ending of an SSLStream may cost. ``linger_timeout`` is for closing,
-        which this does not do. A TLSStream has a policy of its own. Default:
-        ``ShutdownPolicy()``.
-      unread: What an SSLStream receives meanwhile is added to it. Default: it is
-        counted in ``discarded``, and lost. A TLSStream keeps it, to be received.
+      stream: The stream. If its handshake has not been done, it is done first.
+      policy: Limits on ending an SSLStream; a TLSStream has its own. ``linger_timeout``
+        only concerns closing, which this does not do. Default: ``ShutdownPolicy()``.
+      unread: What an SSLStream receives meanwhile is appended to it. Default: that data
+        is lost, and counted in ``discarded``. A TLSStream keeps it to be received.
 
     Returns:
       What happened. Endings are outcomes, not exceptions. After ABORTED another call
-      goes on where this one stopped.
+      continues where this one stopped.
 
     Cancellation:
-      As of `TLSStream.shutdown`. An SSLStream is broken if it was sending.
+      As for `TLSStream.shutdown`. An SSLStream is broken if it was sending.
 
     Raises:
       TypeError: *stream* is neither, or another argument has the wrong type.

@@ -237,7 +237,7 @@ class _Kit:
         self, name: str, port: int, *, task_status: trio.TaskStatus[int]
     ) -> None:
         async def handle(transport: trio.SocketStream) -> None:
-            client = "somebody who has gone"
+            client = "a client that has disconnected"
             with suppress(OSError):
                 client = "{}:{}".format(*transport.socket.getpeername())
             peer = RoguePeer(
