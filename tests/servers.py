@@ -19,8 +19,8 @@ from trio_tlsdown import (
     TLSNursery,
     TLSServer,
     TLSStream,
-    cancel_on_drain,
     open_tls_nursery,
+    receive_until_drain,
 )
 from trio_tlsdown.testing import RoguePeer
 
@@ -127,12 +127,7 @@ def client_over(transport: trio.abc.Stream, version: str) -> TLSStream[trio.abc.
 
 async def answer_each(stream: TLSStream[Any]) -> None:
     """A handler as it should be: a drain ends it between two requests."""
-    while True:
-        request = b""
-        with cancel_on_drain():
-            request = await stream.receive_some()
-        if not request:
-            return
+    while request := await receive_until_drain(stream):
         await stream.send_all(b"answer to " + request)
 
 

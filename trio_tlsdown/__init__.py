@@ -33,6 +33,7 @@ from ._serving.drain import (
     cancel_on_drain as cancel_on_drain,
     draining as draining,
     peer_name as peer_name,
+    receive_until_drain as receive_until_drain,
 )
 from ._serving.nursery import (
     TLSNursery as TLSNursery,

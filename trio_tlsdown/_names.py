@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from ipaddress import ip_address
 from typing import Final
 
@@ -55,9 +56,8 @@ def certificate_name(host: str | bytes) -> bytes:
     check_host(host, "server_hostname")
     try:
         text = host if isinstance(host, str) else host.decode("ascii")
-        address = text.partition("%")[0]
-        if _is_address(address):
-            return address.encode("ascii")
+        if address_family(text) is not None:
+            return text.partition("%")[0].encode("ascii")
         if not text.isascii():
             # Python would use IDNA 2003: https://bugs.python.org/issue17305
             text = idna.encode(text, uts46=True).decode("ascii")
@@ -75,9 +75,11 @@ def certificate_name(host: str | bytes) -> bytes:
     return name.encode("ascii")
 
 
-def _is_address(text: str) -> bool:
+def address_family(host: str | bytes) -> socket.AddressFamily | None:
+    """IPv4 or IPv6 if *host* is an address, perhaps with a zone; None if it is a name."""
+    text = host if isinstance(host, str) else host.decode("latin-1")
     try:
-        ip_address(text)
+        version = ip_address(text.partition("%")[0]).version
     except ValueError:
-        return False
-    return True
+        return None
+    return socket.AF_INET if version == 4 else socket.AF_INET6

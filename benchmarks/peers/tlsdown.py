@@ -12,9 +12,9 @@ from benchmarks.sample import Sample, Stopwatch
 from trio_tlsdown import (
     ShutdownPolicy,
     TLSStream,
-    cancel_on_drain,
     open_tls_nursery,
     open_tls_over_tcp_stream,
+    receive_until_drain,
 )
 
 from .interface import Connection, Control, PythonPeer
@@ -53,12 +53,7 @@ async def connect(
 
 
 async def handler(stream: TLSStream[trio.SocketStream]) -> None:
-    while True:
-        data = b""
-        with cancel_on_drain():
-            data = await stream.receive_some()
-        if not data:
-            return
+    while data := await receive_until_drain(stream):
         await stream.send_all(data)
 
 

@@ -346,6 +346,7 @@ async def test_a_client_is_served_if_its_wait_is_cut_short_just_as_it_speaks(
     async def hear_and_be_cut_short(transport: trio.SocketStream) -> bytes | None:
         heard = await wait_first_bytes(transport)
         for wait in list(server._silent_waits.open):
+            assert isinstance(wait, Wait)
             wait._scope.cancel()
             monkeypatch.undo()
         return heard

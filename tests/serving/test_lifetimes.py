@@ -16,6 +16,7 @@ from trio_tlsdown import (
     cancel_on_drain,
     draining,
     open_tls_nursery,
+    receive_until_drain,
 )
 from trio_tlsdown._serving.drain import DRAIN_PATIENCE, FIRST_REQUEST_TIME
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
@@ -29,12 +30,7 @@ Clock = trio.testing.MockClock
 
 
 async def answer_each(stream: Stream) -> None:
-    while True:
-        request = b""
-        with cancel_on_drain():
-            request = await stream.receive_some()
-        if not request:
-            return
+    while await receive_until_drain(stream):
         await stream.send_all((b"last " if draining() else b"") + b"answer")
 
 

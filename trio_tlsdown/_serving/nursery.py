@@ -37,7 +37,7 @@ from .accept import Handler
 from .contexts import check_server_context, client_context, warn_if_unusable
 from .lifecycle import do_handshake, end_gracefully, outcome_if_over
 from .server import OnError, Prepare, ServerOptions, TLSServer
-from .tcp import check_tcp_options
+from .tcp import check_tcp_options, open_tcp_stream
 
 
 class TaskCounter:
@@ -288,7 +288,7 @@ class TLSNursery:
         else:
             certificate_name(server_hostname)  # refuse a bad one before connecting
         began = trio.current_time()
-        transport = await _open_tcp_stream(
+        transport = await _connect_tcp(
             host,
             port,
             handshake_timeout,
@@ -621,7 +621,7 @@ async def _open_tcp_listeners(
         raise ListenFailedError(host, port, _no_name(exc)) from exc
 
 
-async def _open_tcp_stream(
+async def _connect_tcp(
     host: str | bytes,
     port: int,
     seconds: float,
@@ -631,7 +631,7 @@ async def _open_tcp_stream(
 ) -> trio.SocketStream:
     try:
         with trio.move_on_after(seconds):
-            return await trio.open_tcp_stream(
+            return await open_tcp_stream(
                 host,
                 port,
                 local_address=local_address,

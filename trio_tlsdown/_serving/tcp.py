@@ -8,7 +8,7 @@ from typing import NoReturn
 import trio
 
 from trio_tlsdown._core.report import ShutdownPolicy
-from trio_tlsdown._names import certificate_name, check_host
+from trio_tlsdown._names import address_family, certificate_name, check_host
 from trio_tlsdown._stream.stream import TLSStream, connected_to
 from trio_tlsdown._util import check_port, check_seconds, check_type
 
@@ -80,7 +80,7 @@ async def open_tls_over_tcp_stream(
     check_type("policy", policy, ShutdownPolicy)
     if handshake_timeout is not None:
         check_seconds("handshake_timeout", handshake_timeout)
-    transport = await trio.open_tcp_stream(
+    transport = await open_tcp_stream(
         host,
         port,
         happy_eyeballs_delay=happy_eyeballs_delay,
@@ -101,6 +101,31 @@ async def open_tls_over_tcp_stream(
     if handshake_timeout is not None:
         await do_handshake(stream, handshake_timeout)
     return stream
+
+
+async def open_tcp_stream(
+    host: str | bytes,
+    port: int,
+    *,
+    local_address: str | None,
+    happy_eyeballs_delay: float | None,
+) -> trio.SocketStream:
+    """As `trio.open_tcp_stream`, which races addresses; one address needs no race."""
+    family = address_family(host)
+    if family is None or local_address is not None:
+        return await trio.open_tcp_stream(
+            host,
+            port,
+            local_address=local_address,
+            happy_eyeballs_delay=happy_eyeballs_delay,
+        )
+    sock = trio.socket.socket(family)
+    try:
+        await sock.connect((host, port))
+        return trio.SocketStream(sock)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def check_tcp_options(local_address: object, happy_eyeballs_delay: object) -> None:

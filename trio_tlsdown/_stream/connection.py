@@ -36,7 +36,7 @@ from .linger import (
     reset_when_closed,
 )
 from .sync import InProgress
-from .transport import RecordTransport
+from .transport import ReceiveInterruptedError, RecordTransport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -314,7 +314,7 @@ class Connection:
     # Receiving:
 
     async def receive_once(self) -> None:
-        """Receive once. One task does it; the others wait for its result.
+        """Receive once, if not interrupted. One task does it; others wait for its result.
 
         Cancellation:
           Nothing is lost.
@@ -323,7 +323,10 @@ class Connection:
             await self._receiving.wait_released()
             return
         with self._receiving:
-            ciphertext = await self.records.receive_some()
+            try:
+                ciphertext = await self.records.receive_some()
+            except ReceiveInterruptedError:
+                return
             self.check_open()
             self.engine.feed(ciphertext)
         if self.engine.output.pending:
@@ -479,13 +482,16 @@ class Connection:
             )
 
     async def abort(self) -> None:
-        """Close the transport at once.
+        """Close the transport at once. A socket is closed without a checkpoint.
 
         Many peers take a FIN without close_notify for a proper end, so TCP is reset
         unless our close_notify or alert was sent.
         """
         self.mark_closed()
         transport = self.records.transport
+        if not isinstance(transport, trio.SocketStream):
+            await trio.aclose_forcefully(transport)
+            return
         if (
             self._policy.reset_on_abort
             and self.state.handshaken
@@ -493,7 +499,7 @@ class Connection:
             and over_tcp(transport)
         ):
             reset_when_closed(transport)
-        await trio.aclose_forcefully(transport)
+        transport.socket.close()
 
     @property
     def last_word_sent(self) -> bool:

@@ -24,6 +24,7 @@ from .closing import Closer
 from .connection import Connection
 from .session_info import SessionInfo
 from .sync import ConflictDetector, SendConflictDetector
+from .transport import ReceiveInterruptedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +116,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         )
         self._state = self._connection.state
         self._engine = self._connection.engine
+        self._records = self._connection.records
 
         self._send_guard = SendConflictDetector()
         self._wait_guard = ConflictDetector("waiting to send data on")
@@ -218,7 +220,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         with self._wait_guard:
             self._connection.check_open()
             self._check_can_send()
-            await self._connection.records.wait_send_all_might_not_block()
+            await self._records.wait_send_all_might_not_block()
             self._check_can_send()
 
     def _check_can_send(self) -> None:
@@ -319,6 +321,8 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                         return self._end_of_input()
                     self._connection.check_open()
                     await self._connection.receive_once()
+                    if self._records.interrupted and not self._engine.unread:
+                        raise ReceiveInterruptedError
                 # Nothing awaits from here on, so what is taken is delivered.
                 return self._connection.take(most)
             except BaseException:
@@ -393,10 +397,10 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             case Receiving.CLOSED:
                 return b""
             case Receiving.TRUNCATED:
-                if self._https_compatible and not self._connection.records.mid_record:
+                if self._https_compatible and not self._records.mid_record:
                     return b""
                 raise at_address(
-                    TruncatedError(mid_record=self._connection.records.mid_record),
+                    TruncatedError(mid_record=self._records.mid_record),
                     self._connection.address,
                 )
             case _:
@@ -467,7 +471,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         self._check_nothing_unread()
         self._state.process_event(Event.UNWRAPPED)
         transport_stream, self._transport_stream = self.transport_stream, None
-        trailing = self._engine.trailing() + self._connection.records.trailing()
+        trailing = self._engine.trailing() + self._records.trailing()
         return transport_stream, trailing
 
     @_without_interrupts
@@ -531,7 +535,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     @property
     def _is_over(self) -> bool:
         handed_back = self._transport_stream is None
-        return handed_back or self._connection.records.closed or self._closer.over
+        return handed_back or self._records.closed or self._closer.over
 
     def _check_nothing_unread(self) -> None:
         if self._engine.unread:
@@ -550,7 +554,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         return f"<TLSStream {side} {self._whereabouts()} {version} {state}>"
 
     def _whereabouts(self) -> str:
-        transport = self._connection.records.transport
+        transport = self._records.transport
         address: object = self._connection.address
         if address is None and isinstance(transport, trio.SocketStream):
             with suppress(Exception):  # it is gone, or not a real socket
@@ -575,6 +579,25 @@ def is_over(stream: TLSStream[T_Stream]) -> bool:
 def is_mid_record(stream: TLSStream[T_Stream]) -> bool:
     """Whether what *stream* has received so far ends inside a TLS record."""
     return stream._connection.records.mid_record  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def interruptible(stream: TLSStream[T_Stream]) -> bool:
+    """Whether `interrupt_receive` works on the transport of *stream*."""
+    return stream._records.interruptible  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def interrupt_receive(stream: TLSStream[T_Stream]) -> None:
+    """Let a `receive_some` that is waiting for input raise `ReceiveInterruptedError`.
+
+    Or the next one, if none is waiting, until `allow_receive` is called. Nothing is lost.
+    """
+    if not stream._state.closed:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        stream._records.interrupt()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+def allow_receive(stream: TLSStream[T_Stream]) -> None:
+    """Undo `interrupt_receive`."""
+    stream._records.interrupted = False  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 # It has the whole interface, and other programs check with isinstance().

@@ -43,7 +43,7 @@ class NonBlockingSocket:
         """Whether this side has closed it."""
         return self._fileno() == -1
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         """Send what the kernel accepts without blocking; return how many bytes.
 
         Raises:
@@ -71,13 +71,44 @@ class NonBlockingSocket:
         except OSError as exc:
             raise _stream_error(exc) from exc
 
-    async def wait_readable(self) -> None:
+    async def send_all(self, data: bytes) -> None:
+        """Send *data* as the kernel, which is full, gets room for it.
+
+        Raises:
+          trio.BrokenResourceError: the connection failed.
+          trio.ClosedResourceError: it was closed on this side.
+        """
+        view = memoryview(data)
+        while view:
+            await self.wait_writable()
+            view = view[self.send(view) :]
+
+    def wait_readable(self) -> Awaitable[None]:
         """Wait until there is something to receive.
+
+        Raises:
+          trio.ClosedResourceError: it was closed on this side, or `wake_all` was called.
+        """
+        return trio.lowlevel.wait_readable(self._fileno())  # noqa: ASYNC105
+
+    async def wait_writable(self) -> None:
+        """Wait until there is room to send, or `wake_all`.
 
         Raises:
           trio.ClosedResourceError: it was closed on this side.
         """
-        await trio.lowlevel.wait_readable(self._sock)
+        if self.closed:
+            raise trio.ClosedResourceError("this socket was already closed")
+        try:
+            await trio.lowlevel.wait_writable(self._sock)
+        except trio.ClosedResourceError:
+            if self.closed:
+                raise
+
+    def wake_all(self) -> None:
+        """Wake the tasks that wait for this socket. It stays open."""
+        # Without a cancel scope round each wait, Trio has no other way.
+        trio.lowlevel.notify_closing(self._sock)
 
 
 def socket_of(transport: trio.abc.Stream) -> NonBlockingSocket | None:
@@ -127,6 +158,10 @@ MAX_RECORDS_PER_READ = 64
 HEADER_SIZE = 5  # RFC 9846 section 5.1: type, version, length
 
 
+class ReceiveInterruptedError(Exception):
+    """A wait for input was cut short by `RecordTransport.interrupt`. Nothing is lost."""
+
+
 class RecordBoundary:
     """Tracks TLS record headers through a stream of bytes."""
 
@@ -147,11 +182,18 @@ class RecordBoundary:
         Returns:
           How many bytes were consumed.
         """
+        end = len(data)
         before = len(self._header)
         if before:
             data = self._header + data
+            end += before
+        elif (
+            not self._skip
+            and end > HEADER_SIZE
+            and end == HEADER_SIZE + (data[3] << 8 | data[4])
+        ):
+            return end  # the usual: one record, and all of it
         position = self._skip
-        end = len(data)
         for _ in repeat(None, MAX_RECORDS_PER_READ):
             if position + HEADER_SIZE > end:
                 break
@@ -180,9 +222,11 @@ class RecordTransport:
       transport: The caller's stream.
       error: What the transport raised when it failed.
       alert_sent: Whether the fatal alert of a failed session was sent.
+      interrupted: Set by `interrupt`, until whoever called that clears it.
     """
 
     __slots__ = (
+        "_at_end",
         "_boundary",
         "_output",
         "_receive_some_nowait",
@@ -195,6 +239,7 @@ class RecordTransport:
         "_was_reset",
         "alert_sent",
         "error",
+        "interrupted",
         "lock",
         "transport",
     )
@@ -211,6 +256,7 @@ class RecordTransport:
         self._socket = socket_of(transport)
         self._receive_some_nowait = receive_some_nowait_of(transport)
         self._received: Octets = initial  # but not returned to the session yet
+        self._at_end = False
         self._output = output
         self._room = SMALL_RECEIVE_SIZE
         self.error: trio.BrokenResourceError | None = None
@@ -221,6 +267,7 @@ class RecordTransport:
         self._waiting: trio.CancelScope | None = None
         self._was_reset = False
         self.alert_sent = False
+        self.interrupted = False
 
     @property
     def closed(self) -> bool:
@@ -338,7 +385,10 @@ class RecordTransport:
         last_word = self._state.last_word_made
         try:
             data = self._output.read()
-            await self.transport.send_all(data)
+            if self._socket is None:
+                await self.transport.send_all(data)
+            else:
+                await self._socket.send_all(data)
         except trio.BrokenResourceError as exc:
             self._cannot_send(exc)
         except BaseException:
@@ -371,45 +421,73 @@ class RecordTransport:
         try:
             if not self.lock.contended:
                 with trio.CancelScope() as self._waiting:
-                    await self.transport.wait_send_all_might_not_block()
+                    if self._socket is None:
+                        await self.transport.wait_send_all_might_not_block()
+                    else:
+                        await self._socket.wait_writable()
         except trio.BrokenResourceError as exc:
             self._cannot_send(exc)
         finally:
             self._waiting = None
             self.lock.release()
 
+    @property
+    def interruptible(self) -> bool:
+        """Whether `interrupt` does something."""
+        return self._socket is not None
+
+    def interrupt(self) -> None:
+        """Let the task that waits for input, if any, raise `ReceiveInterruptedError`."""
+        self.interrupted = True
+        if self._socket is not None and not self._socket.closed:
+            self._socket.wake_all()
+
     async def receive_some(self) -> Octets:
-        """Receive ciphertext; ``b""`` at the end or after a reset."""
+        """Receive ciphertext; ``b""`` at the end or after a reset.
+
+        Raises:
+          ReceiveInterruptedError: see `interrupt`.
+        """
         if self._socket is None and not self._received:
             try:
-                return self._has_received(await self.transport.receive_some(self._room))
+                self._has_read(await self.transport.receive_some(self._room))
             except trio.BrokenResourceError as exc:
-                return self._cannot_receive(exc)
-        await trio.lowlevel.checkpoint_if_cancelled()
-        data = self.receive_nowait()
-        if data is not None:
+                self._cannot_receive(exc)
+        elif self._try_read():
+            # Not checkpoint(): a task that is cancelled after this still gets its input.
+            await trio.lowlevel.checkpoint_if_cancelled()
             await trio.lowlevel.cancel_shielded_checkpoint()
-            return data
-        while data is None:
-            await self._wait_for_input()
+        else:
+            await self._wait_and_read()
+        return self._hand_on()
+
+    async def _wait_and_read(self) -> None:
+        assert self._socket is not None
+        while True:
+            try:
+                if self._output.pending:
+                    await self._wait_and_flush()
+                else:
+                    await self._socket.wait_readable()
+            except trio.ClosedResourceError:
+                if self._socket.closed:
+                    raise
             if self._state.closed:
                 # The task that closes, and lingers, reads from here on.
                 raise trio.ClosedResourceError("this TLSStream was closed")
-            data = self.receive_nowait()
-        return data
+            if self._try_read():
+                return
+            if self.interrupted:
+                raise ReceiveInterruptedError
 
-    async def _wait_for_input(self) -> None:
-        assert self._socket is not None
-        if not self._output.pending:
-            await self._socket.wait_readable()
-            return
+    async def _wait_and_flush(self) -> None:
         # Waiting only to send would deadlock with a peer that writes everything before
         # it reads; waiting only to receive, with a peer that waits for our answer.
+        assert self._socket is not None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._flush_when_there_is_room)
-                with suppress(trio.ClosedResourceError):  # receive_nowait() says it too
-                    await self._socket.wait_readable()
+                await self._socket.wait_readable()
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             # Callers need not know that there is a nursery.
@@ -432,9 +510,12 @@ class RecordTransport:
         Raises:
           NotImplementedError: this transport cannot do that.
         """
-        if self._received:
-            data, self._received = self._received, b""
-            return self._hand_on(data)
+        return self._hand_on() if self._try_read() else None
+
+    def _try_read(self) -> bool:
+        """Whether input is there, or its end."""
+        if self._received or self._at_end:
+            return True
         try:
             received: bytes | bytearray | None
             if self._socket is not None:
@@ -442,10 +523,14 @@ class RecordTransport:
             else:
                 received = self._receive_some_nowait(self._room)
         except trio.WouldBlock:
-            return None
+            return False
         except trio.BrokenResourceError as exc:
-            return self._cannot_receive(exc)
-        return None if received is None else self._has_received(received)
+            self._cannot_receive(exc)
+            return True
+        if received is None:
+            return False
+        self._has_read(received)
+        return True
 
     def at_fin(self) -> bool:
         """Whether the peer's kernel has ended and nothing is unread.
@@ -457,25 +542,28 @@ class RecordTransport:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return True
 
-    def _cannot_receive(self, error: trio.BrokenResourceError) -> Octets:
+    def _cannot_receive(self, error: trio.BrokenResourceError) -> None:
         self.error = without_frames(error)
         self._was_reset = True
-        return self._has_received(b"")
+        self._at_end = True
 
-    def _has_received(self, data: bytes | bytearray) -> Octets:
-        if data:
-            if len(data) == self._room:
-                self._room = RECEIVE_SIZE
-            elif len(data) < SMALL_RECEIVE_SIZE:
-                self._room = SMALL_RECEIVE_SIZE
-            return self._hand_on(data)
-        if self._was_reset:
-            self._state.process_event_if_legal(Event.RECEIVING_RESET)
-        elif self._trace is not None:
-            self._trace(TraceKind.FIN_RECEIVED, 0)
-        return data
+    def _has_read(self, data: bytes | bytearray) -> None:
+        self._received = data
+        self._at_end = not data
+        if len(data) == self._room:
+            self._room = RECEIVE_SIZE
+        elif len(data) < SMALL_RECEIVE_SIZE:
+            self._room = SMALL_RECEIVE_SIZE
 
-    def _hand_on(self, data: Octets) -> Octets:
+    def _hand_on(self) -> Octets:
+        """Return what was read: as many records as may be processed at once."""
+        data, self._received = self._received, b""
+        if not data:
+            if self._was_reset:
+                self._state.process_event_if_legal(Event.RECEIVING_RESET)
+            elif self._trace is not None:
+                self._trace(TraceKind.FIN_RECEIVED, 0)
+            return data
         size = self._boundary.feed(data)
         if size < len(data):
             view = memoryview(data)
