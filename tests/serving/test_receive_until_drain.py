@@ -60,12 +60,12 @@ async def test_it_waits_without_a_cancel_scope(
         await client.aclose()
 
 
-@pytest.mark.parametrize("timeout", [60, math.inf])
+@pytest.mark.parametrize("seconds", [60, math.inf])
 async def test_a_drain_ends_all_idle_connections_at_once(
-    timeout: float, tls: Maker, autojump_clock: Clock
+    seconds: float, tls: Maker, autojump_clock: Clock
 ) -> None:
     async def handler(stream: Stream) -> None:
-        while request := await receive_until_drain(stream, timeout=timeout):
+        while request := await receive_until_drain(stream, timeout=seconds):
             await stream.send_all(request)
 
     async with serving(tls.version, handler) as (tasks, server):

@@ -158,9 +158,11 @@ class Engine:
     def take(self, max_bytes: int) -> bytes:
         """Return up to *max_bytes* of plaintext; ``b""`` if there is none."""
         if max_bytes >= self.unread:
+            self.unread = 0
+            if len(self._plaintext) == 1:
+                return bytes(self._plaintext.pop())
             everything = b"".join(self._plaintext)
             self._plaintext.clear()
-            self.unread = 0
             return everything
         taken: list[bytes | memoryview] = []
         room = max_bytes
@@ -249,7 +251,8 @@ class Engine:
             self.do_handshake()
         elif self._state.sending is Sending.OPEN:
             self._read_records()
-            self._release_tickets()  # an answer to a KeyUpdate is output as well
+            if self._tickets:
+                self._release_tickets()  # an answer to a KeyUpdate is output as well
         else:
             # Nothing may follow our close_notify, not even such an answer: the peer
             # could take it for clear text. RFC 9846 section 6.1.

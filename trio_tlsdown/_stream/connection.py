@@ -397,7 +397,8 @@ class Connection:
 
     def take(self, max_bytes: int) -> bytes:
         """Return up to *max_bytes* of received data; ``b""`` if there is none."""
-        self.wake_up()
+        if self._buffer_drained is not None:
+            self.wake_up()
         return self.engine.take(max_bytes)
 
     @property

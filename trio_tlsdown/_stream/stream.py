@@ -189,7 +189,8 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           TLSFailedError: the session failed.
         """
         octets = data if isinstance(data, bytes) else as_octets("data", data)
-        self._wait_guard.check()
+        if self._wait_guard.busy:
+            self._wait_guard.check()
         with self._send_guard:
             if not self._state.can_send:
                 await self._connection.ensure_can_send()
@@ -299,7 +300,8 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if most < 1:
             raise ValueError("max_bytes must be >= 1")
         with self._receive_guard:
-            self._check_readable()
+            if self._state.closed:
+                self._check_readable()
             self._closer.reader_seen = True
             try:
                 if not self._state.handshaken:
@@ -319,7 +321,8 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 while not self._engine.unread:
                     if not self._state.can_receive:
                         return self._end_of_input()
-                    self._connection.check_open()
+                    if self._state.closed:
+                        self._connection.check_open()
                     await self._connection.receive_once()
                     if self._records.interrupted and not self._engine.unread:
                         raise ReceiveInterruptedError

@@ -453,12 +453,12 @@ class RecordTransport:
                 self._has_read(await self.transport.receive_some(self._room))
             except trio.BrokenResourceError as exc:
                 self._cannot_receive(exc)
-        elif self._try_read():
-            # Not checkpoint(): a task that is cancelled after this still gets its input.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            await trio.lowlevel.cancel_shielded_checkpoint()
         else:
-            await self._wait_and_read()
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self._try_read():
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            else:
+                await self._wait_and_read()
         return self._hand_on()
 
     async def _wait_and_read(self) -> None:
