@@ -4,7 +4,7 @@ An answer with a length is whole when that many bytes have arrived. One without 
 ends with the connection, and so it is whole only if the server's close_notify arrived
 (RFC 9112 section 9.8). h11 looks after the lengths, TLSStream after the close_notify.
 
-    python h11_client.py example.org /
+    python h11_client.py example.org 443 /
 """
 
 import sys
@@ -43,15 +43,17 @@ async def get(stream: trio.abc.Stream, host: str, target: str) -> tuple[int, byt
                 raise h11.RemoteProtocolError(f"unexpected: {other!r}")
 
 
-async def main(host: str, target: str) -> None:
+async def main(host: str, port: int, target: str) -> str | None:
+    """Print what came, or return what went wrong."""
     async with open_tls_nursery() as tls:
-        stream = await tls.connect(host, 443)
+        stream = await tls.connect(host, port)
         try:
             status, body = await get(stream, host, target)
         except (TruncatedError, h11.RemoteProtocolError) as exc:
-            sys.exit(f"the answer is incomplete: {exc}")
+            return f"the answer is incomplete: {exc}"
         print(status, len(body), "bytes")
+        return None
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1], sys.argv[2])
+    sys.exit(trio.run(main, sys.argv[1], int(sys.argv[2]), sys.argv[3]))
