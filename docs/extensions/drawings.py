@@ -217,6 +217,12 @@ def show_names(app: Sphinx, doctree: nodes.document) -> None:
             link.replace_self(link.children)
 
 
+def strip_blocks(_app: Sphinx, doctree: nodes.document) -> None:
+    """Remove the empty lines that a part of a file ends with."""
+    for block in doctree.findall(nodes.literal_block):
+        block[:] = [nodes.Text(block.astext().rstrip("\n"))]
+
+
 def setup(app: Sphinx) -> dict[str, object]:
     app.add_directive("swimlane", Swimlane)
     app.add_directive("states", States)
@@ -227,4 +233,5 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("autodoc-process-docstring", keep_colons, priority=900)
     app.connect("missing-reference", find_in_package)
     app.connect("doctree-read", show_names)
+    app.connect("doctree-read", strip_blocks)
     return {"version": "1", "parallel_read_safe": True}

@@ -234,7 +234,7 @@ class ScriptedPeer:
         """Receive once, and decrypt it.
 
         Returns:
-          Whether more can arrive: False if the transport has ended.
+          False if the transport has ended, so that nothing more can arrive.
         """
         try:
             await self.receive_ciphertext()
