@@ -220,7 +220,8 @@ def show_names(app: Sphinx, doctree: nodes.document) -> None:
 def strip_blocks(_app: Sphinx, doctree: nodes.document) -> None:
     """Remove the empty lines that a part of a file ends with."""
     for block in doctree.findall(nodes.literal_block):
-        block[:] = [nodes.Text(block.astext().rstrip("\n"))]
+        block.rawsource = block.astext().rstrip("\n")  # or it is not highlighted
+        block[:] = [nodes.Text(block.rawsource)]
 
 
 def setup(app: Sphinx) -> dict[str, object]:
