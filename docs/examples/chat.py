@@ -1,10 +1,10 @@
-"""A chat server: what one client says, all others hear. Idle clients have to leave.
+"""A chat server: what one client says, all others hear. Idle clients are disconnected.
 
     python chat.py cert.pem key.pem 8443 &
     openssl s_client -quiet -connect localhost:8443
     kill %1
 
-On SIGTERM everybody gets what was said before, and a close_notify.
+On SIGTERM, all clients get what was said before, then a close_notify.
 """
 
 import signal
@@ -17,14 +17,14 @@ import trio
 
 from trio_tlsdown import ShutdownPolicy, TLSStream, cancel_on_drain, open_tls_nursery
 
-MOST_WAITING = 100  # messages for a client that reads slowly; it misses further ones
+MOST_WAITING = 100  # messages; a client that reads too slowly misses some
 LONGEST = 4096  # bytes
 
 Outbox = trio.MemorySendChannel[bytes]
 
 
 class Room:
-    """Those who hear what is said."""
+    """The clients in the room."""
 
     def __init__(self) -> None:
         self.outboxes: set[Outbox] = set()
@@ -40,7 +40,7 @@ async def handler(
 ) -> None:
     outbox, messages = trio.open_memory_channel[bytes](MOST_WAITING)
     async with trio.open_nursery() as nursery:
-        # One task sends. It is never cancelled half-way: it ends when its channel does.
+        # One task does all the sending. Nobody cancels it: it ends when its channel ends.
         nursery.start_soon(deliver, messages, stream)
         with outbox:
             room.outboxes.add(outbox)

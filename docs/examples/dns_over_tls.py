@@ -1,4 +1,4 @@
-"""A DNS-over-TLS query (RFC 7858): each message after its length in two bytes.
+"""A DNS-over-TLS query (RFC 7858): two bytes of length, then the message.
 
 python dns_over_tls.py 9.9.9.9 853 dns.quad9.net example.org
 """
@@ -25,11 +25,11 @@ async def ask(
 
 
 async def receive_exactly(stream: trio.abc.Stream, size: int) -> bytes:
-    """Receive that many bytes.
+    """Receive *size* bytes.
 
     Raises:
       TruncatedError: the connection was cut.
-      EOFError: the server has closed it, which it may do between two messages.
+      EOFError: the server closed, as it may between two messages.
     """
     data = bytearray()
     while len(data) < size:

@@ -1,15 +1,15 @@
-"""An echo server that stops well on SIGTERM, within a deadline.
+"""An echo server that stops gracefully on SIGTERM, within a deadline.
 
-Run it with a certificate, its key, a port, and the grace: how many seconds answers
-may still take after SIGTERM::
+Run it with a certificate, its key, a port, and the grace: the number of seconds that
+answers may take after SIGTERM::
 
     python graceful_server.py cert.pem key.pem 8443 10 &
     openssl s_client -connect localhost:8443
     kill %1
 
-Idle clients get a close_notify at once, answers that have begun are finished, and
-within twice the grace it ends whatever happens: with exit code 0. A supervisor has to
-wait that long before it kills.
+Idle clients get a close_notify at once, and answers that have begun are finished. Within
+twice the grace the server ends, with exit code 0, whatever its clients do. A supervisor has
+to wait that long before it kills the process.
 """
 
 import signal

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 server with keep-alive that drains on SIGTERM, on h11.
+"""An HTTP/1.1 server, on h11, with keep-alive, that drains on SIGTERM.
 
 python h11_server.py cert.pem key.pem 8443
 """
@@ -23,9 +23,8 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
         answer = target + b"\n" + body
         headers = [("Content-Length", str(len(answer)))]
         if draining():
-            headers.append(
-                ("Connection", "close")
-            )  # so that no further request is lost
+            # So that the client sends no request to a connection that is about to end.
+            headers.append(("Connection", "close"))
         for event in (
             h11.Response(status_code=200, headers=headers),
             h11.Data(data=answer),
@@ -40,7 +39,7 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
 async def next_request(
     stream: TLSStream[trio.SocketStream], connection: h11.Connection
 ) -> tuple[bytes, bytes] | None:
-    """Read a request. Only while nothing of it has arrived may a drain end the wait."""
+    """Read a request. A drain may end the wait only while nothing of it has arrived."""
     event = connection.next_event()
     if event is h11.NEED_DATA and not connection.trailing_data[0]:
         first = b""

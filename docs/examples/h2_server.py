@@ -23,7 +23,7 @@ def server_context(certificate: str, key: str) -> ssl.SSLContext:
 
 
 async def handler(stream: TLSStream[trio.SocketStream]) -> None:
-    """Answer each request with its path, which is short enough for the first window."""
+    """Answer each request with its path, which fits the first window."""
     if stream.selected_alpn_protocol() != "h2":
         return
     connection = h2.connection.H2Connection(

@@ -1,10 +1,10 @@
-"""What a server does, for Prometheus: needs ``prometheus-client``.
+"""Metrics of a server for Prometheus, with ``prometheus-client``.
 
     python prometheus.py cert.pem key.pem 8443 9100 &
     curl http://127.0.0.1:9100/metrics
 
-`TLSServer.statistics` costs nothing and may be called from the thread in which
-prometheus-client serves: so the numbers are those of the moment when they are asked for.
+`TLSServer.statistics` is cheap, and may be called from the thread in which
+prometheus-client serves. So the numbers are always current.
 """
 
 import signal

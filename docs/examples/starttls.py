@@ -1,17 +1,17 @@
-"""A line protocol that goes over to TLS and back: STARTTLS, and PLAIN.
+"""A line protocol that switches to TLS and back: STARTTLS, and PLAIN.
 
-What matters is at the two borders:
+Both switches need care:
 
-- Into TLS: whatever came in the same breath as STARTTLS is refused. It was sent in
-  clear text, maybe by an attacker, and must not be taken for something that was said
-  under TLS: https://www.cve.org/CVERecord?id=CVE-2011-0411. A client has to look as
-  well, at what came behind the server's answer.
-- Out of it: `unwrap` gives back the bytes that came behind the peer's close_notify.
-  They are the beginning of what is read in clear text.
+- Into TLS: whatever arrives together with STARTTLS is refused. It was sent in clear text,
+  maybe by an attacker, and must not be taken for something that was said under TLS:
+  https://www.cve.org/CVERecord?id=CVE-2011-0411. A client has to check what follows the
+  server's answer, too.
+- Out of TLS: `unwrap` returns the bytes that followed the peer's close_notify. They are the
+  first ones in clear text.
 
 `serve` does both by hand, on one connection. `before_tls` is the *prepare* of a
-`TLSServer`, which then drains, limits and counts connections as any other does. Run it
-with a certificate, its key, and a port; it drains on SIGTERM::
+`TLSServer`, which drains, limits and counts connections like any other. Run it with a
+certificate, its key, and a port; it drains on SIGTERM::
 
     python starttls.py cert.pem key.pem 8025
 """
@@ -28,11 +28,11 @@ LONGEST_LINE = 1000  # bytes
 
 
 class InjectionError(Exception):
-    """Clear text came where TLS was to begin."""
+    """Clear text arrived where TLS should begin."""
 
 
 class Lines:
-    """Reads lines, and keeps what came behind them."""
+    """Reads lines, and keeps what follows them."""
 
     def __init__(self, stream: trio.abc.ReceiveStream, rest: bytes = b"") -> None:
         self.stream = stream
@@ -52,11 +52,11 @@ class Lines:
 
 def check_nothing_was_injected(lines: Lines) -> None:
     if lines.rest:
-        raise InjectionError(f"{len(lines.rest)} bytes came ahead of TLS")
+        raise InjectionError(f"{len(lines.rest)} bytes arrived before TLS")
 
 
 async def serve(transport: trio.abc.Stream, context: ssl.SSLContext) -> None:
-    """Answer each line; know STARTTLS in clear text, and PLAIN under TLS."""
+    """Answer each line; obey STARTTLS in clear text, and PLAIN under TLS."""
     stream: trio.abc.Stream = transport
     lines = Lines(stream)
     while line := await lines.next():

@@ -214,7 +214,7 @@ async def test_a_server_refuses_clear_text_behind_starttls(
     async with example("starttls", files, 0) as (program, port):
         async with await connect(port, b"STARTTLS\nMAIL FROM: <attacker>\n") as mallory:
             assert await whole(mallory) == b""  # not even an answer
-            await program.says("InjectionError: 22 bytes came ahead of TLS")
+            await program.says("InjectionError: 22 bytes arrived before TLS")
 
 
 async def test_a_line_without_an_end_is_refused(files: Files) -> None:
