@@ -38,14 +38,19 @@ class Lines:
         self.stream = stream
         self.rest = rest
 
+    async def receive(self) -> bool:
+        """Receive something; return False at the end."""
+        data = await self.stream.receive_some()
+        self.rest += data
+        return bool(data)
+
     async def next(self) -> bytes:
+        """Return the next line, or ``b""`` at the end."""
         while b"\n" not in self.rest:
-            data = await self.stream.receive_some()
-            if not data:
-                return b""
-            self.rest += data
-            if len(self.rest) > LONGEST_LINE and b"\n" not in self.rest:
+            if len(self.rest) > LONGEST_LINE:
                 raise ValueError("the line is too long")
+            if not await self.receive():
+                return b""
         line, _, self.rest = self.rest.partition(b"\n")
         return line.strip()
 
@@ -76,15 +81,20 @@ async def serve(transport: trio.abc.Stream, context: ssl.SSLContext) -> None:
             await stream.send_all(b"you said: " + line + b"\n")
 
 
+async def next_line(lines: Lines) -> bytes:
+    """The next line. A drain may end the wait only while nothing of it has arrived."""
+    if not lines.rest:
+        with cancel_on_drain():
+            await lines.receive()
+        if not lines.rest:
+            return b""  # the client has gone, or the server drains
+    return await lines.next()
+
+
 async def before_tls(transport: trio.abc.Stream) -> None:
     """The same in clear text, until STARTTLS."""
     lines = Lines(transport)
-    while True:
-        line = b""
-        with cancel_on_drain():  # around the wait for the next line, only
-            line = await lines.next()
-        if not line:
-            return  # the client has gone, or the server drains
+    while line := await next_line(lines):
         if line == b"STARTTLS":
             check_nothing_was_injected(lines)
             await transport.send_all(b"go ahead\n")
@@ -95,12 +105,7 @@ async def before_tls(transport: trio.abc.Stream) -> None:
 async def under_tls(stream: TLSStream[trio.SocketStream]) -> None:
     """The handler: the same under TLS."""
     lines = Lines(stream)
-    while True:
-        line = b""
-        with cancel_on_drain():
-            line = await lines.next()
-        if not line:
-            return
+    while line := await next_line(lines):
         await stream.send_all(b"you said: " + line + b"\n")
 
 
