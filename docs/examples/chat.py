@@ -15,7 +15,12 @@ from functools import partial
 
 import trio
 
-from trio_tlsdown import ShutdownPolicy, TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import (
+    ShutdownPolicy,
+    TLSStream,
+    open_tls_nursery,
+    receive_until_drain,
+)
 
 MOST_WAITING = 100  # messages; a client that reads too slowly misses some
 LONGEST = 4096  # bytes
@@ -61,12 +66,8 @@ async def listen(
     room: Room, outbox: Outbox, idle: float, stream: TLSStream[trio.SocketStream]
 ) -> None:
     unread = b""
-    while True:
-        data = b""
-        with cancel_on_drain(timeout=idle):
-            data = await stream.receive_some()
-        if not data:
-            return  # the client has left or is idle, or the server drains
+    # It ends when the client has left or is idle, or the server drains.
+    while data := await receive_until_drain(stream, timeout=idle):
         *lines, unread = (unread + data).split(b"\n")
         if len(unread) > LONGEST:
             raise ValueError("the line is too long")

@@ -18,16 +18,16 @@ import sys
 
 import trio
 
-from trio_tlsdown import ShutdownPolicy, TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import (
+    ShutdownPolicy,
+    TLSStream,
+    open_tls_nursery,
+    receive_until_drain,
+)
 
 
 async def echo(stream: TLSStream[trio.SocketStream]) -> None:
-    while True:
-        request = b""
-        with cancel_on_drain():  # around the wait for the next request, only
-            request = await stream.receive_some()
-        if not request:
-            return  # the peer has said all, or the server drains
+    while request := await receive_until_drain(stream):
         await stream.send_all(request)
 
 

@@ -10,7 +10,7 @@ import sys
 import h11
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, draining, open_tls_nursery
+from trio_tlsdown import TLSStream, draining, open_tls_nursery, receive_until_drain
 
 IDLE = 60  # seconds until an idle connection is ended
 
@@ -42,12 +42,10 @@ async def next_request(
     """Read a request. A drain may end the wait only while nothing of it has arrived."""
     event = connection.next_event()
     if event is h11.NEED_DATA and not connection.trailing_data[0]:
-        first = b""
-        with cancel_on_drain(timeout=IDLE):
-            first = await stream.receive_some()
+        first = await receive_until_drain(stream, timeout=IDLE)
         if not first:
             return None  # the client has finished, or the server drains
-        connection.receive_data(first)
+        connection.receive_data(bytes(first))
         event = connection.next_event()
     target, body = b"", bytearray()
     while not isinstance(event, h11.EndOfMessage):

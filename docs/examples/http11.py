@@ -1,6 +1,6 @@
 """An HTTP/1.1 handler that loses no request when its server drains.
 
-- Only the wait for the *next* request is in `cancel_on_drain`. A request that has begun to
+- Only the wait for the *next* request is `receive_until_drain`. A request that has begun to
   arrive is read to its end, and answered.
 - Answers say ``Connection: close`` while the server drains, and on connections older than
   *max_age*. So a client sends no request to a connection that is about to end. With a
@@ -19,7 +19,7 @@ import sys
 
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, draining, open_tls_nursery
+from trio_tlsdown import TLSStream, draining, open_tls_nursery, receive_until_drain
 
 MOST = 2**14  # bytes, of the head of a request
 IDLE = 60  # seconds until an idle connection is ended
@@ -39,8 +39,7 @@ class Connection:
     async def next_request(self) -> tuple[str, bytes, bool] | None:
         """Return its first line, its body, and whether the connection is persistent."""
         if not self._data:
-            with cancel_on_drain(timeout=IDLE):
-                self._data += await self._stream.receive_some()
+            self._data += await receive_until_drain(self._stream, timeout=IDLE)
             if not self._data:
                 return None  # the client has gone, or the wait was cut short
         while (end := self._data.find(b"\r\n\r\n")) < 0:

@@ -10,7 +10,7 @@ import sys
 
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import TLSStream, open_tls_nursery, receive_until_drain
 
 MOST = 2**13  # bytes, of the head of a request
 
@@ -20,9 +20,7 @@ class NoRequestError(Exception):
 
 
 async def redirect_http(transport: trio.abc.Stream) -> bytes | None:
-    head = b""
-    with cancel_on_drain():
-        head = bytes(await transport.receive_some(MOST))
+    head = bytes(await receive_until_drain(transport, MOST))
     if not head or head[0] == 22:
         return head
     while b"\r\n\r\n" not in head:
@@ -63,9 +61,7 @@ def word(value: bytes) -> bytes:
 
 
 async def answer(stream: TLSStream[trio.SocketStream]) -> None:
-    head = b""
-    with cancel_on_drain():
-        head = await stream.receive_some()
+    head = await receive_until_drain(stream)
     if head:
         await stream.send_all(
             b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nsecure\n"

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import TLSStream, open_tls_nursery, receive_until_drain
 
 Stream = TLSStream[trio.SocketStream]
 
@@ -56,12 +56,7 @@ class PerAddress:
 
 
 async def echo(stream: Stream) -> None:
-    while True:
-        request = b""
-        with cancel_on_drain():
-            request = await stream.receive_some()
-        if not request:
-            return
+    while request := await receive_until_drain(stream):
         await stream.send_all(request)
 
 

@@ -21,8 +21,8 @@ from trio_tlsdown import (
     ShutdownOutcome,
     TLSServer,
     TLSStream,
-    cancel_on_drain,
     open_tls_nursery,
+    receive_until_drain,
 )
 
 
@@ -62,12 +62,7 @@ class TLSCollector(Collector):
 
 
 async def echo(stream: TLSStream[trio.SocketStream]) -> None:
-    while True:
-        request = b""
-        with cancel_on_drain():
-            request = await stream.receive_some()
-        if not request:
-            return
+    while request := await receive_until_drain(stream):
         await stream.send_all(request)
 
 

@@ -20,7 +20,7 @@ from ipaddress import ip_address
 
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery, peer_name
+from trio_tlsdown import TLSStream, open_tls_nursery, peer_name, receive_until_drain
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"  # of version 2
 MOST_V1 = 107  # bytes, of a header of version 1
@@ -32,9 +32,8 @@ class ProxyProtocolError(Exception):
 
 
 async def read_proxy_header(transport: trio.abc.Stream) -> bytes | None:
-    data = b""
-    with cancel_on_drain():  # a silent client does not delay a drain
-        data = bytes(await transport.receive_some(2**12))
+    # A silent client does not delay a drain.
+    data = bytes(await receive_until_drain(transport, 2**12))
     if not data:
         return None  # a health check
     while (parsed := parse(data)) is None:

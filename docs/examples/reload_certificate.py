@@ -12,7 +12,7 @@ import sys
 
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import TLSStream, open_tls_nursery, receive_until_drain
 
 
 def load(certificate: str, key: str) -> ssl.SSLContext:
@@ -23,12 +23,7 @@ def load(certificate: str, key: str) -> ssl.SSLContext:
 
 
 async def echo(stream: TLSStream[trio.SocketStream]) -> None:
-    while True:
-        data = b""
-        with cancel_on_drain():
-            data = await stream.receive_some()
-        if not data:
-            return
+    while data := await receive_until_drain(stream):
         await stream.send_all(data)
 
 

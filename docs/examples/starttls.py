@@ -22,7 +22,7 @@ import sys
 
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import TLSStream, open_tls_nursery, receive_until_drain
 
 LONGEST_LINE = 1000  # bytes
 
@@ -38,19 +38,14 @@ class Lines:
         self.stream = stream
         self.rest = rest
 
-    async def receive(self) -> bool:
-        """Receive something; return False at the end."""
-        data = await self.stream.receive_some()
-        self.rest += data
-        return bool(data)
-
     async def next(self) -> bytes:
         """Return the next line, or ``b""`` at the end."""
         while b"\n" not in self.rest:
             if len(self.rest) > LONGEST_LINE:
                 raise ValueError("the line is too long")
-            if not await self.receive():
+            if not (data := await self.stream.receive_some()):
                 return b""
+            self.rest += data
         line, _, self.rest = self.rest.partition(b"\n")
         return line.strip()
 
@@ -83,12 +78,8 @@ async def serve(transport: trio.abc.Stream, context: ssl.SSLContext) -> None:
 
 async def next_line(lines: Lines) -> bytes:
     """The next line. A drain may end the wait only while nothing of it has arrived."""
-    if not lines.rest:
-        with cancel_on_drain():
-            await lines.receive()
-        if not lines.rest:
-            return b""  # the client has gone, or the server drains
-    return await lines.next()
+    lines.rest = lines.rest or bytes(await receive_until_drain(lines.stream))
+    return await lines.next() if lines.rest else b""
 
 
 async def before_tls(transport: trio.abc.Stream) -> None:
