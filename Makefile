@@ -4,7 +4,7 @@
 #   make test        the tests; some of them: make test ARGS='-k half_close'
 #   make test-all    the same, and the long ones: peers that have to be compiled, and
 #                    rows that hardly differ from one that `make test` has
-#   make lint        ruff, codespell, flake8-async, the import contract, the news
+#   make lint        ruff, codespell, flake8-async, the import contract, the news, workflows
 #   make types       mypy and pyright; the public names must be typed in full
 #   make coverage    the tests again, every line and branch of them and the package
 #   make peers       install the TLS implementations on PyPI that the tests talk to
@@ -53,7 +53,7 @@ DOCS := $(VENV)/.docs
 SOURCES := Makefile pyproject.toml trio_tlsdown/_version.py
 
 # Each is a target: with `make --keep-going` all of them have their say.
-LINTERS := ruff format codespell flake8-async imports news
+LINTERS := ruff format codespell flake8-async imports news workflows
 TYPE_CHECKERS := mypy pyright public-types
 
 .PHONY: help demo test test-all lint types coverage peers interop docs check bench clean
@@ -94,6 +94,9 @@ imports:
 
 news:
 	$(BIN)/towncrier build --draft >/dev/null
+
+workflows:
+	$(BIN)/zizmor --quiet --offline --no-progress .github
 
 mypy:
 	$(BIN)/mypy

@@ -23,7 +23,14 @@ import trio
 import trustme
 from aiosmtpd.controller import Controller
 
-from tests.servers import until
+from tests.servers import client_of, until
+from tests.serving.processes import (
+    Files,
+    example as serving_example,
+    terminate,
+    write_files,
+)
+from tests.support import CA, needs_posix
 from trio_tlsdown import (
     PeerState,
     ShutdownOutcome,
@@ -37,6 +44,7 @@ from trio_tlsdown.testing import (
     LoopbackServer,
     client_context,
     connect_rogue,
+    serve_rogue,
     server_context,
     start_server,
 )
@@ -77,6 +85,23 @@ def run(name: str) -> str:
     return subprocess.run(  # noqa: S603
         command, check=True, stdout=subprocess.PIPE, text=True
     ).stdout
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return write_files(tmp_path)
+
+
+async def run_client(files: Files, name: str, *arguments: object) -> tuple[str, str]:
+    """What an example prints and complains of; the system trusts our CA."""
+    result = await trio.run_process(
+        [sys.executable, str(EXAMPLES / f"{name}.py"), *map(str, arguments)],
+        env=os.environ | {"SSL_CERT_FILE": files.ca},
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+    )
+    return result.stdout.decode(), result.stderr.decode()
 
 
 # The tutorial:
@@ -158,6 +183,51 @@ async def test_an_http_server_keeps_alive_and_drains(
     await other.aclose()
 
 
+@needs_posix("SIGTERM")
+async def test_the_http_client_as_a_program_asks_the_http_server_as_a_program(
+    files: Files,
+) -> None:
+    async with serving_example("h11_server", files, 0) as (_, port):
+        said = await run_client(files, "h11_client", "localhost", port, "/hello")
+    assert said == ("200 7 bytes\n", "")
+
+
+async def test_the_http_client_as_a_program_says_that_an_answer_is_incomplete(
+    nursery: trio.Nursery, files: Files
+) -> None:
+    rogue = partial(
+        serve_rogue, "cut_before_close_notify", says=ENDLESS, hears=1, ca=CA
+    )
+    _, port = await nursery.start(rogue)
+    printed, error = await run_client(files, "h11_client", "localhost", port, "/")
+    assert printed == ""
+    assert error.startswith("the answer is incomplete: "), error
+
+
+@needs_posix("SIGTERM")
+async def test_the_http2_server_as_a_program_answers_httpx_and_drains(
+    files: Files,
+) -> None:
+    async with serving_example("h2_server", files, 0) as (_, port):
+        said = await run_client(files, "httpx_client", f"https://localhost:{port}/five")
+    assert said == ("HTTP/2 200 5\n", "")
+
+
+@needs_posix("SIGTERM")
+async def test_the_http2_server_as_a_program_says_goaway_before_its_close_notify(
+    files: Files,
+) -> None:
+    context = client_context(ca=CA, alpn=["h2"])
+    async with serving_example("h2_server", files, 0) as (program, port):
+        async with open_tls_nursery() as tls:
+            stream = await tls.connect("localhost", port, ssl_context=context)
+            await stream.receive_some()  # its settings
+            terminate(program)
+            goaway = b"".join([chunk async for chunk in stream])
+    assert goaway[3] == 7, goaway  # the type of the frame, RFC 9113 section 6.8
+    assert stream.report.outcome is ShutdownOutcome.COMPLETE
+
+
 async def receive_until(stream: Stream, end: bytes) -> bytes:
     data = b""
     while not data.endswith(end):
@@ -216,6 +286,26 @@ async def test_half_a_dns_answer_is_none(nursery: trio.Nursery, version: str) ->
             await example("dns_over_tls").ask(
                 stream, dns.message.make_query("example.org", "A")
             )
+
+
+async def test_the_dns_client_as_a_program_prints_the_answer(
+    nursery: trio.Nursery, files: Files
+) -> None:
+    running = await start_server(nursery, answer_dns, server=server_context(ca=CA))
+    client = "dns_over_tls", "127.0.0.1", running.port, "localhost", "example.org"
+    printed, error = await run_client(files, *client)
+    assert "192.0.2.1" in printed, error
+
+
+async def test_the_dns_client_as_a_program_says_that_there_is_no_answer(
+    nursery: trio.Nursery, files: Files
+) -> None:
+    rogue = partial(serve_rogue, "cut_before_close_notify", says=b"\0", hears=1, ca=CA)
+    address, port = await nursery.start(rogue)
+    client = "dns_over_tls", address, port, "localhost", "example.org"
+    printed, error = await run_client(files, *client)
+    assert printed == ""
+    assert error.startswith("no answer: "), error
 
 
 # SMTP:
@@ -339,6 +429,28 @@ async def test_a_chat_reaches_the_others_and_idle_clients_leave(
         await stream.aclose()
     await running.wait_reports(2)
     assert room.outboxes == set()
+
+
+@needs_posix("SIGTERM")
+async def test_the_chat_as_a_program_delivers_what_was_said_and_drains(
+    files: Files, version: str
+) -> None:
+    async with serving_example("chat", files, 0) as (program, port):
+        one, other = await client_of(port, version), await client_of(port, version)
+        while not await hears(other, one):
+            pass  # the server has not got to the other one's handler
+        terminate(program)
+        for stream in (one, other):
+            assert {chunk async for chunk in stream} <= {b"hello\n"}
+            assert (await stream.shutdown()).outcome is ShutdownOutcome.COMPLETE
+            await stream.aclose()
+
+
+async def hears(listener: Stream, speaker: Stream) -> bool:
+    await speaker.send_all(b"hello\n")
+    with trio.move_on_after(0.2):
+        return bool(await listener.receive_some())
+    return False
 
 
 # A relay:
@@ -519,6 +631,10 @@ async def one_at_a_time(stream: Stream) -> None:
 
 
 # Others:
+
+
+def test_half_an_answer_as_a_program_ends_with_the_truncated_error() -> None:
+    assert run("half_an_answer").splitlines()[-1].startswith("TruncatedError: ")
 
 
 @pytest.mark.long

@@ -177,11 +177,11 @@ def half_an_answer(capsys: pytest.CaptureFixture[str]) -> Callable[[int], str]:
     return printed
 
 
-def test_readme_shows_who_takes_half_an_answer_for_a_whole_one(
+def test_a_page_shows_who_takes_half_an_answer_for_a_whole_one(
     half_an_answer: Callable[[int], str],
 ) -> None:
-    readme = (EXAMPLES.parents[1] / "README.md").read_text("utf-8")
-    assert half_an_answer(ssl.OP_IGNORE_UNEXPECTED_EOF) in readme
+    page = (EXAMPLES.parent / "how-to" / "truncation.md").read_text("utf-8")
+    assert half_an_answer(ssl.OP_IGNORE_UNEXPECTED_EOF) in page
 
 
 def test_on_other_pythons_sslstream_notices(

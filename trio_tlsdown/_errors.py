@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import os
+import socket
 import ssl
 from typing import Any, TypeVar
 
@@ -231,14 +232,13 @@ def _tell_where(
 
 
 def _reasons(error: OSError) -> str:
-    causes = _each(error)
-    if causes == [error]:
-        return error.strerror or str(error)
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)  # its numbers are no errno's
     # Without the address that Trio adds, and each reason once: the addresses of a host
     # usually fail for the same one.
     return "; ".join(
         dict.fromkeys(
-            os.strerror(one.errno) if one.errno else str(one) for one in causes
+            os.strerror(one.errno) if one.errno else str(one) for one in _each(error)
         )
     )
 

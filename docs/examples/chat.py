@@ -1,10 +1,10 @@
-"""A chat server: what one client says, all others hear. Idle clients have to leave.
+"""A chat server: what one client says, all others hear. Idle clients are disconnected.
 
     python chat.py cert.pem key.pem 8443 &
     openssl s_client -quiet -connect localhost:8443
     kill %1
 
-On SIGTERM everybody gets what was said before, and a close_notify.
+On SIGTERM, all clients get what was said before, then a close_notify.
 """
 
 import signal
@@ -15,16 +15,21 @@ from functools import partial
 
 import trio
 
-from trio_tlsdown import ShutdownPolicy, TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import (
+    ShutdownPolicy,
+    TLSStream,
+    open_tls_nursery,
+    receive_until_drain,
+)
 
-MOST_WAITING = 100  # messages for a client that reads slowly; it misses further ones
+MOST_WAITING = 100  # messages; a client that reads too slowly misses some
 LONGEST = 4096  # bytes
 
 Outbox = trio.MemorySendChannel[bytes]
 
 
 class Room:
-    """Those who hear what is said."""
+    """The clients in the room."""
 
     def __init__(self) -> None:
         self.outboxes: set[Outbox] = set()
@@ -40,7 +45,7 @@ async def handler(
 ) -> None:
     outbox, messages = trio.open_memory_channel[bytes](MOST_WAITING)
     async with trio.open_nursery() as nursery:
-        # One task sends. It is never cancelled half-way: it ends when its channel does.
+        # One task does all the sending. Nobody cancels it: it ends when its channel ends.
         nursery.start_soon(deliver, messages, stream)
         with outbox:
             room.outboxes.add(outbox)
@@ -61,12 +66,8 @@ async def listen(
     room: Room, outbox: Outbox, idle: float, stream: TLSStream[trio.SocketStream]
 ) -> None:
     unread = b""
-    while True:
-        data = b""
-        with cancel_on_drain(timeout=idle):
-            data = await stream.receive_some()
-        if not data:
-            return  # the client has left or is idle, or the server drains
+    # It ends when the client has left or is idle, or the server drains.
+    while data := await receive_until_drain(stream, timeout=idle):
         *lines, unread = (unread + data).split(b"\n")
         if len(unread) > LONGEST:
             raise ValueError("the line is too long")

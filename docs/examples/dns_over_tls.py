@@ -1,6 +1,6 @@
-"""A DNS-over-TLS query (RFC 7858): each message after its length in two bytes.
+"""A DNS-over-TLS query (RFC 7858): two bytes of length, then the message.
 
-python dns_over_tls.py 9.9.9.9 dns.quad9.net example.org
+python dns_over_tls.py 9.9.9.9 853 dns.quad9.net example.org
 """
 
 import sys
@@ -25,11 +25,11 @@ async def ask(
 
 
 async def receive_exactly(stream: trio.abc.Stream, size: int) -> bytes:
-    """Receive that many bytes.
+    """Receive *size* bytes.
 
     Raises:
       TruncatedError: the connection was cut.
-      EOFError: the server has closed it, which it may do between two messages.
+      EOFError: the server closed, as it may between two messages.
     """
     data = bytearray()
     while len(data) < size:
@@ -40,14 +40,17 @@ async def receive_exactly(stream: trio.abc.Stream, size: int) -> bytes:
     return bytes(data)
 
 
-async def main(address: str, server_name: str, name: str) -> None:
+async def main(address: str, port: int, server_name: str, name: str) -> str | None:
+    """Print the answer, or return what went wrong."""
     async with open_tls_nursery() as tls:
-        stream = await tls.connect(address, 853, server_hostname=server_name)
+        stream = await tls.connect(address, port, server_hostname=server_name)
         try:
             print(await ask(stream, dns.message.make_query(name, "A")))
         except (TruncatedError, EOFError) as exc:
-            sys.exit(f"no answer: {exc}")
+            return f"no answer: {exc}"
+        return None
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])
+    address, port, server_name, name = sys.argv[1:]
+    sys.exit(trio.run(main, address, int(port), server_name, name))

@@ -1,12 +1,12 @@
 """A small FTP server with TLS (RFC 4217) whose clients may leave TLS again.
 
-That is what CCC is for: after it, the control connection goes on in clear text, and
-firewalls can read along. The server says goodbye (close_notify) and keeps the TCP
-connection. So should the client, but some just go on in clear text, as
-``curl --ftp-ssl-ccc`` does by default. Whoever waits for their close_notify takes
-``PWD`` for a TLS record, and loses it. So look before you read: `Session.ccc`.
+They do so with CCC: after it, the control connection goes on in clear text, so that
+firewalls can read it. The server sends close_notify and keeps the TCP connection. The
+client should do the same, but some just go on in clear text, as ``curl --ftp-ssl-ccc``
+(7.88.1) does by default. A server that waits for their close_notify would take ``PWD`` for
+a TLS record, and lose it. So `Session.ccc` looks before it reads.
 
-A file that is sent or received ends with close_notify, too: a cut is not stored.
+A file that is sent or received ends with close_notify, too: one that was cut is not stored.
 """
 
 from __future__ import annotations

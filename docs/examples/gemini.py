@@ -10,16 +10,16 @@ PAGES = {"/": "# Hello\nThis is a page.\n"}
 
 
 class GeminiError(Exception):
-    """The server refused, or its answer is none."""
+    """The server refused, or its answer is not Gemini."""
 
 
 async def read_line(stream: trio.abc.ReceiveStream, limit: int) -> tuple[bytes, bytes]:
-    """Read a line; return it, and what came behind it."""
+    """Read a line; return it, and what followed it."""
     data = b""
     while b"\r\n" not in data:
         chunk = await stream.receive_some()
         if not chunk or len(data) > limit:
-            raise GeminiError("there is no line")
+            raise GeminiError("no line, or too long a line")
         data += chunk
     line, _, rest = data.partition(b"\r\n")
     return line, rest
@@ -36,11 +36,11 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
 
 
 async def fetch(stream: trio.abc.Stream, url: str) -> str:
-    """Return a page that is whole.
+    """Return a complete page.
 
     Raises:
-      TruncatedError: it was cut. To show half a page is to let an attacker choose where
-        it ends.
+      TruncatedError: it was cut. Showing half a page lets an attacker choose where it
+        ends.
       GeminiError: the server refused.
     """
     await stream.send_all(url.encode() + b"\r\n")

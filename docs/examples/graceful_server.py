@@ -1,15 +1,15 @@
-"""An echo server that stops well on SIGTERM, within a deadline.
+"""An echo server that stops gracefully on SIGTERM, within a deadline.
 
-Run it with a certificate, its key, a port, and the grace: how many seconds answers
-may still take after SIGTERM::
+Run it with a certificate, its key, a port, and the grace: the number of seconds that
+answers may take after SIGTERM::
 
     python graceful_server.py cert.pem key.pem 8443 10 &
     openssl s_client -connect localhost:8443
     kill %1
 
-Idle clients get a close_notify at once, answers that have begun are finished, and
-within twice the grace it ends whatever happens: with exit code 0. A supervisor has to
-wait that long before it kills.
+Idle clients get a close_notify at once, and answers that have begun are finished. Within
+twice the grace the server ends, with exit code 0, whatever its clients do. A supervisor has
+to wait that long before it kills the process.
 """
 
 import signal
@@ -18,16 +18,16 @@ import sys
 
 import trio
 
-from trio_tlsdown import ShutdownPolicy, TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import (
+    ShutdownPolicy,
+    TLSStream,
+    open_tls_nursery,
+    receive_until_drain,
+)
 
 
 async def echo(stream: TLSStream[trio.SocketStream]) -> None:
-    while True:
-        request = b""
-        with cancel_on_drain():  # around the wait for the next request, only
-            request = await stream.receive_some()
-        if not request:
-            return  # the peer has said all, or the server drains
+    while request := await receive_until_drain(stream):
         await stream.send_all(request)
 
 

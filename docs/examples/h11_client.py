@@ -1,10 +1,10 @@
-"""An HTTP/1.1 client that knows whether the answer is whole.
+"""An HTTP/1.1 client that knows whether the answer is complete.
 
-An answer with a length is whole when that many bytes have arrived. One without a length
-ends with the connection, and so it is whole only if the server's close_notify arrived
-(RFC 9112 section 9.8). h11 looks after the lengths, TLSStream after the close_notify.
+An answer with a length is complete when that many bytes have arrived. One without a length
+ends with the connection, so it is complete only if the server's close_notify arrived
+(RFC 9112 section 9.8). h11 checks lengths, TLSStream checks for the close_notify.
 
-    python h11_client.py example.org /
+    python h11_client.py example.org 443 /
 """
 
 import sys
@@ -16,11 +16,11 @@ from trio_tlsdown import TruncatedError, open_tls_nursery
 
 
 async def get(stream: trio.abc.Stream, host: str, target: str) -> tuple[int, bytes]:
-    """Return the status and the body of an answer that is whole.
+    """Return the status and the body of a complete answer.
 
     Raises:
-      TruncatedError: it ended with the connection, which was cut.
-      h11.RemoteProtocolError: it is shorter than it said.
+      TruncatedError: it ends with the connection, which was cut.
+      h11.RemoteProtocolError: it is shorter than announced.
     """
     connection = h11.Connection(h11.CLIENT)
     headers = [("Host", host), ("Connection", "close")]
@@ -43,15 +43,17 @@ async def get(stream: trio.abc.Stream, host: str, target: str) -> tuple[int, byt
                 raise h11.RemoteProtocolError(f"unexpected: {other!r}")
 
 
-async def main(host: str, target: str) -> None:
+async def main(host: str, port: int, target: str) -> str | None:
+    """Print the size of the answer, or return what went wrong."""
     async with open_tls_nursery() as tls:
-        stream = await tls.connect(host, 443)
+        stream = await tls.connect(host, port)
         try:
             status, body = await get(stream, host, target)
         except (TruncatedError, h11.RemoteProtocolError) as exc:
-            sys.exit(f"the answer is incomplete: {exc}")
+            return f"the answer is incomplete: {exc}"
         print(status, len(body), "bytes")
+        return None
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1], sys.argv[2])
+    sys.exit(trio.run(main, sys.argv[1], int(sys.argv[2]), sys.argv[3]))

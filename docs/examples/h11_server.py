@@ -1,4 +1,4 @@
-"""An HTTP/1.1 server with keep-alive that drains on SIGTERM, on h11.
+"""An HTTP/1.1 server, on h11, with keep-alive, that drains on SIGTERM.
 
 python h11_server.py cert.pem key.pem 8443
 """
@@ -10,7 +10,7 @@ import sys
 import h11
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, draining, open_tls_nursery
+from trio_tlsdown import TLSStream, draining, open_tls_nursery, receive_until_drain
 
 IDLE = 60  # seconds until an idle connection is ended
 
@@ -23,9 +23,8 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
         answer = target + b"\n" + body
         headers = [("Content-Length", str(len(answer)))]
         if draining():
-            headers.append(
-                ("Connection", "close")
-            )  # so that no further request is lost
+            # So that the client sends no request to a connection that is about to end.
+            headers.append(("Connection", "close"))
         for event in (
             h11.Response(status_code=200, headers=headers),
             h11.Data(data=answer),
@@ -40,15 +39,13 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
 async def next_request(
     stream: TLSStream[trio.SocketStream], connection: h11.Connection
 ) -> tuple[bytes, bytes] | None:
-    """Read a request. Only while nothing of it has arrived may a drain end the wait."""
+    """Read a request. A drain may end the wait only while nothing of it has arrived."""
     event = connection.next_event()
     if event is h11.NEED_DATA and not connection.trailing_data[0]:
-        first = b""
-        with cancel_on_drain(timeout=IDLE):
-            first = await stream.receive_some()
+        first = await receive_until_drain(stream, timeout=IDLE)
         if not first:
             return None  # the client has finished, or the server drains
-        connection.receive_data(first)
+        connection.receive_data(bytes(first))
         event = connection.next_event()
     target, body = b"", bytearray()
     while not isinstance(event, h11.EndOfMessage):

@@ -1,8 +1,9 @@
-"""HTTP/2 by h2 over a TLSStream: h2 knows the protocol, TLSStream the connection.
+"""An HTTP/2 server, on h2, that drains on SIGTERM.
 
 python h2_server.py cert.pem key.pem 8443
 """
 
+import signal
 import ssl
 import sys
 
@@ -11,18 +12,18 @@ import h2.connection
 import h2.events
 import trio
 
-from trio_tlsdown import TLSStream, open_tls_nursery
+from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery
 
 
-def server_context(cert: str, key: str) -> ssl.SSLContext:
+def server_context(certificate: str, key: str) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
+    context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(["h2"])
     return context
 
 
 async def handler(stream: TLSStream[trio.SocketStream]) -> None:
-    """Answer each request with its path, which is short enough for the first window."""
+    """Answer each request with its path, which fits the first window."""
     if stream.selected_alpn_protocol() != "h2":
         return
     connection = h2.connection.H2Connection(
@@ -30,7 +31,15 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
     )
     connection.initiate_connection()
     await stream.send_all(connection.data_to_send())
-    async for data in stream:
+    while True:
+        data = b""
+        with cancel_on_drain() as scope:
+            data = await stream.receive_some()
+        if scope.cancelled_caught:
+            connection.close_connection()  # GOAWAY names the last request we answered
+            await stream.send_all(connection.data_to_send())
+        if not data:
+            return
         for event in connection.receive_data(data):
             if isinstance(event, h2.events.RequestReceived):
                 path = dict(event.headers)[b":path"]
@@ -39,11 +48,16 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
         await stream.send_all(connection.data_to_send())
 
 
-async def main(cert: str, key: str, port: str) -> None:
-    async with open_tls_nursery() as tls:
-        await tls.start_server(handler, int(port), server_context(cert, key))
-        await trio.sleep_forever()
+async def main(certificate: str, key: str, port: int) -> None:
+    context = server_context(certificate, key)
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with open_tls_nursery() as tls:
+            server = await tls.start_server(handler, port, context)
+            print("listening on port", server.addresses[0][1], flush=True)
+            async for _ in signals:
+                break
+            await server.drain(grace=10)
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])
+    trio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -1,4 +1,4 @@
-"""A server that dies in the middle of its answer: who notices?"""
+"""A server dies in the middle of its answer. Who notices?"""
 
 import socket
 import ssl

@@ -1,10 +1,10 @@
-"""What other Python stacks tell their programs of four bad endings.
+"""What Python programs are told of four bad endings, with four TLS stacks.
 
-It needs anyio and the extra ``testing``, and prints a table, with the versions::
+It needs anyio and the extra ``testing``, and prints the versions and the results::
 
     python how_others_end.py
 
-Each client reads until there is no more, then closes, for 3 seconds at most.
+Each client reads until the end, then closes, for 3 seconds at most.
 """
 
 import asyncio

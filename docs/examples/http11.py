@@ -1,16 +1,16 @@
-"""HTTP/1.1 that loses no request when its server drains: what a handler has to do.
+"""An HTTP/1.1 handler that loses no request when its server drains.
 
-- Only the wait for the *next* request is in `cancel_on_drain`. A request of which
-  something has come is read to its end, and answered.
-- Answers say ``Connection: close`` while the server drains, and to connections that are
-  older than *max_age*. So a client sends no request to a connection that is about to end.
-  With a `notice`, that reaches all clients that ask something while it lasts.
+- Only the wait for the *next* request is `receive_until_drain`. A request that has begun to
+  arrive is read to its end, and answered.
+- Answers say ``Connection: close`` while the server drains, and on connections older than
+  *max_age*. So a client sends no request to a connection that is about to end. With a
+  `notice`, this reaches all clients that send a request meanwhile.
 
 A client whose connection ends between two requests may have sent the next one already.
 It then has to send it again, if it may: RFC 9112 section 9.3.1. For what it may not, such
 as a POST, there is the notice.
 
-It knows as much of HTTP as is needed here: for more, use h11 or hypercorn.
+It knows only as much of HTTP as is needed here: for more, use h11 or hypercorn.
 """
 
 import signal
@@ -19,14 +19,14 @@ import sys
 
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, draining, open_tls_nursery
+from trio_tlsdown import TLSStream, draining, open_tls_nursery, receive_until_drain
 
 MOST = 2**14  # bytes, of the head of a request
 IDLE = 60  # seconds until an idle connection is ended
 
 
 class BadRequestError(Exception):
-    """This is no request."""
+    """This is not an HTTP request."""
 
 
 class Connection:
@@ -37,10 +37,9 @@ class Connection:
         self._data = bytearray()
 
     async def next_request(self) -> tuple[str, bytes, bool] | None:
-        """Its first line, its body, and whether the client wants to go on."""
+        """Return its first line, its body, and whether the connection is persistent."""
         if not self._data:
-            with cancel_on_drain(timeout=IDLE):
-                self._data += await self._stream.receive_some()
+            self._data += await receive_until_drain(self._stream, timeout=IDLE)
             if not self._data:
                 return None  # the client has gone, or the wait was cut short
         while (end := self._data.find(b"\r\n\r\n")) < 0:

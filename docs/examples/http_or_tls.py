@@ -1,7 +1,7 @@
-"""HTTP or TLS? One port for both: who comes in clear text is sent to https.
+"""HTTP or TLS on one port: requests in clear text are redirected to https.
 
-The first byte tells: that of a TLS record with a ClientHello is 22 (RFC 9846 section
-5.1), and no HTTP request begins so. What was read to learn it goes on to TLS.
+The first byte tells: a TLS record with a ClientHello begins with 22 (RFC 9846 section 5.1),
+and no HTTP request does. The bytes that were read to find out are passed on to TLS.
 """
 
 import signal
@@ -10,7 +10,7 @@ import sys
 
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import TLSStream, open_tls_nursery, receive_until_drain
 
 MOST = 2**13  # bytes, of the head of a request
 
@@ -20,9 +20,7 @@ class NoRequestError(Exception):
 
 
 async def redirect_http(transport: trio.abc.Stream) -> bytes | None:
-    head = b""
-    with cancel_on_drain():
-        head = bytes(await transport.receive_some(MOST))
+    head = bytes(await receive_until_drain(transport, MOST))
     if not head or head[0] == 22:
         return head
     while b"\r\n\r\n" not in head:
@@ -36,7 +34,7 @@ async def redirect_http(transport: trio.abc.Stream) -> bytes | None:
         b"Content-Length: 0\r\n"
         b"Connection: close\r\n\r\n"
     )
-    await transport.aclose()  # there is no TLS to come, and nothing is wrong
+    await transport.aclose()  # no TLS will follow, and nothing is wrong
     return None
 
 
@@ -56,16 +54,14 @@ def path_of(head: bytes) -> bytes:
 
 
 def word(value: bytes) -> bytes:
-    """The same, if it cannot become another header in our answer."""
+    """Return *value*, if it cannot smuggle another header into our answer."""
     if not value or min(value) <= 32 or max(value) >= 127:
-        raise NoRequestError(f"this cannot be: {value[:32]!r}")
+        raise NoRequestError(f"invalid characters: {value[:32]!r}")
     return value
 
 
 async def answer(stream: TLSStream[trio.SocketStream]) -> None:
-    head = b""
-    with cancel_on_drain():
-        head = await stream.receive_some()
+    head = await receive_until_drain(stream)
     if head:
         await stream.send_all(
             b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nsecure\n"

@@ -1,4 +1,4 @@
-"""httpx on TLSStream: a body that was cut is an error.
+"""httpx on TLSStream: a truncated body is an error.
 
 python httpx_client.py https://example.org/
 """

@@ -1,6 +1,6 @@
-"""Mutual TLS with authorisation: a certificate tells who it is, and a table who may what.
+"""Mutual TLS with authorisation: a certificate says who, a table says who may do what.
 
-That a certificate is valid only says that the CA knows its owner.
+A valid certificate only proves that the CA knows its owner.
 """
 
 import ssl
@@ -16,7 +16,7 @@ Rights = Mapping[str, set[bytes]]
 def make_context(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
-    # The CA of the clients only: whoever it signs for can connect.
+    # Only the CA of the clients: everybody with a certificate from it can connect.
     context.load_verify_locations(client_ca)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
@@ -30,7 +30,7 @@ def names(stream: TLSStream[trio.SocketStream]) -> set[str]:
 
 
 async def handler(rights: Rights, stream: TLSStream[trio.SocketStream]) -> None:
-    """Do what a client may ask for; the answer to anything else is a refusal."""
+    """Do what the client is entitled to, and refuse everything else."""
     allowed = set[bytes]().union(*(rights.get(name, ()) for name in names(stream)))
     async for request in stream:
         answer = b"done\n" if request.strip() in allowed else b"forbidden\n"

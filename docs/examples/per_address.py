@@ -1,7 +1,8 @@
-"""So many connections for one address, and no more.
+"""A limit on the connections of each address.
 
-Who has them all is refused before the handshake, which costs far more than this. Those
-in a handshake do not count: `max_handshakes` and `handshake_timeout` bound them.
+A client beyond the limit is refused before its handshake, which would cost far more.
+Connections in their handshake do not count: `max_handshakes` and `handshake_timeout` limit
+those.
 """
 
 import signal
@@ -12,19 +13,19 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import TLSStream, open_tls_nursery, receive_until_drain
 
 Stream = TLSStream[trio.SocketStream]
 
 
 class TooManyError(Exception):
-    """This address has all the connections that it may have."""
+    """This address has as many connections as it may have."""
 
 
 class PerAddress:
     """Counts the connections of each address.
 
-    Its `prepare` and its `handler` are for the same server.
+    Pass both its `prepare` and its `handler` to the server.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class PerAddress:
 
     async def handler(self, stream: Stream) -> None:
         address = stream.transport_stream.socket.getpeername()[0]
-        self._check(address)  # again: many may have come at the same time
+        self._check(address)  # again: several may have arrived at the same time
         self.open[address] += 1
         try:
             await self._handler(stream)
@@ -55,12 +56,7 @@ class PerAddress:
 
 
 async def echo(stream: Stream) -> None:
-    while True:
-        request = b""
-        with cancel_on_drain():
-            request = await stream.receive_some()
-        if not request:
-            return
+    while request := await receive_until_drain(stream):
         await stream.send_all(request)
 
 

@@ -1,4 +1,4 @@
-"""A connection pool: before a connection is used again, it is asked how its peer is."""
+"""A connection pool that looks at the peer before it uses a connection again."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ class Pool:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[TLSStream[trio.SocketStream]]:
-        """Lend a connection. After an error it is not used again."""
+        """Lend a connection. After an error, it is not used again."""
         stream = await self._take()
         try:
             yield stream
@@ -35,7 +35,7 @@ class Pool:
     async def _take(self) -> TLSStream[trio.SocketStream]:
         while self._idle:
             stream = self._idle.pop()
-            # A readable socket says nothing: session tickets make it readable, too.
+            # That a socket is readable means nothing: it may be a session ticket.
             if stream.peer_state_nowait() is PeerState.IDLE:
                 return stream
             await stream.aclose()

@@ -1,12 +1,12 @@
-"""Probe many hosts on many machines, by Dask, and print a line of JSON for each.
+"""Probe many hosts from many machines, with Dask, and print a line of JSON for each.
 
     python probe_fleet.py hosts.txt --protocol smtp >results.jsonl
     python probe_fleet.py hosts.txt --scheduler tcp://scheduler:8786 >results.jsonl
     trio-tlsdown probe merge results.jsonl
 
-What it does not know goes to trio-tlsdown probe. Without --scheduler, two workers are
-started on this machine. Each chunk of hosts is a process of its own on its worker, with
-an event loop of its own; nothing is shared but the lines.
+Other options are passed on to trio-tlsdown probe. Without --scheduler, it starts two
+workers on this machine. Each chunk of hosts runs in a process of its own on its worker;
+only the resulting lines are shared.
 
 Without Dask, as a job array (Slurm; --array=1-8 for eight machines):
 

@@ -1,10 +1,10 @@
-"""What a server does, for Prometheus: needs ``prometheus-client``.
+"""Metrics of a server for Prometheus, with ``prometheus-client``.
 
     python prometheus.py cert.pem key.pem 8443 9100 &
     curl http://127.0.0.1:9100/metrics
 
-`TLSServer.statistics` costs nothing and may be called from the thread in which
-prometheus-client serves: so the numbers are those of the moment when they are asked for.
+`TLSServer.statistics` is cheap, and may be called from the thread in which
+prometheus-client serves. So the numbers are always current.
 """
 
 import signal
@@ -21,8 +21,8 @@ from trio_tlsdown import (
     ShutdownOutcome,
     TLSServer,
     TLSStream,
-    cancel_on_drain,
     open_tls_nursery,
+    receive_until_drain,
 )
 
 
@@ -62,12 +62,7 @@ class TLSCollector(Collector):
 
 
 async def echo(stream: TLSStream[trio.SocketStream]) -> None:
-    while True:
-        request = b""
-        with cancel_on_drain():
-            request = await stream.receive_some()
-        if not request:
-            return
+    while request := await receive_until_drain(stream):
         await stream.send_all(request)
 
 

@@ -1,9 +1,10 @@
-"""A server behind a proxy that tells who the client is: the PROXY protocol, 1 and 2.
+"""A server behind a proxy that names the client: the PROXY protocol, versions 1 and 2.
 
-`read_proxy_header` is the *prepare* of a `TLSServer`. Behind it, log lines name the
-client and not the proxy, and the handler finds its address in `peer_name`.
+`read_proxy_header` is the *prepare* of a `TLSServer`. After it, log lines name the client
+instead of the proxy, and the handler finds the client's address in `peer_name`.
 
-Whoever can connect to the port can claim any address: only the proxy must reach it.
+Everybody who can connect to the port can claim any address, so make sure that only the proxy
+can.
 
 The protocol: https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt. Of HAProxy:
 
@@ -19,7 +20,7 @@ from ipaddress import ip_address
 
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery, peer_name
+from trio_tlsdown import TLSStream, open_tls_nursery, peer_name, receive_until_drain
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"  # of version 2
 MOST_V1 = 107  # bytes, of a header of version 1
@@ -27,13 +28,12 @@ MOST_V2 = 2**12  # bytes; what comes behind the addresses can be long
 
 
 class ProxyProtocolError(Exception):
-    """This is no header of the PROXY protocol, or one that cannot be."""
+    """This is not a valid header of the PROXY protocol."""
 
 
 async def read_proxy_header(transport: trio.abc.Stream) -> bytes | None:
-    data = b""
-    with cancel_on_drain():  # nobody who has said nothing keeps the server from ending
-        data = bytes(await transport.receive_some(2**12))
+    # A silent client does not delay a drain.
+    data = bytes(await receive_until_drain(transport, 2**12))
     if not data:
         return None  # a health check
     while (parsed := parse(data)) is None:
@@ -48,7 +48,7 @@ async def read_proxy_header(transport: trio.abc.Stream) -> bytes | None:
 
 
 def parse(data: bytes) -> tuple[str | None, int] | None:
-    """The client, if the proxy tells, and the size of the header; None: go on reading."""
+    """The client, if the proxy names it, and the header's size; None if incomplete."""
     if data.startswith(SIGNATURE[: len(data)]):
         return parse_v2(data)
     if data.startswith(b"PROXY "[: len(data)]):

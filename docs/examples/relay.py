@@ -1,7 +1,7 @@
-"""A relay that ends TLS: clients speak TLS to it, and it speaks TCP to a backend.
+"""A relay that terminates TLS: TLS to the clients, plain TCP to a backend.
 
-An end is forwarded as an end and a cut as a cut, in both directions. Otherwise the
-backend would take half a request for a whole one, or the client half an answer.
+It forwards an end as an end and a cut as a cut, in both directions. Otherwise the backend
+could take half a request for a complete one, or the client half an answer.
 """
 
 import socket
@@ -14,14 +14,14 @@ from trio_tlsdown import HalfCloseUnsupportedError, TLSStream
 
 
 async def relay(host: str, port: int, client: TLSStream[trio.SocketStream]) -> None:
-    """The handler, when ``functools.partial`` has given it host and port."""
+    """The handler, after ``functools.partial`` has bound *host* and *port*."""
     async with await trio.open_tcp_stream(host, port) as backend:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(forward, client, backend)
                 nursery.start_soon(forward, backend, client)
         except BaseException:
-            # A FIN would look like an end. (The client is reset by the server.)
+            # A FIN would look like an end. (Our server resets the client.)
             reset = struct.pack("ii", 1, 0)
             backend.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
             raise

@@ -1,9 +1,9 @@
-"""A server that loads its certificate again on SIGHUP, and drains on SIGTERM.
+"""A server that reloads its certificate on SIGHUP, and drains on SIGTERM.
 
     python reload_certificate.py cert.pem key.pem 8443 &
     certbot renew; kill -HUP %1
 
-Connections that are open keep the certificate they began with.
+Open connections keep the certificate they began with.
 """
 
 import signal
@@ -12,23 +12,18 @@ import sys
 
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import TLSStream, open_tls_nursery, receive_until_drain
 
 
 def load(certificate: str, key: str) -> ssl.SSLContext:
-    """Always a new context: one that fails to load breaks a context that is in use."""
+    """A new context each time: a failure to load would break one that is in use."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     return context
 
 
 async def echo(stream: TLSStream[trio.SocketStream]) -> None:
-    while True:
-        data = b""
-        with cancel_on_drain():
-            data = await stream.receive_some()
-        if not data:
-            return
+    while data := await receive_until_drain(stream):
         await stream.send_all(data)
 
 

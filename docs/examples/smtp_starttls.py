@@ -1,4 +1,4 @@
-"""An SMTP client that goes over to TLS by STARTTLS (RFC 3207), and sends a mail."""
+"""An SMTP client that switches to TLS with STARTTLS (RFC 3207) and sends a mail."""
 
 import ssl
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ LONGEST_REPLY = 2**14  # bytes
 
 
 class SMTPError(Exception):
-    """The server refused, or said something that is no SMTP."""
+    """The server refused, or does not speak SMTP."""
 
 
 class SMTP:
@@ -26,7 +26,7 @@ class SMTP:
         await self.reply(expected)
 
     async def reply(self, expected: int) -> None:
-        """Read a reply, whose last line has a space behind the code."""
+        """Read a reply, whose last line has a space after the code."""
         last = False
         while not last:
             while b"\r\n" not in self.unread:

@@ -1,7 +1,7 @@
-"""A line protocol in which half-close is the end of the request.
+"""A line protocol in which a half-close ends the request.
 
-The client sends lines and half-closes; the server sorts them and sends them back. The
-request needs no length, and an empty answer is an answer. It needs TLS 1.3.
+The client sends lines and half-closes; the server sorts the lines and sends them back. So
+the request needs no length. Half-close needs TLS 1.3.
 """
 
 import trio
@@ -12,7 +12,7 @@ MOST = 2**20  # bytes
 
 
 async def handler(stream: TLSStream[trio.SocketStream]) -> None:
-    """Sort the lines of a request that is whole; a cut one raises TruncatedError."""
+    """Sort the lines of a complete request; one that was cut raises TruncatedError."""
     data = bytearray()
     async for chunk in stream:  # ends at the client's close_notify, and only there
         data += chunk

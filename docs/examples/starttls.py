@@ -1,17 +1,17 @@
-"""A line protocol that goes over to TLS and back: STARTTLS, and PLAIN.
+"""A line protocol that switches to TLS and back: STARTTLS, and PLAIN.
 
-What matters is at the two borders:
+Both switches need care:
 
-- Into TLS: whatever came in the same breath as STARTTLS is refused. It was sent in
-  clear text, maybe by an attacker, and must not be taken for something that was said
-  under TLS: https://www.cve.org/CVERecord?id=CVE-2011-0411. A client has to look as
-  well, at what came behind the server's answer.
-- Out of it: `unwrap` gives back the bytes that came behind the peer's close_notify.
-  They are the beginning of what is read in clear text.
+- Into TLS: whatever arrives together with STARTTLS is refused. It was sent in clear text,
+  maybe by an attacker, and must not be taken for something that was said under TLS:
+  https://www.cve.org/CVERecord?id=CVE-2011-0411. A client has to check what follows the
+  server's answer, too.
+- Out of TLS: `unwrap` returns the bytes that followed the peer's close_notify. They are the
+  first ones in clear text.
 
 `serve` does both by hand, on one connection. `before_tls` is the *prepare* of a
-`TLSServer`, which then drains, limits and counts connections as any other does. Run it
-with a certificate, its key, and a port; it drains on SIGTERM::
+`TLSServer`, which drains, limits and counts connections like any other. Run it with a
+certificate, its key, and a port; it drains on SIGTERM::
 
     python starttls.py cert.pem key.pem 8025
 """
@@ -22,41 +22,41 @@ import sys
 
 import trio
 
-from trio_tlsdown import TLSStream, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import TLSStream, open_tls_nursery, receive_until_drain
 
 LONGEST_LINE = 1000  # bytes
 
 
 class InjectionError(Exception):
-    """Clear text came where TLS was to begin."""
+    """Clear text arrived where TLS should begin."""
 
 
 class Lines:
-    """Reads lines, and keeps what came behind them."""
+    """Reads lines, and keeps what follows them."""
 
     def __init__(self, stream: trio.abc.ReceiveStream, rest: bytes = b"") -> None:
         self.stream = stream
         self.rest = rest
 
     async def next(self) -> bytes:
+        """Return the next line, or ``b""`` at the end."""
         while b"\n" not in self.rest:
-            data = await self.stream.receive_some()
-            if not data:
+            if len(self.rest) > LONGEST_LINE:
+                raise ValueError("the line is too long")
+            if not (data := await self.stream.receive_some()):
                 return b""
             self.rest += data
-            if len(self.rest) > LONGEST_LINE and b"\n" not in self.rest:
-                raise ValueError("the line is too long")
         line, _, self.rest = self.rest.partition(b"\n")
         return line.strip()
 
 
 def check_nothing_was_injected(lines: Lines) -> None:
     if lines.rest:
-        raise InjectionError(f"{len(lines.rest)} bytes came ahead of TLS")
+        raise InjectionError(f"{len(lines.rest)} bytes arrived before TLS")
 
 
 async def serve(transport: trio.abc.Stream, context: ssl.SSLContext) -> None:
-    """Answer each line; know STARTTLS in clear text, and PLAIN under TLS."""
+    """Answer each line; obey STARTTLS in clear text, and PLAIN under TLS."""
     stream: trio.abc.Stream = transport
     lines = Lines(stream)
     while line := await lines.next():
@@ -76,15 +76,16 @@ async def serve(transport: trio.abc.Stream, context: ssl.SSLContext) -> None:
             await stream.send_all(b"you said: " + line + b"\n")
 
 
+async def next_line(lines: Lines) -> bytes:
+    """The next line. A drain may end the wait only while nothing of it has arrived."""
+    lines.rest = lines.rest or bytes(await receive_until_drain(lines.stream))
+    return await lines.next() if lines.rest else b""
+
+
 async def before_tls(transport: trio.abc.Stream) -> None:
     """The same in clear text, until STARTTLS."""
     lines = Lines(transport)
-    while True:
-        line = b""
-        with cancel_on_drain():  # around the wait for the next line, only
-            line = await lines.next()
-        if not line:
-            return  # the client has gone, or the server drains
+    while line := await next_line(lines):
         if line == b"STARTTLS":
             check_nothing_was_injected(lines)
             await transport.send_all(b"go ahead\n")
@@ -95,12 +96,7 @@ async def before_tls(transport: trio.abc.Stream) -> None:
 async def under_tls(stream: TLSStream[trio.SocketStream]) -> None:
     """The handler: the same under TLS."""
     lines = Lines(stream)
-    while True:
-        line = b""
-        with cancel_on_drain():
-            line = await lines.next()
-        if not line:
-            return
+    while line := await next_line(lines):
         await stream.send_all(b"you said: " + line + b"\n")
 
 

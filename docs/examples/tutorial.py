@@ -13,7 +13,12 @@ import pytest
 import trio
 import trustme
 
-from trio_tlsdown import TLSStream, TruncatedError, cancel_on_drain, open_tls_nursery
+from trio_tlsdown import (
+    TLSStream,
+    TruncatedError,
+    open_tls_nursery,
+    receive_until_drain,
+)
 from trio_tlsdown.testing import RogueConnection
 
 Stream: TypeAlias = TLSStream[trio.SocketStream]
@@ -34,12 +39,7 @@ def make_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 # --- server
 async def shout(stream: Stream) -> None:
     """Send everything back in capitals, until the client has finished."""
-    while True:
-        request = b""
-        with cancel_on_drain():  # only around the wait for the next request
-            request = await stream.receive_some()
-        if not request:
-            return  # the client has finished, or the server drains
+    while request := await receive_until_drain(stream):
         await stream.send_all(request.upper())
 
 

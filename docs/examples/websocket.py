@@ -1,4 +1,4 @@
-"""WebSockets by trio-websocket over a TLSStream: the server, and the client."""
+"""WebSockets over a TLSStream, with trio-websocket: a server and a client."""
 
 from typing import cast
 
@@ -28,7 +28,7 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
 async def open_websocket(
     nursery: trio.Nursery, stream: TLSStream[trio.SocketStream], host: str
 ) -> WebSocketConnection:
-    """Begin a WebSocket; the nursery runs what reads from it."""
-    # Its type hints want a trio.SSLStream. TLSStream is one, but no type checker knows.
+    """Open a WebSocket; its reader runs in the nursery."""
+    # The type hints demand a trio.SSLStream. TLSStream is one only at run time.
     same = cast("trio.SSLStream[trio.SocketStream]", stream)
     return await wrap_client_stream(nursery, same, host, "/")

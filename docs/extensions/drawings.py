@@ -1,33 +1,32 @@
 """Sphinx directives that draw what the code says, at each build.
 
-- ``swimlane``: a scenario of `trio-tlsdown demo`, from the trace kept in
-  ``docs/traces.json`` (``python docs/extensions/drawings.py`` records it anew).
+- ``swimlane``: a scenario of `trio-tlsdown demo`, from what it printed once:
+  ``COLUMNS=60 trio-tlsdown demo --tls 1.3 >docs/demo.txt``. It fits a phone.
 - ``states``: a state machine of `trio_tlsdown._core.state`, from its tables.
 - ``outcomes``: the table that the outcome is looked up in.
 - ``imports``: the modules of the package, and what each imports.
 - ``behaviours``: the rogue peers of the test kit.
 - ``command-help``: what ``trio-tlsdown COMMAND --help`` prints.
+
+`_core.state` is private. Its tables are read here because the page that they are on is
+about how the package works inside; everything else is public.
 """
 
 from __future__ import annotations
 
-import json
+import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import grimp
 from docutils import nodes
-from docutils.parsers.rst import directives
 from sphinx import addnodes
 from sphinx.ext.graphviz import graphviz
 from sphinx.util.docutils import SphinxDirective
 
-from trio_tlsdown import TraceEvent, TraceKind
 from trio_tlsdown._core.state import OUTCOMES, TRANSITIONS, ConnectionState
-from trio_tlsdown.cli._paper import Paper
-from trio_tlsdown.cli._swimlane import draw
 from trio_tlsdown.testing import BEHAVIOURS
 
 if TYPE_CHECKING:
@@ -36,48 +35,24 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
-TRACES = Path(__file__).parents[1] / "traces.json"
+DEMO = Path(__file__).parents[1] / "demo.txt"
 PACKAGE = "trio_tlsdown"
-COLUMNS = 60  # of a swimlane: it fits a phone
 COMMAND = Path(sys.executable).with_name("trio-tlsdown")
 
 
 class Swimlane(SphinxDirective):
-    """One run of a scenario: its name, such as 4a, and the TLS version."""
+    """One scenario, by its name, such as 4a."""
 
     required_arguments = 1
-    option_spec: ClassVar = {"tls": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
-        version = self.options.get("tls", "1.3")
-        self.env.note_dependency(str(TRACES))
-        runs = json.loads(TRACES.read_text("utf-8"))["runs"]
-        for run in runs:
-            name = f"{run['scenario']}{run['variant'] or ''}"
-            if (name, run["tls"]) == (self.arguments[0], version):
-                text = swimlane(run)
-                block = nodes.literal_block(text, text, language="text")
-                return [nodes.container("", block, classes=["swimlane"])]
-        raise self.error(f"{TRACES.name} has no run of {self.arguments[0]}, {version}")
-
-
-def swimlane(run: dict) -> str:
-    events = [
-        TraceEvent(
-            event["ms"] / 1000, event["side"], TraceKind(event["kind"]), event["size"]
-        )
-        for event in run["events"]
-    ]
-    parties = {one["side"]: one for one in run["parties"]}
-    heads = {side: f"{one['party']} ({side})" for side, one in parties.items()}
-    feet = {side: _foot(one["report"]) for side, one in parties.items()}
-    lines = draw(events, began=0.0, heads=heads, feet=feet, paper=Paper(COLUMNS))
-    return "\n".join(line.plain.rstrip() for line in lines)
-
-
-def _foot(report: dict) -> list[str]:
-    confirmed = "end confirmed" if report["secure"] else "end not confirmed"
-    return [report["outcome"].upper(), confirmed]
+        self.env.note_dependency(str(DEMO))
+        heading = f"^Scenario {self.arguments[0]}, .*?\n\n"
+        drawing = re.compile(heading + "(.*?)\n\n", re.DOTALL | re.MULTILINE)
+        if (found := drawing.search(DEMO.read_text("utf-8"))) is None:
+            raise self.error(f"{DEMO.name} has no scenario {self.arguments[0]}")
+        block = nodes.literal_block(found[1], found[1], language="text")
+        return [nodes.container("", block, classes=["swimlane"])]
 
 
 class States(SphinxDirective):
@@ -199,20 +174,6 @@ def import_graph(folder: str) -> str:
     return _graph("imports", lines).replace("rankdir=LR", "rankdir=TB")
 
 
-def record() -> None:
-    """Play the scenarios, and keep what was seen."""
-    found = subprocess.run(  # noqa: S603
-        [COMMAND, "demo", "--json"], check=True, capture_output=True
-    ).stdout
-    runs = json.loads(found)["runs"]
-    for run in runs:
-        del run["differences"], run["ok"]
-        for party in run["parties"]:
-            del party["port"], party["expected"]
-    lines = ",\n".join(json.dumps(run, separators=(",", ":")) for run in runs)
-    TRACES.write_text(f'{{"runs": [\n{lines}\n]}}\n', "utf-8")
-
-
 def keep_colons(
     _app: Sphinx,
     what: str,
@@ -256,6 +217,13 @@ def show_names(app: Sphinx, doctree: nodes.document) -> None:
             link.replace_self(link.children)
 
 
+def strip_blocks(_app: Sphinx, doctree: nodes.document) -> None:
+    """Remove the empty lines that a part of a file ends with."""
+    for block in doctree.findall(nodes.literal_block):
+        block.rawsource = block.astext().rstrip("\n")  # or it is not highlighted
+        block[:] = [nodes.Text(block.rawsource)]
+
+
 def setup(app: Sphinx) -> dict[str, object]:
     app.add_directive("swimlane", Swimlane)
     app.add_directive("states", States)
@@ -266,8 +234,5 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.connect("autodoc-process-docstring", keep_colons, priority=900)
     app.connect("missing-reference", find_in_package)
     app.connect("doctree-read", show_names)
+    app.connect("doctree-read", strip_blocks)
     return {"version": "1", "parallel_read_safe": True}
-
-
-if __name__ == "__main__":
-    record()

@@ -37,15 +37,15 @@ MARK: Final = (
     "<!-- what follows is made by python -m tests.cli.truncation_clients -->\n"
 )
 
-# What is done behind the half answer, which has nothing to do with how TLS looks.
+# What follows the half answer, and how the answer announces its length.
 CASES: Final[dict[str, tuple[str, Framing]]] = {
-    "FIN; the answer ends with the connection": ("cut_before_close_notify", "close"),
-    "FIN inside a record; likewise": ("cut_inside_record", "close"),
-    "reset; likewise": ("reset_before_close_notify", "close"),
-    "fatal alert; likewise": ("fatal_alert", "close"),
-    "FIN; it has a Content-Length": ("cut_before_close_notify", "length"),
-    "FIN; it is chunked": ("cut_before_close_notify", "chunked"),
-    "close_notify; it has a Content-Length": ("close_without_waiting", "length"),
+    "FIN, no length": ("cut_before_close_notify", "close"),
+    "FIN inside a record, no length": ("cut_inside_record", "close"),
+    "reset, no length": ("reset_before_close_notify", "close"),
+    "fatal alert, no length": ("fatal_alert", "close"),
+    "FIN, Content-Length": ("cut_before_close_notify", "length"),
+    "FIN, chunked": ("cut_before_close_notify", "chunked"),
+    "close_notify, Content-Length": ("close_without_waiting", "length"),
 }
 
 REQUESTS: Final = """
@@ -270,9 +270,7 @@ def table(rows: Mapping[str, Mapping[str, bool]]) -> str:
     """The table, in Markdown."""
     lines = ["| | " + " | ".join(CASES) + " |", "|---" * (len(CASES) + 1) + "|"]
     for name, row in rows.items():
-        cells = (
-            "notices" if row[case] else "**takes it for the whole**" for case in CASES
-        )
+        cells = ("notices" if row[case] else "**does not**" for case in CASES)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

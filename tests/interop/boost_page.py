@@ -37,7 +37,11 @@ from .table import VERSIONS_OF_PEERS, make, table, where
 PAGE: Final = Path("docs/boost_asio.md")
 ROWS: Final = "boost_asio/rows.jsonl"
 
-ANSWER: Final = "https://stackoverflow.com/questions/25587403"
+QUESTION: Final = (
+    "https://stackoverflow.com/questions/25587403/"
+    "boost-asio-ssl-async-shutdown-always-finishes-with-an-error"
+)
+ANSWER: Final = "https://stackoverflow.com/a/25703699"
 # The version that the text and its links are about.
 BOOST: Final = "Boost 1.74 (2020)"
 DETAIL: Final = (
@@ -55,15 +59,17 @@ BUILD: Final = " ".join(
 INTRODUCTION: Final = f"""\
 # The four scenarios: Boost.Asio and trio_tlsdown
 
-Why does `ssl::stream::async_shutdown()` always finish with an error?
-[The answer to that question]({ANSWER}) (Boost 1.55, 1.56) names four ways to end a TLS
-connection, and what each party is told in them. Here they are with Boost.Asio of
-{BOOST}, and with `TLSStream`: A shuts down, B is the other. This page was made
-from test runs; `make interop` makes it anew.
+On Stack Overflow somebody asked:
+[boost asio ssl async_shutdown always finishes with an error?]({QUESTION})
+[Tanner Sansbury's answer]({ANSWER}), for Boost 1.55 and 1.56, distinguishes four ways to end a
+TLS connection, and says what each party is told. (Both are under CC BY-SA, by the authors named
+there, and are retold here.) This page shows the four with Boost.Asio from {BOOST}, and with
+`TLSStream`: A shuts down, B is the other party. It was generated from test runs;
+`make interop` repeats them.
 
-An error code is shown as the program was given it by the handler: operation, category,
-value, message. For us it is the report: its outcome, and `secure`. Where nothing is
-said of TLS or a role, both versions ended alike, whichever party was the client.
+For Boost.Asio, a cell shows the error code that the handler was given: operation, category,
+value, message. For `TLSStream` it shows the report: the outcome, and `secure`. If a row does not
+mention TLS or a role, both versions ended alike, whichever party was the client.
 """
 
 # By scenario and party.
@@ -77,53 +83,53 @@ ANSWERED: Final = {
 }
 
 EXPLANATION: Final = f"""\
-In the second variant of 1, and of 4, our server has sent no session tickets yet: like
-`trio.SSLStream` it sends them with its first data. With our server Boost.Asio's client has
+In the second variant of 1 and of 4, our server has not sent its session tickets yet, because it
+sends them together with its first data, like `trio.SSLStream`. So a Boost.Asio client has
 nothing unread there.
 
-## What is not as the answer said
+## What has changed since the answer
 
-With {BOOST}, that is:
+With {BOOST}:
 
-- **3.** The party that shuts down first is told success, not eof: `shutdown_op`
-  [takes eof for success]({DETAIL}/shutdown_op.hpp). `ssl::stream::shutdown()`, which
-  blocks, has [no such line]({ASIO}/1663).
+- **3.** The party that shuts down first gets success, not eof: `shutdown_op`
+  [treats eof as success]({DETAIL}/shutdown_op.hpp). The blocking `ssl::stream::shutdown()`
+  [does not]({ASIO}/1663).
 - **1 and 2.** "Short read" has become `stream_truncated`, in a category of its own,
-  `asio.ssl.stream`. And it comes only if TCP ended with a FIN. If B had something unread
-  when it closed, its kernel sends RST, and the code is of the category `system`.
-- **3, with a read pending.** Both close_notify have crossed, the read was told eof, and
-  the shutdown is told that it was cancelled: it waits behind the read on a timer, is woken
-  by cancelling that, and [keeps the timer's code]({DETAIL}/io.hpp) for its own. If
-  B's answer is there before it waits, it is told success: a race decides.
-- **4.** There is [no call]({ASIO}/571) that sends close_notify and does not wait. The
-  workaround works, but its code is `operation_aborted` or "bad file descriptor", as it
-  happened to be waiting or about to when the other handler closed the socket.
-- **Data.** A shutdown that meets data of B fails, and nothing can be read after that. If A
-  then closes, RST destroys what A had sent and B had not read. `TLSStream.shutdown()` reads on
-  until B's close_notify, within `max_unread`.
-- **Time.** [`async_shutdown`]({REFERENCE}/async_shutdown.html) has no deadline: it waits for as
-  long as B neither answers nor closes. `TLSStream.shutdown()` waits for `policy.timeout`.
+  `asio.ssl.stream`. It is reported only if TCP ended with a FIN. If B had unread data when it
+  closed, B's kernel sends RST, and the code has the category `system`.
+- **3, with a read pending.** Both close_notify alerts have crossed and the read got eof, but
+  the shutdown reports that it was cancelled. It waits for the read on a timer, the end of the
+  read cancels the timer, and the shutdown [passes the timer's code on]({DETAIL}/io.hpp). If
+  B's answer arrives before it starts to wait, it gets success: a race decides.
+- **4.** There is [no call]({ASIO}/571) that sends close_notify without waiting. The workaround
+  works, but yields `operation_aborted` or "bad file descriptor", depending on whether the
+  shutdown was already waiting when the other handler closed the socket.
+- **Data.** A shutdown that meets data from B fails, and after that nothing more can be read. If
+  A then closes, RST destroys what A had sent and B had not read. `TLSStream.shutdown()`
+  receives until B's close_notify, within `max_unread`.
+- **Time.** [`async_shutdown`]({REFERENCE}/async_shutdown.html) has no deadline: it waits as long
+  as B neither answers nor closes. `TLSStream.shutdown()` waits for `policy.timeout` at most.
 
 ## "Not the SSL category, so it was secure"
 
-That was the answer's rule: unless the category of the code is SSL, or the operation was
-cancelled too early, the connection was closed securely. **With {BOOST} it is wrong,
-in both directions.** `asio.ssl.stream` is not the SSL category (that is `asio.ssl`), and it means
-truncated. Neither is `system`, and ECONNRESET is an end without the other's close_notify.
-By the rule both would be secure, and [an attacker can cause both]({TLS13}). Conversely
-`operation_aborted` is told after half an exchange (4) and after a complete one (3, a read
-pending), in which nothing was cancelled too early. A category says which
-layer of the program spoke last; it does not say what the other party has said.
+That was the answer's rule of thumb: if the code's category is not SSL, and the operation was not
+cancelled too early, the connection was closed securely. **With {BOOST} this no longer
+holds, in either direction.** `asio.ssl.stream` is not the SSL category (that is `asio.ssl`), yet
+it means that the connection was truncated. Nor is `system`, yet ECONNRESET is an end without the
+other party's close_notify. By the rule both would be secure, and
+[an attacker can cause both]({TLS13}). Conversely, `operation_aborted` is reported after half an
+exchange (4), but also after a complete one (3, with a read pending). A category says which layer
+of the program spoke last, not what the other party said.
 
-`ShutdownReport.secure` is not derived from an error. It rests on facts: whether our
-close_notify was sent, whether the other's was received, and how the transport ended.
-COMPLETE, SENT, and ABORTED after our alert had left are secure; nothing else is. Whether
-the other party has told us all is `peer_data_complete`: its close_notify was received.
+`ShutdownReport.secure` is not derived from an error. It rests on facts: whether our close_notify
+was sent, whether the peer's was received, and how the transport ended. COMPLETE and SENT are
+secure, and so is ABORTED if our alert had left; nothing else is. `peer_data_complete` says
+whether the peer's close_notify was received, so that we have all of its data.
 
 ## By hand
 
-The party that plays Boost.Asio is [`{LAB}`](../tests/interop/labs/{LAB}). On Debian it
-needs `g++`, `libboost-dev` and `libssl-dev`:
+[`{LAB}`](../tests/interop/labs/{LAB}) plays the party with Boost.Asio. On Debian it needs
+`g++`, `libboost-dev` and `libssl-dev`:
 
 ```console
 $ {BUILD}
@@ -132,22 +138,22 @@ $ openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \\
 $ ./lab cert.pem key.pem cert.pem
 ```
 
-It says on which port it listens. Start it in a second terminal, too, and type what
-[the line protocol](../tests/interop/README.md#the-line-protocol) knows; this lab knows
-some more. `accept` in the first and `connect PORT` in the second connect them (`connect
-PORT TLSv1.2` if you like). Let each greet the other, `send 5` here and `receive 5` there;
-without that the session tickets lie unread. Then, A and B in either:
+It prints the port on which it listens. Start another one in a second terminal. Both understand
+[the line protocol](../tests/interop/README.md#the-line-protocol) and a few commands more.
+Connect them with `accept` in the first and `connect PORT` in the second (or
+`connect PORT TLSv1.2`). Let each greet the other, with `send 5` in one and `receive 5` in the
+other; without that, the session tickets remain unread. Then, with A and B in either terminal:
 
 | scenario | type, in this order |
 | --- | --- |
 | 1 | B: `close-transport`, A: `shutdown` |
-| 1, tickets unread | on TLS 1.3, without a greeting, A in the first (`accept`): likewise |
+| 1, tickets unread | the same on TLS 1.3, without a greeting, A in the first terminal (`accept`) |
 | 2 | A: `shutdown`, B: `receive`, B: `close-transport` |
 | 2, alert unread | A: `shutdown`, B: `await-input`, B: `close-transport` |
 | 3 | A: `shutdown`, B: `receive`, B: `shutdown` |
 | 3, a read pending | A: `shutdown reading`, B: `receive`, B: `shutdown` |
 | 4 | A: `close`, B: `receive`, B: `shutdown` |
-| 4, tickets unread | on TLS 1.3, without a greeting, A in the second (`connect`): likewise |
+| 4, tickets unread | the same on TLS 1.3, without a greeting, A in the second terminal (`connect`) |
 | data | B: `send 524288`, A: `send 1048576`, A: `shutdown`, B: `receive` |
 """
 
@@ -208,7 +214,7 @@ def alternatives(code: Code, either: Sequence[Code]) -> str:
 def page(rows: Sequence[BoostRow]) -> str:
     """The page, in Markdown."""
     head = ["", "", *(f"Boost.Asio, with {who}" for who in ("itself", "`TLSStream`"))]
-    head += ["`TLSStream`, with Boost.Asio", "the answer of then"]
+    head += ["`TLSStream`, with Boost.Asio", "the answer (1.55, 1.56)"]
     versions = table(["", "when this page was made"], [["Boost.Asio", rows[0].boost]])
     return "\n".join(
         [

@@ -32,35 +32,34 @@ VERSIONS_OF_PEERS: Final = "## Versions"
 INTRODUCTION: Final = f"""\
 # How TLS implementations close
 
-Each of these peers closed in every way it can, as client and as server, against
-`TLSStream`; this page was made from that. *A* is who shuts down, *B* the other; the letter
-behind a situation says which of them `TLSStream` was. [Servers and clients](#programs) that
-use these libraries follow.
+Each of these peers closed against `TLSStream` in every way it can, as client and as server, and
+this page was generated from what happened. *A* is the party that shuts down, *B* the other one;
+the letter after a situation says which of them `TLSStream` was. [Servers and
+clients](#programs) that use these libraries follow.
 
-What a row tells was seen. What crossed the wire is what tshark saw, with the session keys:
-the alerts of both parties, in order. (*{UNSEEN}*: 8 MiB take long to read back; they are
-where a peer is known to do otherwise.) Our report is that of `TLSStream`, and what its
-application saw is what the peer's program said. Where {VARIES} stands, a race decides: the
-remark says between what.
+Every row is an observation. What crossed the wire is what tshark saw, decrypted with the session
+keys: the alerts of both parties, in order. (*{UNSEEN}*: 8 MiB take long to decrypt, so this was
+done only for peers known to deviate.) Our report is that of `TLSStream`; what its application
+saw is what the peer's program said. Where a cell says {VARIES}, a race decides, and the remark
+explains between what.
 
-What has to come of it follows from [RFC 9846 §6.1]({TLS13}) and, for TLS 1.2, from
-[RFC 5246 §7.2.1]({TLS12}): [the situations](#situations) have it. Where a peer does
-otherwise, its row says so, with a link to its documentation or its source. (That an error
-alert takes the place of close_notify both RFCs allow; what was wrong it has to say.)
-[Versions](#versions) has the versions that ran, and those that the links show.
-`tests/interop` plays it all: `make interop` makes this page anew.
+What should happen follows from [RFC 9846 §6.1]({TLS13}) and, for TLS 1.2, from
+[RFC 5246 §7.2.1]({TLS12}), and is listed under [Situations](#situations). If a peer deviates, its
+row says so, with a link to its documentation or source. (Both RFCs allow an error alert in
+place of close_notify, if it says what was wrong.) [Versions](#versions) lists the versions that
+ran, and those that the links show. `make interop` repeats all of it.
 """
 
 PROGRAMS: Final = """\
 ## Programs
 
-Servers and clients as people use them, on TLS 1.2 and 1.3, with `TLSStream` as the other
-party; behind nginx, HAProxy and stunnel there is a plain server. *We* are `TLSStream`,
-*it* is the program. The numbers are those of the situations; *reset* is when who closes
-the transport has not read everything. The alerts are those that our report tells of, and
-not a capture's: what a program sends after we have closed is not among them. What its
-application saw is what a client's exit code says, or how the connection ended for the
-server behind; where nobody tells, it is empty.
+Servers and clients as people use them, on TLS 1.2 and 1.3, with `TLSStream` as the other party;
+nginx, HAProxy and stunnel forward to a plain server. *We* are `TLSStream`, *it* is the program.
+The numbers are those of the situations; *reset* means that the party which closes the transport
+has not read everything. The alerts are those in our report, not from a capture, so alerts that
+a program sends after we have closed are missing. What its application saw is what a client's
+exit code says, or how the connection ended for the server behind; where nothing tells, the cell
+is empty.
 """
 
 # The marks of the overview.
@@ -103,9 +102,9 @@ def overview(of: dict[str, list[Row]]) -> str:
     ]
     return (
         "## Overview\n\n"
-        f"{AS_THE_RFC_SAYS} as the RFC says, {DEVIATES} otherwise on some version or in"
-        f" some role, {CANNOT} never played: it has no way to, or does something else by"
-        " itself before it can be told. With a number: on that version of TLS only.\n\n"
+        f"{AS_THE_RFC_SAYS} as the RFC says, {DEVIATES} not so on some version or in some"
+        f" role, {CANNOT} never played, because the peer has no way to, or does something else"
+        " before it can be told. With a number: on that version of TLS only.\n\n"
         + table(["", *SITUATIONS], lines)
     )
 

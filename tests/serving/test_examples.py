@@ -208,13 +208,26 @@ async def test_a_draining_server_speaks_starttls(files: Files, tls: Maker) -> No
     await in_clear_text.aclose()
 
 
+async def test_half_a_line_that_has_arrived_may_be_finished_while_the_server_drains(
+    files: Files,
+) -> None:
+    async with example("starttls", files, 0) as (program, port):
+        async with await connect(port, b"hello\nhalf a") as client:
+            assert await Lines(client).next() == b"you said: hello"
+            terminate(program)
+            await until(lambda: not is_open(port))
+            await trio.sleep(0.5)  # a wait for which nothing had arrived would be over
+            await client.send_all(b" line\n")
+            assert await whole(client) == b"you said: half a line\n"
+
+
 async def test_a_server_refuses_clear_text_behind_starttls(
     files: Files, tls: Maker
 ) -> None:
     async with example("starttls", files, 0) as (program, port):
         async with await connect(port, b"STARTTLS\nMAIL FROM: <attacker>\n") as mallory:
             assert await whole(mallory) == b""  # not even an answer
-            await program.says("InjectionError: 22 bytes came ahead of TLS")
+            await program.says("InjectionError: 22 bytes arrived before TLS")
 
 
 async def test_a_line_without_an_end_is_refused(files: Files) -> None:

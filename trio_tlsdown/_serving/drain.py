@@ -28,7 +28,7 @@ from trio_tlsdown._util import check_seconds
 
 @attrs.frozen(kw_only=True)
 class DrainReport:
-    """How the connections ended that were open when a drain began, or came in it."""
+    """How the connections ended that were open in a drain, or accepted by it."""
 
     tally: Counter[ShutdownOutcome]
     """The number of connections by how they ended. Handshakes that failed, or were

@@ -139,16 +139,17 @@ class ConnectionSet(AbstractSet[TLSStream[Any]]):
 class TLSServer:
     """A running TLS server, made by `TLSNursery.start_server`.
 
-    Each connection has a task of its own, which shakes hands, runs the handler,
+    Each connection has a task of its own, which does the handshake, runs the handler,
     and then ends the connection:
 
-    - the handler returned: shutdown within the policy, and close. If it has closed or
-      unwrapped the stream itself, nothing more is done;
-    - it raised or was cancelled: abort, so that half an answer never looks whole.
+    - If the handler returned, it shuts the connection down within the policy, and closes
+      it. If the handler has closed or unwrapped the stream, nothing more happens.
+    - If the handler raised or was cancelled, it aborts the connection, so that half an
+      answer never looks complete.
 
-    What goes wrong in a handshake or a handler is logged to ``trio_tlsdown``, with
-    the peer's address (see `peer_name`), and does not affect other connections. A client
-    that never sends a byte, such as a health check, is logged as DEBUG, and is in no
+    Errors in a handshake or a handler are logged to ``trio_tlsdown``, with the peer's
+    address (see `peer_name`), and do not affect other connections. A client that never
+    sends a byte, such as a health check, is logged as DEBUG, and does not count in a
     tally.
     """
 
@@ -209,8 +210,8 @@ class TLSServer:
     def addresses(self) -> tuple[Any, ...]:
         """Where it listens: what ``socket.getsockname()`` returns, for each listener.
 
-        An address of IPv4 is ``(host, port)``, that of a Unix socket its path. It is
-        None for a listener that is no `trio.SocketListener`.
+        For IPv4 that is ``(host, port)``, for a Unix socket its path, and for a listener
+        that is not a `trio.SocketListener` it is None.
         """
         return self._addresses
 
@@ -218,8 +219,8 @@ class TLSServer:
     def connections(self) -> AbstractSet[TLSStream[Any]]:
         """The open streams, including those before and in their handshake.
 
-        It is always up to date, and costs nothing however many there are; use
-        ``frozenset(server.connections)`` to keep those of this moment.
+        A live view, which costs nothing however many there are. Use
+        ``frozenset(server.connections)`` to keep a snapshot.
         """
         return ConnectionSet(self._connections)
 
@@ -227,15 +228,15 @@ class TLSServer:
     def tally(self) -> Counter[ShutdownOutcome]:
         """How many connections have ended, by how they ended: a copy.
 
-        Handshakes that failed are FAILED.
+        Failed handshakes count as FAILED.
         """
         return self._tally.copy()
 
     def statistics(self) -> TLSServerStatistics:
         """What the server is doing, and how its connections have ended.
 
-        All of it is counted as it happens, so it costs nothing to ask often. It may be
-        called from any thread.
+        It is cheap, because everything is counted as it happens. It may be called from
+        any thread.
         """
         return TLSServerStatistics(
             handshaking=len(self._connections) - self._open,
@@ -248,15 +249,15 @@ class TLSServer:
 
     @property
     def ssl_context(self) -> ssl.SSLContext:
-        """The context of new handshakes; set another one to renew a certificate.
+        """The context for new handshakes; set another one to renew a certificate.
 
-        Load the certificate into a new context: one that fails to load breaks a
-        context that is in use. Connections that have shaken hands keep theirs.
+        Load the certificate into a new context: a certificate that fails to load breaks
+        the context it is loaded into. Established connections keep theirs.
 
         Raises:
-          TypeError: it is set to something else.
-          ssl.SSLError: to a context that is for clients. The server keeps the one it
-            has.
+          TypeError: it is set to something that is not a context.
+          ssl.SSLError: it is set to a context for clients. The server keeps the one
+            it has.
         """
         return self._ssl_context
 
@@ -541,23 +542,22 @@ class TLSServer:
 
         First `draining` is set. For *notice* seconds everything goes on as before, so
         that handlers can announce the end (``Connection: close``, GOAWAY; see
-        `trio_tlsdown.draining`) and load balancers can react. Then the server takes the
-        clients that are in the backlog, and closes its listeners. From then on
+        `trio_tlsdown.draining`) and load balancers can react. Then the server accepts
+        the clients in the backlog, and closes its listeners. From then on
 
-        - handshakes, and *prepare*, go on, and the handler is called; clients that wait
-          for *max_connections* get a place when others leave. A client that has sent
-          nothing is disconnected: after half a second, if it is new;
+        - handshakes and *prepare* go on, and the handler is called. Clients that wait for
+          *max_connections* get a place when others leave. A client that has sent
+          nothing is disconnected; a new one gets half a second;
         - a wait in `cancel_on_drain` is cut short if there is no input from the peer.
           It goes on if a request has arrived, or may be about to because the handshake
           has just ended;
         - handlers finish.
 
-        After *grace* seconds everything that is left is cancelled, and its connections
-        are aborted. The others end as always, so the drain takes no longer than
-        *notice*, *grace*, and the ``timeout`` and ``linger_timeout`` of the policy
-        together.
+        After *grace* seconds, whatever is left is cancelled, and its connections are
+        aborted. So the drain takes no longer than *notice*, *grace*, and the ``timeout``
+        and ``linger_timeout`` of the policy together.
 
-        It can be called again, also by other tasks: the shortest times count.
+        It may be called again, by any task; the shortest times count.
 
         Args:
           grace: Seconds for handshakes and handlers; `math.inf` waits for all of them.

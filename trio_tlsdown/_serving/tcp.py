@@ -37,36 +37,36 @@ async def open_tls_over_tcp_stream(
 ) -> TLSStream[trio.SocketStream]:
     """Connect to a host over TCP, for TLS.
 
-    Takes the place of `trio.open_ssl_over_tcp_stream`, and like that does no
-    handshake: it is done by `TLSStream.do_handshake` or by the first use, without
-    a limit of time. With *handshake_timeout* it is done here.
+    Takes the place of `trio.open_ssl_over_tcp_stream` and, like that, leaves the
+    handshake to `TLSStream.do_handshake` or the first use, without a time limit. With
+    *handshake_timeout*, the handshake is done here.
 
     Args:
-      host: Whom to connect to: a name or an address.
+      host: The host's name or address.
       port: The TCP port.
       https_compatible: As for `TLSStream`. Default: False.
-      ssl_context: The client's context; it is never changed. Default: that of
+      ssl_context: The client's context; it is never changed. Default: a new one from
         `ssl.create_default_context`.
-      happy_eyeballs_delay: Seconds until the next address of the host is tried
-        beside the first, as for `trio.open_tcp_stream`. Default: 0.25.
-      local_address: The address of this machine to connect from, as for
+      happy_eyeballs_delay: Seconds to wait for one address of the host before also
+        trying the next, as for `trio.open_tcp_stream`. Default: 0.25.
+      local_address: The local address to connect from, as for
         `trio.open_tcp_stream`. Default: None, any.
-      server_hostname: The name that the certificate has to be valid for. Default:
+      server_hostname: The name that the certificate must be valid for. Default:
         *host*.
-      policy: What an ending may cost.
-      handshake_timeout: Shake hands before returning, for at most so many
-        seconds. Default: None, do not.
+      policy: Limits on ending the connection.
+      handshake_timeout: Do the handshake before returning, within this many seconds.
+        Default: None, leave it to the first use.
 
     Cancellation:
-      Nothing is left open. Nor is it after an error.
+      Nothing is left open; likewise after an error.
 
     Raises:
       TypeError: an argument has the wrong type.
-      ValueError: *host* is not a host (a URL, say, or a name with a port); or
-        *server_hostname*.
+      ValueError: *host* or *server_hostname* is not a host (a URL, say, or a name
+        with a port).
       OSError: no TCP connection could be made.
-      HandshakeTimeoutError: the handshake that was asked for took too long.
-      TLSFailedError: it failed. The same goes for TruncatedError and
+      HandshakeTimeoutError: the handshake took longer than *handshake_timeout*.
+      TLSFailedError: the handshake failed. Likewise TruncatedError and
         TransportBrokenError.
     """
     check_host(host)
@@ -147,8 +147,8 @@ async def open_tls_over_tcp_listeners(
 ) -> list[TLSListener[trio.SocketStream]]:
     """Listen on a TCP port, for TLS.
 
-    Takes the place of `trio.open_ssl_over_tcp_listeners`. The streams that are
-    accepted do their handshake at first use, without a time limit but yours.
+    Takes the place of `trio.open_ssl_over_tcp_listeners`. Accepted streams do their
+    handshake at first use, without a time limit of their own.
 
     Args:
       port: The TCP port; 0 is any that is free.
@@ -158,7 +158,7 @@ async def open_tls_over_tcp_listeners(
       https_compatible: As for `TLSStream`. Default: False.
       backlog: How many connections may wait to be accepted. Default: as many as
         the system allows.
-      policy: What an ending of an accepted stream may cost.
+      policy: Limits on ending each accepted stream.
 
     Cancellation:
       Nothing is left open.
@@ -194,31 +194,30 @@ async def serve_tls_over_tcp(
 ) -> NoReturn:
     """Listen on a TCP port, and run *handler* for each TLS connection.
 
-    Takes the place of `trio.serve_ssl_over_tcp`. As there, what a handler raises
-    is raised in the nursery of the handlers, and takes the server down; and a
-    stream that a handler leaves open is aborted, so that its peer sees a cut: end
-    it with ``async with stream:``. `TLSNursery.start_server` is the server that
-    does all that by itself.
+    Takes the place of `trio.serve_ssl_over_tcp`. As there, an exception from a handler
+    leaves through the nursery of the handlers, and takes the server down. A stream
+    that a handler leaves open is aborted, so that its peer sees a cut: use
+    ``async with stream:``. `TLSNursery.start_server` takes care of both.
 
     Unlike `trio.serve_ssl_over_tcp`, this does the handshake before it calls the handler,
     in the same task. A failure is logged and does not affect other connections.
 
     Args:
-      handler: Called with each stream, in a task of its own.
+      handler: An async function, called with each stream in a task of its own.
       port: As for `open_tls_over_tcp_listeners`.
       ssl_context: The server's context.
       host: As for `open_tls_over_tcp_listeners`.
       https_compatible: As for `TLSStream`. Default: False.
       backlog: As for `open_tls_over_tcp_listeners`.
-      handler_nursery: Where handlers run. Default: in a nursery of its own.
-      task_status: Gets the listeners.
-      policy: What an ending may cost.
-      handshake_timeout: How many seconds the handshake may take. None: it is left
-        to the handler, as by Trio. Default: 30.
+      handler_nursery: The nursery for the handlers. Default: one of its own.
+      task_status: Is given the listeners.
+      policy: Limits on ending the connection.
+      handshake_timeout: Seconds for the handshake. None leaves it to the handler, as
+        Trio does. Default: 30.
 
     Cancellation:
-      The listeners are closed. So are the connections whose handlers run in its
-      own nursery.
+      The listeners are closed. If the handlers run in its own nursery, they are
+      cancelled.
 
     Raises:
       OSError: the address is in use or not permitted.

@@ -134,7 +134,7 @@ class SessionInfo:
         return self._after_handshake(name).selected_alpn_protocol()
 
     def selected_npn_protocol(self) -> str | None:
-        """None: NPN is gone from today's OpenSSL, and ALPN has its place."""
+        """None: OpenSSL no longer supports NPN; ALPN has replaced it."""
         name = "selected_npn_protocol()"
         self._after_handshake(name)
         return None
@@ -148,7 +148,7 @@ class SessionInfo:
         return self._after_handshake("shared_ciphers()").shared_ciphers()
 
     def compression(self) -> str | None:
-        """The compression in use: None, in all that is current."""
+        """The compression in use: None, on any current system."""
         return self._after_handshake("compression()").compression()
 
     def get_channel_binding(self, cb_type: str = "tls-unique") -> bytes | None:

@@ -361,7 +361,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     @_without_interrupts
     async def wait_peer_ended(self) -> None:
-        """Wait until the peer has ended, beside a handler that is working.
+        """Wait until the peer has ended, while a handler is working.
 
         It returns after the peer's close_notify, a cut, a reset, or a failure of TLS;
         `report` tells which. Peers that half-close have ended, too: they may still be
@@ -377,16 +377,17 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 await work()
                 nursery.cancel_scope.cancel()
 
-        What comes meanwhile is kept to be received, up to ``policy.max_unread``. Then
-        it takes in no more until somebody has read, and so does not notice an end
-        behind that. Any number of tasks may wait, also while another is receiving.
+        Data that arrives meanwhile is kept to be received, up to ``policy.max_unread``.
+        Beyond that it reads no further until some data has been received, so it does
+        not notice an end that follows. Any number of tasks may wait, even while another
+        one is receiving.
 
         Cancellation:
           As for `receive_some`.
 
         Raises:
           trio.ClosedResourceError: this side has closed.
-          trio.NeedHandshakeError: there was no handshake yet.
+          trio.NeedHandshakeError: the handshake has not been done.
         """
         self._connection.check_open()
         self._after_handshake("wait_peer_ended()")

@@ -34,25 +34,25 @@ LEGEND: Final = (
 HELP: Final = """\
 Play the four ways to end a TLS connection.
 
-A and B are two TLS streams, connected over TCP on this machine. What they
-traced is drawn, then compared with how it should have ended.
+A and B are two TLS streams, connected over TCP on this machine. The demo
+draws what they saw, and compares it with what should have happened.
 
 \b
 1  B closes the transport, then A shuts down.
 2  A shuts down and waits, B closes the transport instead of answering.
 3  A shuts down and waits, B shuts down too.
-4  A sends its close_notify and does not wait for B, which shuts down.
+4  A sends its close_notify and does not wait, B shuts down.
 
 1 and 4 are played in two ways, a and b.
 
-With SSLKEYLOGFILE set in the environment, the secrets of the sessions are
+If SSLKEYLOGFILE is set in the environment, the keys of the sessions are
 added to that file, for Wireshark.
 
 \b
 The exit code:
-0  all ended as they should
-1  something ended otherwise, or the demo was interrupted
-2  there is no such option
+0  everything ended as it should
+1  something did not, or the demo was interrupted
+2  wrong usage
 3  it cannot be played here (no TCP on 127.0.0.1, no such TLS version), or
    the output cannot be written
 """

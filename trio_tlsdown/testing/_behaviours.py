@@ -87,7 +87,7 @@ def _in_handshake(script: Script) -> Script:
 async def cut_in_handshake(peer: ScriptedPeer) -> None:
     """Sends half of its first flight, then FIN.
 
-    No software is known for it; a process that is killed then does so.
+    No software is known to do this, but a process that is killed at that moment does.
     """
     await _half_a_flight(peer)
     await peer.cut()
@@ -97,7 +97,7 @@ async def cut_in_handshake(peer: ScriptedPeer) -> None:
 async def stall_in_handshake(peer: ScriptedPeer) -> None:
     """Sends half of its first flight, then nothing, and keeps the connection.
 
-    No software is known for it; whoever means to keep the other busy can do so.
+    No software is known to do this, but somebody who wants to keep the peer busy can.
     """
     await _half_a_flight(peer)
 
@@ -115,22 +115,22 @@ async def _half_a_flight(peer: ScriptedPeer) -> None:
 
 @_after_handshake
 async def cut_before_close_notify(peer: ScriptedPeer) -> None:
-    """FIN, and never a close_notify. It still reads.
+    """Sends FIN, never a close_notify, and keeps reading.
 
-    So do ncat 7.93, and nginx 1.22 with ``proxy_half_close``. Others close at once,
-    and answer what still comes with RST: ``SSLSocket.close()`` and urllib of Python
-    3.11, redis-cli 7.0, wget 1.21, ``SSLStream(https_compatible=True)`` of Trio
-    0.35. An attacker can do so, too: the truncation attack.
+    ncat 7.93 does this, and nginx 1.22 with ``proxy_half_close``. Others close at once,
+    and answer further data with RST: ``SSLSocket.close()`` and urllib of Python 3.11,
+    redis-cli 7.0, wget 1.21, ``SSLStream(https_compatible=True)`` of Trio 0.35. An
+    attacker can do it too: the truncation attack.
     """
     await peer.cut()
 
 
 @_after_handshake
 async def cut_after_close_notify(peer: ScriptedPeer) -> None:
-    """Waits for the other's close_notify, then FIN instead of an answer.
+    """Waits for the peer's close_notify, then sends FIN instead of an answer.
 
-    So do nginx 1.22, redis-server 7.0, asyncio of Python 3.10, and Python 3.11's
-    ``SSLSocket`` when it is closed at the end of input.
+    nginx 1.22, redis-server 7.0 and asyncio of Python 3.10 do this, and Python 3.11's
+    ``SSLSocket`` if it is closed at the end of input.
     """
     await peer.hear_close_notify()
     await peer.cut()
@@ -140,7 +140,7 @@ async def cut_after_close_notify(peer: ScriptedPeer) -> None:
 async def cut_inside_record(peer: ScriptedPeer) -> None:
     """Sends half a record of application data, then FIN.
 
-    No software is known for it; a process that is killed while it sends does so,
+    No software is known to do this, but a process that is killed while it sends does,
     and an attacker can.
     """
     record = peer.encrypt(bytes(1000))
@@ -150,9 +150,9 @@ async def cut_inside_record(peer: ScriptedPeer) -> None:
 
 @_after_handshake
 async def reset_before_close_notify(peer: ScriptedPeer) -> None:
-    """RST, at once.
+    """Sends RST at once.
 
-    So does Linux for a process that closes with unread input, such as a TLS 1.3
+    Linux does this for a process that closes with unread input, such as a TLS 1.3
     client that has not read its session tickets (openssl/openssl#7948).
     """
     await peer.reset()
@@ -160,9 +160,9 @@ async def reset_before_close_notify(peer: ScriptedPeer) -> None:
 
 @_after_handshake
 async def reset_after_close_notify(peer: ScriptedPeer) -> None:
-    """Waits for the other's close_notify, then RST instead of an answer.
+    """Waits for the peer's close_notify, then sends RST instead of an answer.
 
-    So does Linux for a process that closes when the close_notify has come but was
+    Linux does this for a process that closes when the close_notify has arrived but was
     not read.
     """
     await peer.hear_close_notify()
@@ -171,10 +171,11 @@ async def reset_after_close_notify(peer: ScriptedPeer) -> None:
 
 @_after_handshake
 async def never_answer(peer: ScriptedPeer) -> None:
-    """Reads the other's close_notify, says nothing, and keeps the connection.
+    """Reads the peer's close_notify, sends nothing, and keeps the connection.
 
-    So did Azure Blob Storage on TLS 1.3, in 2025 (aio-libs/aiohttp#11091). So do the
-    clients ncat 7.93 and stunnel 5.68, for 3 s at least.
+    Azure Blob Storage was reported to do this on TLS 1.3, in 2025
+    (aio-libs/aiohttp#11091). The clients ncat 7.93 and stunnel 5.68 do, for 3 s at
+    least.
     """
 
 
@@ -183,9 +184,9 @@ async def never_answer(peer: ScriptedPeer) -> None:
 
 @_after_handshake
 async def answer_late(peer: ScriptedPeer) -> None:
-    """Answers the other's close_notify after 3 s.
+    """Answers the peer's close_notify after 3 s.
 
-    TLS 1.3 allows it; TLS 1.2 wants the answer at once (RFC 5246 section 7.2.1).
+    TLS 1.3 allows this; TLS 1.2 wants the answer at once (RFC 5246 section 7.2.1).
     Apache 2.4, lighttpd 1.4 and HAProxy 2.6 are late when they have a response to
     finish first.
     """
@@ -198,7 +199,7 @@ async def answer_late(peer: ScriptedPeer) -> None:
 async def slow_drip(peer: ScriptedPeer) -> None:
     """Sends application data, then close_notify, one byte each 50 ms.
 
-    No software is known for it; whoever means to keep the other busy can do so.
+    No software is known to do this, but somebody who wants to keep the peer busy can.
     """
     rest = peer.encrypt(b"drip") + peer.close_notify()
     while rest:
@@ -209,12 +210,12 @@ async def slow_drip(peer: ScriptedPeer) -> None:
 
 @_after_handshake
 async def keep_sending_after_close_notify(peer: ScriptedPeer) -> None:
-    """Hears the other's close_notify, sends 160 KiB more, then its own.
+    """Reads the peer's close_notify, sends 160 KiB more, then its own close_notify.
 
-    TLS 1.3 allows it; TLS 1.2 wants the data dropped (RFC 5246 section 7.2.1). In
-    both, Go 1.27, rustls 0.20, Node.js 20 and GnuTLS 3.7 do so when their
-    application has more to say. asyncio of Python 3.11 and anyio 4.16 fail on it when
-    they close (APPLICATION_DATA_AFTER_CLOSE_NOTIFY).
+    TLS 1.3 allows this; TLS 1.2 wants the data dropped (RFC 5246 section 7.2.1). On
+    both, Go 1.27, rustls 0.20, Node.js 20 and GnuTLS 3.7 do it if their application has
+    more to send. When asyncio of Python 3.11 and anyio 4.16 close, this makes them fail
+    (APPLICATION_DATA_AFTER_CLOSE_NOTIFY).
     """
     await peer.hear_close_notify()
     for _ in range(10):
@@ -224,9 +225,9 @@ async def keep_sending_after_close_notify(peer: ScriptedPeer) -> None:
 
 @_after_handshake
 async def flood(peer: ScriptedPeer) -> None:
-    """Sends 16 MiB without listening, then close_notify.
+    """Sends 16 MiB without reading, then close_notify.
 
-    So does any server in the middle of a download that its client has given up.
+    Any server does this in the middle of a download that its client has given up.
     """
     for _ in range(FLOOD // CHUNK):
         await peer.send(peer.encrypt(bytes(CHUNK)))
@@ -238,11 +239,11 @@ async def flood(peer: ScriptedPeer) -> None:
 
 @_after_handshake
 async def close_without_waiting(peer: ScriptedPeer) -> None:
-    """Sends close_notify and closes: on TCP an answer gets RST.
+    """Sends close_notify and closes; on TCP, an answer then gets RST.
 
-    TLS allows it, and no ending was seen more often: so do Go 1.27, rustls 0.20,
+    TLS allows this, and it is the ending that was seen most often: Go 1.27, rustls 0.20,
     nginx 1.22 and HAProxy 2.6 for HTTP, PostgreSQL 15, curl 7.88, and
-    `trio.SSLStream.aclose` of Trio 0.35.
+    `trio.SSLStream.aclose` of Trio 0.35 do it.
     """
     await peer.send(peer.close_notify())
     await peer.close()
@@ -252,37 +253,37 @@ async def close_without_waiting(peer: ScriptedPeer) -> None:
 async def second_close_notify(peer: ScriptedPeer) -> None:
     """Sends close_notify twice.
 
-    The second has to be ignored (RFC 9846 section 6.1). No software is known for it.
+    The second must be ignored (RFC 9846 section 6.1). No software is known to do this.
     """
     await peer.send(peer.close_notify() + peer.close_notify())
 
 
 @_after_handshake
 async def data_after_close_notify(peer: ScriptedPeer) -> None:
-    """Sends close_notify, and a record of application data behind it.
+    """Sends close_notify, then a record of application data.
 
-    It has to be ignored (RFC 9846 section 6.1). No software is known for it; OpenSSL
-    refuses to send that (PROTOCOL_IS_SHUTDOWN).
+    The data must be ignored (RFC 9846 section 6.1). No software is known to do this;
+    OpenSSL refuses to send it (PROTOCOL_IS_SHUTDOWN).
     """
     await peer.send(peer.close_notify() + peer.encrypt(b"too late"))
 
 
 @_after_handshake
 async def cleartext_after_close_notify(peer: ScriptedPeer) -> None:
-    """Sends close_notify, and clear text behind it in the same packet.
+    """Sends close_notify, then clear text in the same packet.
 
     After ``CCC`` in FTP (RFC 4217) a server goes on in clear text, and proftpd 1.3.8
-    does not wait for the answer to its close_notify. In the same packet no software
-    is known to do so.
+    does not wait for the answer to its close_notify. No software is known to do it in
+    the same packet.
     """
     await peer.send(peer.close_notify() + CLEAR_TEXT)
 
 
 @_after_handshake
 async def garbage_after_close_notify(peer: ScriptedPeer) -> None:
-    """Sends close_notify, and random bytes behind it.
+    """Sends close_notify, then random bytes.
 
-    It has to be ignored (RFC 9846 section 6.1). No software is known for it.
+    They must be ignored (RFC 9846 section 6.1). No software is known to do this.
     """
     await peer.send(peer.close_notify() + os.urandom(100))
 
@@ -294,8 +295,8 @@ async def garbage_after_close_notify(peer: ScriptedPeer) -> None:
 async def fatal_alert(peer: ScriptedPeer) -> None:
     """Sends the fatal alert internal_error, then FIN.
 
-    With another alert, decode_error, so do programs with OpenSSL 3.0 when they were
-    cut: its s_server, stunnel 5.68, socat 1.7.
+    Programs with OpenSSL 3.0 do this with another alert, decode_error, when the
+    connection is cut: its s_server, stunnel 5.68, socat 1.7.
     """
     await peer.send(peer.alert(FATAL, INTERNAL_ERROR))
     await peer.cut()
@@ -305,7 +306,7 @@ async def fatal_alert(peer: ScriptedPeer) -> None:
 async def bad_record(peer: ScriptedPeer) -> None:
     """Sends a record that fails its check.
 
-    No software is known for it; an attacker can do so.
+    No software is known to do this, but an attacker can.
     """
     await peer.send(peer.tampered())
 
@@ -315,8 +316,8 @@ async def fatal_close_notify(peer: ScriptedPeer) -> None:
     """Sends close_notify with the level of a fatal alert.
 
     TLS 1.3 lets a receiver ignore the level (RFC 9846 section 6). In TLS 1.2 it
-    counts (RFC 5246 section 7.2): OpenSSL 3.0 takes it for an error. testssl.sh 3.2
-    does so, in clear text, to end its probes.
+    counts (RFC 5246 section 7.2): OpenSSL 3.0 treats it as an error. testssl.sh 3.2
+    sends one, in clear text, to end its probes.
     """
     await peer.send(peer.close_notify(level=FATAL))
 
@@ -325,7 +326,7 @@ async def fatal_close_notify(peer: ScriptedPeer) -> None:
 async def user_canceled_first(peer: ScriptedPeer) -> None:
     """Sends the alert user_canceled, then close_notify.
 
-    So does Java (17 and 25) on TLS 1.3 when it closes first. GnuTLS took it for an
-    error in 2022 (openjdk/jdk#7664).
+    Java (17 and 25) does this on TLS 1.3 if it closes first. GnuTLS was reported to
+    treat it as an error in 2022 (openjdk/jdk#7664).
     """
     await peer.send(peer.alert(WARNING, USER_CANCELED) + peer.close_notify())

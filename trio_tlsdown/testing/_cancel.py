@@ -25,8 +25,8 @@ DESCRIPTORS: Final = Path("/dev/fd")
 class Cancellation(trio.abc.Instrument):
     """The part of a scenario that gets cancelled: ``with cancellation: ...``.
 
-    It is entered once. It ends like a `trio.CancelScope`: what was cancelled
-    inside, and nothing else, goes on behind it.
+    It can be entered once. It works like a `trio.CancelScope`: if it was cancelled, the
+    scenario goes on after it.
     """
 
     def __init__(self, point: int) -> None:
@@ -37,7 +37,7 @@ class Cancellation(trio.abc.Instrument):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the part was cut short. That it was cancelled is not enough."""
+        """Whether the part was cut short. It may also finish although it was cancelled."""
         return self._scope.cancelled_caught
 
     @property
@@ -96,11 +96,11 @@ Scenario: TypeAlias = (
 
 
 async def cancel_everywhere(scenario: Scenario) -> int:
-    """Run a scenario again and again, cancelled at each point where it can be.
+    """Run a scenario again and again, cancelled at each possible point.
 
-    A point is each moment when its task, or one that it has started inside that
-    part, begins to wait or goes on. The scenario says which part is cancelled, and
-    checks behind it what has to hold wherever that happened::
+    A point is each moment when its task, or a task started inside that part, begins to
+    wait or goes on. The scenario marks the part to cancel, and then checks what must be
+    true wherever it was cancelled::
 
         async def scenario(cancellation):
             client, server = await memory_tls_pair()
@@ -112,19 +112,18 @@ async def cancel_everywhere(scenario: Scenario) -> int:
 
     A scenario without a parameter is cancelled as a whole.
 
-    After each run these have to hold, too: no task and no descriptor is left; and
-    `check_endings` for each connection that the test kit made in it. Streams need
-    not be closed.
+    After each run, no task and no descriptor may be left, and `check_endings` must pass
+    for each connection that the test kit made in the run. Streams need not be closed.
 
     Args:
-      scenario: An async function that makes anew all it needs.
+      scenario: An async function that creates everything it needs.
 
     Returns:
-      At how many points it was cancelled.
+      The number of points at which it was cancelled.
 
     Raises:
-      AssertionError: something does not hold, or nothing could be cancelled. What
-        the scenario raises is raised, too; a note says at which point that was.
+      AssertionError: a check failed, or there was nothing to cancel. Exceptions of the
+        scenario are raised too. A note names the point.
     """
     whole = not inspect.signature(scenario).parameters
     cancelled = 0

@@ -33,16 +33,15 @@ def _certificate(ca: trustme.CA, name: str) -> trustme.LeafCert:
 
 
 class ContextOptions(TypedDict, total=False):
-    """The options of everything here that makes a context.
+    """Options of all functions that create an SSL context.
 
     Attributes:
       version: The only TLS version, as `TLSStream.version` names it: ``"TLSv1.2"``
         or ``"TLSv1.3"``. Default: both.
-      alpn: The protocols to offer by ALPN, the preferred one first. Default: no ALPN.
+      alpn: The protocols to offer by ALPN, in order of preference. Default: no ALPN.
       client_certificate: The client has a certificate, and the server demands one.
         Default: False.
-      ca: The `trustme.CA` that signs the certificates. Default: one that is made for
-        this process.
+      ca: The `trustme.CA` that signs the certificates. Default: one CA per process.
     """
 
     version: str | None
@@ -58,7 +57,7 @@ def check_context_options(
 
     Raises:
       TypeError: one of them has the wrong type, or there is no such option.
-      ValueError: there is no such *version*.
+      ValueError: *version* is unknown.
     """
     check_options(function, options, ContextOptions.__annotations__)
     if (version := options.get("version")) is not None:
@@ -79,15 +78,15 @@ def _are_names(value: Any) -> bool:
 
 
 def server_context(**options: Unpack[ContextOptions]) -> ssl.SSLContext:
-    """A context for a server that is called localhost, 127.0.0.1 and ::1.
+    """Create a context for a server called localhost, 127.0.0.1 and ::1.
 
     Args:
       **options: *version*, *alpn*, *client_certificate* and *ca*: see
         `ContextOptions`.
 
     Raises:
-      TypeError: an option has the wrong type, or there is no such option.
-      ValueError: there is no such *version*.
+      TypeError: an option is unknown or has the wrong type.
+      ValueError: *version* is unknown.
     """
     check_context_options(server_context, options)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -100,15 +99,15 @@ def server_context(**options: Unpack[ContextOptions]) -> ssl.SSLContext:
 
 
 def client_context(**options: Unpack[ContextOptions]) -> ssl.SSLContext:
-    """A context for a client that trusts the CA, and nobody else.
+    """Create a context for a client that trusts only the CA.
 
     Args:
       **options: *version*, *alpn*, *client_certificate* and *ca*: see
         `ContextOptions`.
 
     Raises:
-      TypeError: an option has the wrong type, or there is no such option.
-      ValueError: there is no such *version*.
+      TypeError: an option is unknown or has the wrong type.
+      ValueError: *version* is unknown.
     """
     check_context_options(client_context, options)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -41,23 +41,23 @@ def watching() -> Generator[list[tuple[End, End]]]:
 
 
 async def check_endings(one: End, other: End) -> None:
-    """Check that the ends of a connection agree how it ended, or stands.
+    """Check that both ends of a connection agree how it ended, or how far it is.
 
-    What is on its way is read first, so this is for the end of a test. Nobody
-    else may be using the two ends.
+    It first reads everything that is on its way, so use it at the end of a test, when
+    nobody else uses the two ends.
 
-    - An end says that it has sent close_notify just if the other got it, as far
-      as the other was still able to receive.
-    - No end saw a close_notify that the other says it has not sent: no end is
+    - If an end reports that it has sent close_notify, the other one got it, unless that
+      one could no longer receive; and the other way round.
+    - No end saw a close_notify that the other one does not report as sent: no end is
       falsely clean.
-    - A `TLSStream` is COMPLETE just if both alerts have crossed.
+    - A `TLSStream` is COMPLETE if and only if both alerts have crossed.
 
     Args:
       one: A `TLSStream` or a `ScriptedPeer`.
       other: Its peer.
 
     Cancellation:
-      Part of what was on its way was read.
+      Part of what was on its way has been read.
 
     Raises:
       AssertionError: they do not agree.

@@ -65,12 +65,11 @@ class _Fault:
 
 @attrs.frozen
 class Cut(_Fault):
-    """The direction ends there as by a FIN, and the other one stays open.
+    """The direction ends there, as if by a FIN; the other one stays open.
 
     Receiving returns ``b""`` from then on. Sending raises
-    `trio.BrokenResourceError` from `BrokenPipeError`, and the sending side of the
-    transport is ended: by ``send_eof`` if the transport has that, else by closing
-    all of it.
+    `trio.BrokenResourceError` from `BrokenPipeError`, and ends the sending side of the
+    transport: with ``send_eof`` if the transport has that, otherwise by closing it.
     """
 
 
@@ -78,23 +77,23 @@ class Cut(_Fault):
 class Reset(_Fault):
     """Both directions fail there: `trio.BrokenResourceError`.
 
-    Its cause is a `ConnectionResetError`. A task that is in a call gets it too.
+    Its cause is a `ConnectionResetError`. A task that is using the stream gets it too.
     The transport is closed; if it is a `trio.SocketStream`, its peer gets an RST.
     """
 
 
 @attrs.frozen
 class Stall(_Fault):
-    """Nothing passes there any more: the call blocks until cancelled or closed."""
+    """Nothing passes from there on: calls block until cancelled or closed."""
 
 
 @attrs.frozen
 class Rechunk(_Fault):
-    """From there on bytes pass in pieces of a chosen size.
+    """From there on, bytes pass in pieces of a certain size.
 
-    A later `Rechunk` takes the place of an earlier one. Where pieces end depends
-    on the seed only: what the transport has, or the caller asks for, may cut a
-    piece in more parts, but never moves its end.
+    A later `Rechunk` replaces an earlier one. Only the seed decides where pieces end. A
+    piece may be split further, by what the transport has or the caller asks for, but its
+    end never moves.
     """
 
     size: int | tuple[int, int] = attrs.field(kw_only=True, validator=_sizes)
@@ -103,7 +102,7 @@ class Rechunk(_Fault):
 
 @attrs.frozen
 class Delay(_Fault):
-    """Once, the byte there is late."""
+    """The byte there is late, once."""
 
     seconds: float = attrs.field(kw_only=True, validator=_seconds)
     """By how much, on Trio's clock, from the first call that would pass it."""
@@ -172,22 +171,22 @@ class _Lane(Guard):
 
 
 class FaultyStream(trio.abc.HalfCloseableStream):
-    """A transport with faults, each at a byte of one direction.
+    """A transport with faults, each at a certain byte of one direction.
 
-    A fault strikes in the first call for its direction that finds its bytes
-    passed: before another byte passes, or the end of the direction. Several can
-    be combined, and strike in the order of their bytes, then in the order given.
-    Nothing but *faults* and *seed* decides what happens at which byte.
+    A fault strikes when as many bytes have passed in its direction, before the next byte
+    or the end passes. Several faults can be combined: they strike in the order of their
+    bytes, then in the order given. Nothing but *faults* and *seed* decides what happens
+    at which byte.
 
     Args:
-      transport: The stream that the bytes come from and go to.
-      faults: What goes wrong. Default: nothing.
+      transport: The underlying stream.
+      faults: What goes wrong, and where. Default: nothing.
       seed: For the random sizes of `Rechunk`. Default: 0.
 
     Cancellation:
-      A receive loses nothing. After a send nobody knows which part of the piece
-      in hand has passed; it counts as not passed, so what comes later may strike
-      late by that much. A `Delay` goes on in the next call.
+      Receiving loses nothing. When a send is cancelled, it is not known how much of the
+      current piece has passed; it counts as not passed, so later faults may strike late
+      by that much. A `Delay` goes on in the next call.
 
     Raises:
       TypeError: an argument is of the wrong type.
@@ -224,7 +223,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
 
         Raises:
           trio.BrokenResourceError: a fault, or the transport is broken.
-          trio.ClosedResourceError: this stream was closed, maybe meanwhile.
+          trio.ClosedResourceError: this stream is closed, or was closed meanwhile.
           trio.BusyResourceError: another task is sending.
         """
         rest = memoryview(data)
@@ -241,7 +240,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
                     return
 
     async def wait_send_all_might_not_block(self) -> None:
-        """As the transport does, and a fault that is due strikes."""
+        """Wait as the transport does; a fault that is due strikes."""
         with self._sending:
             await self._before_sending()
             with self._told_by_us(self._sending):
@@ -261,11 +260,11 @@ class FaultyStream(trio.abc.HalfCloseableStream):
                 await self.transport_stream.send_eof()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Receive what the faults let pass; ``b""`` at the end and after a `Cut`.
+        """Receive what the faults let pass; ``b""`` at the end or after a `Cut`.
 
         Raises:
           trio.BrokenResourceError: a fault, or the transport is broken.
-          trio.ClosedResourceError: this stream was closed, maybe meanwhile.
+          trio.ClosedResourceError: this stream is closed, or was closed meanwhile.
           trio.BusyResourceError: another task is receiving.
         """
         wanted = at_most(max_bytes, RECEIVE_SIZE)
@@ -280,12 +279,12 @@ class FaultyStream(trio.abc.HalfCloseableStream):
             return data
 
     def receive_some_nowait(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """The same without waiting, if the transport has this method, too.
+        """Receive without waiting, if the transport has this method too.
 
         A `Reset` that strikes here closes the transport when this stream is closed.
 
         Raises:
-          trio.WouldBlock: nothing has come, or a fault does not let it pass now.
+          trio.WouldBlock: nothing has arrived, or a fault holds it back.
           NotImplementedError: the transport has no ``receive_some_nowait``.
         """
         receive: Callable[[int], bytes] | None = getattr(
@@ -315,10 +314,10 @@ class FaultyStream(trio.abc.HalfCloseableStream):
     async def aclose(self) -> None:
         """Close the transport; no fault strikes.
 
-        A task that is in a call, stalled or not, gets `trio.ClosedResourceError`.
+        A task that is using the stream, stalled or not, gets `trio.ClosedResourceError`.
 
         Cancellation:
-          It is closed all the same.
+          The transport is closed all the same.
         """
         self._closed = True
         self._over.set()

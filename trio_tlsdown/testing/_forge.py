@@ -22,18 +22,18 @@ RANDOM: Final = slice(11, 43)
 class RecordForge:
     """One side of a TLS session whose later records are forged.
 
-    OpenSSL shakes hands, and makes all records up to the first forged one. From
-    then on the forge numbers them, and OpenSSL, which knows nothing of that, can
-    only read. It is for TLS 1.3, and for TLS 1.2 with AES-GCM or
-    ChaCha20-Poly1305; not for a session that a renegotiation gave new keys.
+    OpenSSL does the handshake and makes all records before the first forged one. From
+    then on the forge numbers the records, and OpenSSL, which does not know about them,
+    can only read. This works on TLS 1.3, and on TLS 1.2 with AES-GCM or
+    ChaCha20-Poly1305, but not after a renegotiation.
 
     Args:
-      context: Its ``keylog_filename`` must be set: the keys are taken from there.
-      server_side: Whether this is the server. Default: the client.
+      context: Its ``keylog_filename`` must be set: the forge reads the keys from there.
+      server_side: Whether this is the server. Default: False.
       server_hostname: As for `ssl.SSLContext.wrap_bio`.
 
     Raises:
-      ValueError: *context* writes no key log.
+      ValueError: *context* does not write a key log.
     """
 
     tls: ssl.SSLObject
@@ -65,12 +65,12 @@ class RecordForge:
         self._sequence = 0
 
     def feed(self, ciphertext: bytes | bytearray) -> None:
-        """Give `tls` what came from the peer, from the first byte on."""
+        """Pass on what the peer sent, from the first byte on."""
         self._received = (self._received + ciphertext)[: RANDOM.stop]
         self._incoming.write(ciphertext)
 
     def output(self) -> bytes:
-        """What OpenSSL has to send, ``b""`` if nothing. It must be sent.
+        """What OpenSSL has to send, or ``b""``. It must be sent.
 
         Raises:
           RuntimeError: OpenSSL made a record after the first forged one. The peer
@@ -93,13 +93,13 @@ class RecordForge:
 
         Args:
           content_type: 21 for an alert, 22 for a handshake message, 23 for data;
-            any byte will do.
-          payload: What it holds; ``b""`` and more than the legal 2**14 bytes (but
-            less than 2**16) will do.
+            any byte is allowed.
+          payload: Its content. ``b""`` is allowed, and so are more than the legal 2**14
+            bytes, but fewer than 2**16.
 
         Raises:
-          RuntimeError: the handshake has not finished; OpenSSL has `output`; the
-            cipher suite is none of those above; or the key log lacks the session.
+          RuntimeError: the handshake has not finished, OpenSSL has `output`, the cipher
+            suite is not supported, or the key log lacks this session.
         """
         if self._outgoing.pending:
             raise RuntimeError("OpenSSL has output, which would have to come first")
@@ -108,12 +108,12 @@ class RecordForge:
         return record
 
     def take_over(self) -> RecordKeys:
-        """Make all records from now on; the key log is not needed any more.
+        """Make all records from now on; the key log is no longer needed.
 
-        The first `record` does so by itself.
+        The first `record` does this by itself.
 
         Raises:
-          RuntimeError: as of `record`.
+          RuntimeError: as for `record`.
         """
         if self._keys is None:
             self._keys = self._learn_keys()
@@ -124,16 +124,16 @@ class RecordForge:
         return self.record(APPLICATION_DATA, data)
 
     def alert(self, level: int, description: int) -> bytes:
-        """Any alert. *level*: 1 for a warning, 2 for fatal."""
+        """An alert. *level* is 1 for a warning, 2 for fatal."""
         return self.record(ALERT, bytes([level, description]))
 
     def handshake_message(self, kind: int, body: bytes) -> bytes:
-        """A message that may follow the handshake, such as 4: a session ticket."""
+        """A post-handshake message; type 4, for instance, is a session ticket."""
         header = bytes([kind]) + len(body).to_bytes(3, "big")
         return self.record(HANDSHAKE, header + body)
 
     def key_update(self, *, asks_for_ours: bool = True) -> bytes:
-        """Go over to new keys (TLS 1.3); ask the receiver to do so, too.
+        """Switch to new keys (TLS 1.3), and ask the receiver to do so too.
 
         RFC 9846 section 4.7.3.
         """
@@ -143,7 +143,7 @@ class RecordForge:
         return record
 
     def tampered(self, data: bytes = b"tampered") -> bytes:
-        """Application data that was changed on its way: it fails its check."""
+        """A record of application data that was changed on its way, so that it fails its check."""
         record = self.data(data)
         return record[:-1] + bytes([record[-1] ^ 1])
 

@@ -28,8 +28,8 @@ Contexts: TypeAlias = tuple[ssl.SSLContext, ssl.SSLContext]
 class TLSPair(NamedTuple, Generic[T_Transport]):
     """Two ends of one TLS connection.
 
-    Unpack it, or use it as an async context manager, which aborts what is still
-    open when the block is left::
+    Unpack it, or use it as an async context manager, which aborts both ends if they are
+    still open when the block is left::
 
         async with await memory_tls_pair() as (client, server):
             ...
@@ -48,7 +48,7 @@ class TLSPair(NamedTuple, Generic[T_Transport]):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Abort both; one that was closed stays as it ended."""
+        """Abort both ends, unless they are closed."""
         await abort(*self)  # noqa: ASYNC102  (shielded, and it does not wait)
 
 
@@ -58,11 +58,11 @@ async def memory_tls_pair(
     handshake: bool = True,
     **options: Unpack[ContextOptions],
 ) -> TLSPair[MemoryTransport]:
-    """Two TLSStreams that are connected in memory.
+    """Create two TLSStreams, connected in memory.
 
     Args:
-      policy: Of both streams.
-      handshake: Shake hands before the pair is returned. Default: True.
+      policy: The policy of both streams.
+      handshake: Do the handshake before returning. Default: True.
       **options: *version*, *alpn*, *client_certificate* and *ca*: see
         `ContextOptions`.
 
@@ -70,8 +70,8 @@ async def memory_tls_pair(
       Both are closed.
 
     Raises:
-      TypeError: an argument has the wrong type, or there is no such option.
-      ValueError: there is no such *version*.
+      TypeError: an argument has the wrong type, or an option is unknown.
+      ValueError: *version* is unknown.
     """
     # Options that are wrong are so before anything is open.
     check_context_options(memory_tls_pair, options)
@@ -87,12 +87,12 @@ async def tcp_tls_pair(
     handshake: bool = True,
     **options: Unpack[ContextOptions],
 ) -> TLSPair[trio.SocketStream]:
-    """Two TLSStreams that are connected over TCP on this machine.
+    """Create two TLSStreams, connected over TCP on this machine.
 
     Args:
       host: ``"127.0.0.1"`` or ``"::1"``.
-      policy: Of both streams.
-      handshake: Shake hands before the pair is returned. Default: True.
+      policy: The policy of both streams.
+      handshake: Do the handshake before returning. Default: True.
       **options: *version*, *alpn*, *client_certificate* and *ca*: see
         `ContextOptions`.
 
@@ -100,9 +100,9 @@ async def tcp_tls_pair(
       Both are closed.
 
     Raises:
-      TypeError: an argument has the wrong type, or there is no such option.
-      ValueError: there is no such *version*.
-      OSError: there is no TCP on that address.
+      TypeError: an argument has the wrong type, or an option is unknown.
+      ValueError: *version* is unknown.
+      OSError: this machine has no such address.
     """
     check_context_options(tcp_tls_pair, options)
     contexts = client_context(**options), server_context(**options)
@@ -117,19 +117,19 @@ async def wrap_pair(
     *,
     handshake: bool = True,
 ) -> TLSPair[T_Transport]:
-    """Two TLSStreams over transports that are connected: client, then server.
+    """Create two TLSStreams over connected transports: client, then server.
 
     Args:
       transports: The client's, then the server's.
-      contexts: Likewise. The client asks for ``"localhost"``.
-      policy: Of both streams.
-      handshake: Shake hands before the pair is returned. Default: True.
+      contexts: The same for SSL contexts. The client asks for ``"localhost"``.
+      policy: The policy of both streams.
+      handshake: Do the handshake before returning. Default: True.
 
     Cancellation:
       The transports are closed.
 
     Raises:
-      ExceptionGroup: the handshake failed; it has what either end met. The
+      ExceptionGroup: the handshake failed; it has the errors of both ends. The
         transports are closed.
     """
     try:

@@ -36,15 +36,14 @@ class RoguePeer(ScriptedPeer):
       name: The habit: a key of `BEHAVIOURS`.
       transport: Any stream that can half-close.
       server_side: Whether this is the server. Default: True.
-      hears: Bytes of plaintext that it waits for, before it does anything.
-      says: Plaintext that it sends then, before it misbehaves.
+      hears: Number of bytes of plaintext to wait for before doing anything.
+      says: Plaintext to send after that, before misbehaving.
       **options: *version*, *alpn*, *client_certificate* and *ca*: see
         `ContextOptions`.
 
     Raises:
-      TypeError: an argument has the wrong type, or there is no such option.
-      ValueError: there is no such behaviour, and the message names those there are;
-        or no such *version*.
+      TypeError: an argument has the wrong type, or an option is unknown.
+      ValueError: *name* or *version* is unknown; the message lists the known ones.
     """
 
     def __init__(
@@ -70,9 +69,9 @@ class RoguePeer(ScriptedPeer):
         return f"{super().__repr__()[:-1]}, who does {self.behaviour.name}>"
 
     async def run(self) -> None:
-        """Shake hands, say what there is to say, misbehave; read on; close.
+        """Do the handshake, send *says*, misbehave, keep reading, close.
 
-        It ends by itself when the other end goes, or fails.
+        It returns when the other end has gone or failed.
 
         Cancellation:
           The transport is closed at once.
@@ -113,9 +112,9 @@ def _check_words(hears: int, says: bytes) -> None:
 class RogueConnection:
     """A `TLSStream` whose peer is a `RoguePeer`.
 
-    As an async context manager it gives the stream, and ends it as
-    ``async with stream:`` does. Afterwards the peer has seen all there was, unless
-    the stream was unwrapped: then the transport is yours to close.
+    As an async context manager it returns the stream, and ends it as
+    ``async with stream:`` does. Afterwards the peer has seen everything, unless the
+    stream was unwrapped: then the transport is yours to close.
     """
 
     stream: TLSStream[Any]
@@ -131,7 +130,7 @@ class RogueConnection:
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the stream if the block ended normally, else abort it."""
+        """Close the stream if the block ended normally, otherwise abort it."""
         try:
             # ASYNC102: it knows itself how to close when cancelled.
             await self.stream.__aexit__(  # noqa: ASYNC102
@@ -157,18 +156,18 @@ async def connect_rogue(
     context: ssl.SSLContext | None = None,
     **options: Unpack[ContextOptions],
 ) -> RogueConnection:
-    """Connect a new TLSStream, which has not shaken hands yet, to a rogue peer.
+    """Connect a new TLSStream, before its handshake, to a rogue peer.
 
     Args:
-      nursery: Where the peer runs.
+      nursery: The nursery in which the peer runs.
       name: What it does: a key of `BEHAVIOURS`.
       server_side: Whether the peer is the server. Default: True.
       transport: ``"memory"`` or ``"tcp"``. Default: memory.
       hears: As for `RoguePeer`.
       says: As for `RoguePeer`.
-      policy: Of the stream.
-      https_compatible: Of the stream.
-      context: Of the stream. Default: one that suits the peer's.
+      policy: The policy of the stream.
+      https_compatible: As for `TLSStream`.
+      context: The context of the stream. Default: one that fits the peer.
       **options: *version*, *alpn*, *client_certificate* and *ca*: see
         `ContextOptions`.
 
@@ -176,9 +175,9 @@ async def connect_rogue(
       Nothing is left open.
 
     Raises:
-      TypeError: an argument has the wrong type, or there is no such option.
-      ValueError: there is no such behaviour, and the message names those there
-        are; or no such *version* or *transport*.
+      TypeError: an argument has the wrong type, or an option is unknown.
+      ValueError: *name*, *version* or *transport* is unknown; the message lists the
+        known ones.
     """
     check_context_options(connect_rogue, options)
     check_type("nursery", nursery, trio.Nursery)
@@ -218,22 +217,21 @@ async def serve_rogue(  # noqa: ASYNC114  (how flake8-async is to know it)
     task_status: trio.TaskStatus[tuple[str, int]] = trio.TASK_STATUS_IGNORED,
     **options: Unpack[ContextOptions],
 ) -> NoReturn:
-    """Be a rogue server, for clients of any kind, until cancelled.
+    """Run a rogue server, for clients of any kind, until cancelled.
 
     Args:
       name: What it does: a key of `BEHAVIOURS`.
-      port: Where. Default: any that is free.
-      host: An address of this machine. Default: ``"127.0.0.1"``.
-      hears: As for `RoguePeer`: wait for a request of at least so many bytes.
+      port: The TCP port. Default: any free one.
+      host: The local address to listen on. Default: ``"127.0.0.1"``.
+      hears: As for `RoguePeer`: wait for a request of at least this many bytes.
       says: As for `RoguePeer`: the answer to it.
-      task_status: Gets ``(host, port)`` when it listens.
+      task_status: Is given ``(host, port)`` once it listens.
       **options: *version*, *alpn*, *client_certificate* and *ca*: see
         `ContextOptions`.
 
     Raises:
-      TypeError: an argument has the wrong type, or there is no such option.
-      ValueError: there is no such behaviour, and the message names those there
-        are; or no such *version*.
+      TypeError: an argument has the wrong type, or an option is unknown.
+      ValueError: *name* or *version* is unknown; the message lists the known ones.
       OSError: the address is in use or not permitted.
     """
     # What is wrong is told now, not at the first client.

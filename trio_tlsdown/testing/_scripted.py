@@ -39,37 +39,37 @@ def _key_logs() -> Iterator[Path]:
 
 
 class ScriptedPeer:
-    """A party whose ciphertext is in the hands of a test.
+    """A peer that sends exactly the records that a test tells it to.
 
-    It shakes hands with OpenSSL. From then on each record is made when the test
-    wants it, is sent as the test wants it (whole, cut, twice, behind another), and
-    may be one that no TLS library would send.
+    OpenSSL does the handshake. After that, the test makes each record and sends it as
+    it likes (whole, cut, twice, in any order); it may be a record that no TLS library
+    would send.
 
     Args:
-      transport: Where the bytes go. Closing it is the test's affair, too.
+      transport: The stream that carries the ciphertext. The test has to close it.
       server_side: Whether this is the server.
       **options: *version*, *alpn*, *client_certificate* and *ca*: see
         `ContextOptions`.
 
     Raises:
-      TypeError: an argument has the wrong type, or there is no such option.
-      ValueError: there is no such *version*.
+      TypeError: an argument has the wrong type, or an option is unknown.
+      ValueError: *version* is unknown.
     """
 
     received: bytearray
-    """The plaintext that came so far."""
+    """The plaintext received so far."""
 
     close_notify_sent: bool
-    """Whether a `close_notify` that was made has been sent, to its last byte."""
+    """Whether a `close_notify` has been sent, to its last byte."""
 
     close_notify_received: bool
-    """Whether one came. What follows it is not read any more."""
+    """Whether one has arrived. What follows it is not read."""
 
     transport_end: Literal["FIN", "reset"] | None
     """How the transport ended, as this peer saw it."""
 
     error: ssl.SSLError | None
-    """What broke TLS, such as a fatal alert that came."""
+    """What broke TLS, such as a fatal alert that arrived."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class ScriptedPeer:
     # Opening:
 
     async def handshake(self) -> None:
-        """Shake hands.
+        """Do the handshake.
 
         Raises:
           ssl.SSLError: TLS failed; the alert for it has been sent.
@@ -127,18 +127,18 @@ class ScriptedPeer:
             self.forget_key_log()
 
     def forget_key_log(self) -> None:
-        """Close and remove the key log, which is needed for the handshake only."""
+        """Close and remove the key log, which only the handshake needs."""
         # To typeshed None is no file name.
         self._forge.tls.context.keylog_filename = None  # type: ignore[assignment]
         self._key_log.unlink(missing_ok=True)
 
     @property
     def tls(self) -> ssl.SSLObject:
-        """The session as OpenSSL has it: to be asked, not to be used."""
+        """OpenSSL's view of the session: read its attributes, but do not use it."""
         return self._forge.tls
 
     def step_of_handshake(self) -> bool:
-        """Go as far as what came allows; whether the handshake is done.
+        """Continue the handshake with what has arrived; return whether it is done.
 
         Raises:
           ssl.SSLError: TLS failed.
@@ -153,26 +153,26 @@ class ScriptedPeer:
         return True
 
     def flight(self) -> bytes:
-        """What OpenSSL has to send: a flight of the handshake, or its alert."""
+        """What OpenSSL has to send: a flight of the handshake, or an alert."""
         return self._forge.output()
 
     # Records, for `send`:
 
     def encrypt(self, data: bytes) -> bytes:
-        """Application data, in as many records as it takes."""
+        """Application data, in as many records as needed."""
         return b"".join(
             self._forge.data(data[start : start + MAX_RECORD])
             for start in range(0, len(data), MAX_RECORD)
         )
 
     def close_notify(self, *, level: int = WARNING) -> bytes:
-        """A close_notify alert. *level*: 1 (a warning, as it should be) or 2."""
+        """A close_notify alert. *level* is 1 (a warning, as it should be) or 2."""
         record = self.alert(level, CLOSE_NOTIFY)
         self._close_notify = self._close_notify or record
         return record
 
     def alert(self, level: int, description: int) -> bytes:
-        """Any alert. *level*: 1 for a warning, 2 for fatal."""
+        """An alert. *level* is 1 for a warning, 2 for fatal."""
         return self._forge.alert(level, description)
 
     def record(self, content_type: int, payload: bytes) -> bytes:
@@ -180,7 +180,7 @@ class ScriptedPeer:
         return self._forge.record(content_type, payload)
 
     def handshake_message(self, kind: int, body: bytes) -> bytes:
-        """Any message: `RecordForge.handshake_message`."""
+        """A post-handshake message: `RecordForge.handshake_message`."""
         return self._forge.handshake_message(kind, body)
 
     def key_update(self, *, asks_for_ours: bool = True) -> bytes:
@@ -215,7 +215,7 @@ class ScriptedPeer:
         self._sent = self._sent[-len(record) :] if record else b""
 
     async def receive_ciphertext(self) -> None:
-        """Receive once, and leave what came to OpenSSL.
+        """Receive once, and pass the ciphertext to OpenSSL.
 
         Raises:
           trio.BrokenResourceError: the transport ended or failed.
@@ -231,10 +231,10 @@ class ScriptedPeer:
         self._forge.feed(ciphertext)
 
     async def receive(self) -> bool:
-        """Receive once, and decrypt what came.
+        """Receive once, and decrypt it.
 
         Returns:
-          Whether more can come; the transport has not ended.
+          False if the transport has ended, so that nothing more can arrive.
         """
         try:
             await self.receive_ciphertext()
@@ -244,19 +244,19 @@ class ScriptedPeer:
         return True
 
     async def hear(self, size: int) -> None:
-        """Receive until *size* bytes of plaintext have come in all.
+        """Receive until *size* bytes of plaintext have arrived in total.
 
         Raises:
-          trio.BrokenResourceError: they will not come.
+          trio.BrokenResourceError: the transport ended or failed before.
         """
         while len(self.received) < size:
             await self._go_on()
 
     async def hear_close_notify(self) -> None:
-        """Receive until close_notify came.
+        """Receive until close_notify arrives.
 
         Raises:
-          trio.BrokenResourceError: it will not come.
+          trio.BrokenResourceError: the transport ended or failed before.
         """
         while not self.close_notify_received:
             await self._go_on()
@@ -285,7 +285,7 @@ class ScriptedPeer:
     # The transport:
 
     async def cut(self) -> None:
-        """End the transport in this direction: FIN, whatever was said before."""
+        """End the transport in this direction with a FIN, whatever was sent before."""
         assert isinstance(self.transport, trio.abc.HalfCloseableStream)
         await self.transport.send_eof()
 

@@ -33,31 +33,31 @@ class LoopbackServer:
     """A `TLSServer` that runs on this machine."""
 
     server: TLSServer
-    """The server itself: to drain it, or to ask for its tally."""
+    """The server itself, to drain it for instance."""
 
     host: str
     port: int
 
     reports: list[ShutdownReport]
-    """How each connection ended that has ended, in that order."""
+    """The reports of the connections that have ended, in this order."""
 
     errors: list[Exception]
-    """What handshakes and handlers raised, as *on_error* gets it, in that order."""
+    """What handshakes and handlers raised, as passed to *on_error*, in this order."""
 
     _tls: TLSNursery
     _context: ssl.SSLContext
     _ended: trio.lowlevel.ParkingLot
 
     async def connect(self) -> TLSStream[trio.SocketStream]:
-        """Connect a new client, and shake hands.
+        """Connect a new client, and do the handshake.
 
-        One that is still open when the server's nursery ends is aborted.
+        If it is still open when the server's nursery ends, it is aborted.
 
         Cancellation:
           Nothing is left open.
 
         Raises:
-          ConnectFailedError: the server does not listen any more: it has drained.
+          ConnectFailedError: the server no longer listens, because it has drained.
           trio.BrokenResourceError: the handshake failed.
           RuntimeError: the server's nursery is over.
         """
@@ -68,7 +68,7 @@ class LoopbackServer:
     async def wait_reports(self, count: int = 1) -> list[ShutdownReport]:
         """Wait until *count* connections have ended, and return `reports`.
 
-        A client that has closed is ahead of the server, which has yet to see it.
+        When a client has closed, the server may not have noticed yet.
 
         Cancellation:
           Nothing is lost.
@@ -102,7 +102,7 @@ class _Reports(trio.abc.Instrument):
 
 
 async def echo(stream: TLSStream[Any]) -> None:
-    """Send back what comes, until the peer has said all, or has gone."""
+    """Send everything back, until the peer has finished or is gone."""
     try:
         async for chunk in stream:
             await stream.send_all(chunk)
@@ -123,17 +123,18 @@ async def start_server(
 ) -> LoopbackServer:
     """Start a `TLSServer` on a free port of this machine.
 
-    It is what `TLSNursery.start_server` starts, so it treats connections, handlers
-    and their errors as that does: a handler that raises aborts its connection and
-    is logged, and the test goes on. `LoopbackServer.errors` has what it raised.
+    `TLSNursery.start_server` starts it, so a handler that raises aborts its connection,
+    the exception is logged, and the test goes on. `LoopbackServer.errors` has what was
+    raised.
 
     Args:
-      nursery: Where it runs. When this is cancelled, all connections are aborted.
-      handler: Called with each stream, when it has shaken hands. Default: `echo`.
-      server: The server's context. Default: that of `server_context`.
-      client: What `LoopbackServer.connect` uses. Default: that of
+      nursery: The nursery it runs in. Cancelling this aborts all connections.
+      handler: An async function, called with each stream after its handshake. Default:
+        `echo`.
+      server: The server's context. Default: one from `server_context`.
+      client: The context of `LoopbackServer.connect`. Default: one from
         `client_context`.
-      policy: Of the streams of both sides.
+      policy: The policy of both sides.
       host: ``"127.0.0.1"`` or ``"::1"``. Default: ``"127.0.0.1"``.
       on_error: As for `TLSNursery.start_server`.
       **options: Any other option of `TLSNursery.start_server`, such as
@@ -143,8 +144,8 @@ async def start_server(
       Nothing is left open.
 
     Raises:
-      TypeError: an argument has the wrong type, or there is no such option.
-      OSError: the address is not one of this machine.
+      TypeError: an argument has the wrong type, or an option is unknown.
+      OSError: this machine has no such address.
     """
     check_options(start_server, options, keywords(TLSNursery.start_server))
     check_type("nursery", nursery, trio.Nursery)
