@@ -13,7 +13,7 @@ from trio_tlsdown.cli._swimlane import draw
 
 from ._checks import CHECKS, Check, Finding, Verdict
 from ._observe import Observation
-from ._remedies import REMEDIES, remedy
+from ._remedies import remedies, remedy
 from ._results import HostResult, VersionResult
 
 STYLES: Final = {
@@ -130,8 +130,9 @@ def check_list(paper: Paper) -> Iterator[str]:
         for text in (check.question, check.meaning, rfcs):
             for line in textwrap.wrap(text, paper.columns - 5):
                 yield f"    {line}"
-        for name, advice in REMEDIES[check.id].items():
+        for name, advice in remedies(check.id).items():
             for line in textwrap.wrap(f"{name}: {advice.advice}", paper.columns - 9):
                 yield f"        {line}"
-            yield f"        {advice.link}"
+            if advice.link:
+                yield f"        {advice.link}"
         yield ""
