@@ -165,6 +165,9 @@ def test_each_line_of_json_is_as_the_schema_has_it(
         for version in has["versions"]:
             properties = described["versions"]["items"]["properties"]
             assert set(version) == set(properties)
+            if version["certificate"]:
+                about = properties["certificate"]["properties"]
+                assert set(version["certificate"]) == set(about)
             for check in version["checks"]:
                 assert set(check) == set(properties["checks"]["items"]["properties"])
             for seen in version["connections"]:

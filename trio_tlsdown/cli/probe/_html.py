@@ -83,6 +83,8 @@ def _host(result: HostResult) -> Iterator[str]:
         if version.error is not None:
             style = "" if version.unsupported else ' class="fail"'
             yield f"<p{style}>{escape(version.error)}</p>\n"
+        if version.certificate is not None:
+            yield f'<p class="small">{escape(str(version.certificate))}</p>\n'
         if version.resembles:
             yield f"<p>This is like <code>{escape(version.resembles)}</code>.</p>\n"
         if version.findings:

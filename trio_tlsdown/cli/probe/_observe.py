@@ -29,6 +29,7 @@ from trio_tlsdown import (
 )
 from trio_tlsdown.cli._record import Record
 
+from ._certificate import Certificate, read_certificate
 from ._protocols import Answer, Protocol, named
 from ._targets import Target
 from ._text_safety import printable
@@ -190,6 +191,7 @@ class Conversation:
     """What the server says of itself."""
 
     cipher: str | None = None
+    certificate: Certificate | None = None
     said: bytes = b""
     """The last that it said in clear text."""
 
@@ -290,6 +292,10 @@ class Conversation:
         except trio.BrokenResourceError as exc:
             raise ObserveError(Refusal.CUT, exc) from exc
         self.cipher = (stream.cipher() or (None,))[0]
+        if self.certificate is None:
+            with suppress(ValueError):  # a fatal alert has come along
+                certificate = stream.getpeercert(binary_form=True)
+                self.certificate = read_certificate(certificate)
 
     async def _start_tls(self, witness: Witness) -> None:
         try:

@@ -125,6 +125,7 @@ async def _probe_version(
 ) -> VersionResult:
     seen: dict[Experiment, Observation] = {}
     conversation.session = conversation.cut_session = None
+    conversation.certificate = None  # it may have another one for this version
     for experiment in Experiment:
         if not _is_possible(experiment, conversation):
             continue
@@ -141,6 +142,7 @@ async def _probe_version(
     return VersionResult(
         tls=version,
         cipher=conversation.cipher,
+        certificate=conversation.certificate,
         findings=judge(version, seen),
         seen=seen,
         resembles=resembles(seen),

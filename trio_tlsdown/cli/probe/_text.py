@@ -11,6 +11,7 @@ from rich.text import Text
 from trio_tlsdown.cli._paper import Paper
 from trio_tlsdown.cli._swimlane import draw
 
+from ._certificate import Certificate
 from ._checks import CHECKS, Check, Finding, Verdict
 from ._observe import Observation
 from ._remedies import remedies, remedy
@@ -54,8 +55,13 @@ def full(result: HostResult, paper: Paper, *, swimlanes: bool) -> Iterator[Text]
     if result.insecure:
         yield Text("  THE CERTIFICATE WAS NOT VERIFIED: --insecure", "bold red")
     explained: set[str] = set()
+    certificates: list[Certificate] = []
     for version in result.versions:
         yield from _heading(version, paper)
+        certificate = version.certificate
+        if certificate is not None and certificate not in certificates:
+            certificates.append(certificate)
+            yield from _wrapped(str(certificate), paper, indent=4)
         for check in CHECKS:
             if finding := version.findings.get(check.id):
                 yield from _finding(finding, check.id, paper)
