@@ -248,12 +248,8 @@ class _Kit:
                 ca=self.ca,
                 version=self.version,
             )
-            try:
-                await peer.run()
-            except RuntimeError as exc:  # a cipher suite that cannot be played with
-                click.echo(f"{name}  {client}  {exc}", err=True)
-            else:
-                self.show(encounter(peer, client))
+            await peer.run()
+            self.show(encounter(peer, client))
 
         listeners = await trio.open_tcp_listeners(port, host=self.host)
         task_status.started(listeners[0].socket.getsockname()[1])

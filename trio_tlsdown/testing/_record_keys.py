@@ -44,6 +44,9 @@ SUITES: Final = {
     "-CHACHA20-POLY1305": CHACHA20,
 }
 
+# The same for `ssl.SSLContext.set_ciphers`, which leaves those of TLS 1.3 as they are.
+CIPHERS: Final = "ECDH+AESGCM:ECDH+CHACHA20"
+
 
 def suite_of(name: str) -> Suite:
     """The suite that OpenSSL calls *name*."""
