@@ -48,8 +48,7 @@ A fail is a MUST of the RFC that was broken; a warn is allowed, but clients
 pay for it. TLS 1.3 does not oblige a server to answer a close_notify.
 
 Not told by Python's ssl module, and so not shown: whether a server asks for
-a client certificate, and the names of the issuers that it accepts; and the
-level of a close_notify on TLS 1.3.
+a client certificate, and the names of the issuers that it accepts.
 
 \b
 The exit code:

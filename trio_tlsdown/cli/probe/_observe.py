@@ -28,12 +28,14 @@ from trio_tlsdown import (
     TruncatedError,
 )
 from trio_tlsdown.cli._record import Record
+from trio_tlsdown.testing import decrypt_record
 
 from ._certificate import Certificate, read_certificate
+from ._key_log import KeyLog
 from ._protocols import Answer, Protocol, named
 from ._targets import Target
 from ._text_safety import printable
-from ._witness import Behind, TransportEnd, Witness, what_is_behind
+from ._witness import ALERT, Behind, TransportEnd, Witness, what_is_behind
 
 QUIET: Final = 0.2  # seconds in which an idle server is to say nothing
 AFTER_ANSWER: Final = 1.0  # seconds, of those that a whole answer leaves for the end
@@ -46,10 +48,13 @@ MAX_IDLE: Final = 2**20
 MAX_ANSWER: Final = 2**26
 MAX_EVENTS: Final = 200
 DRIPS: Final = 10
-# The alert close_notify at the level of an error, of which OpenSSL has no name. TLS 1.3
-# does not tell it from a good one (RFC 9846 section 6).
+# The alert close_notify at the level of an error: on TLS 1.2 OpenSSL has no name of it, on
+# TLS 1.3 it ignores the level, as it may (RFC 9846 section 6).
 UNNAMED: Final = "UNKNOWN_ERROR"
 FATAL_CLOSE_NOTIFY: Final = "close_notify as a fatal alert"
+FATAL_LEVEL: Final = (ALERT, b"\x02\x00")
+# Records of a server's handshake: they are encrypted, too, with keys of their own.
+HANDSHAKE_RECORDS: Final = 32
 
 
 class Experiment(enum.Enum):
@@ -131,7 +136,7 @@ class Observation:
     """Whether the end was inside a record."""
 
     alert: str | None = None
-    """OpenSSL's reason, if TLS failed."""
+    """OpenSSL's reason, if TLS failed; or that its close_notify was a fatal alert."""
 
     data_before: int = 0
     """Bytes of application data that came before our close_notify had left."""
@@ -181,6 +186,9 @@ class Conversation:
     server_name: str
     limits: Limits
     keep_events: bool = False
+    key_log: KeyLog | None = None
+    """To tell the level of a close_notify on TLS 1.3."""
+
     resumes: bool = True
     """Whether to look whether sessions can be resumed."""
 
@@ -537,6 +545,8 @@ class _Play:
     def _observation(self) -> Observation:
         behind = what_is_behind(self.behind)
         ended_well = self.ending is Ending.CLOSE_NOTIFY
+        if self._is_fatal():
+            self.alert = FATAL_CLOSE_NOTIFY
         if self.ours is None:
             self.data_before = self.answer.size
         if self.answer.head and self.conversation.protocol.name == "http":
@@ -564,6 +574,21 @@ class _Play:
             events=self._events() if self.conversation.keep_events else (),
             began=self.began,
         )
+
+    def _is_fatal(self) -> bool:
+        """Whether its close_notify, the last alert, had the level of a fatal alert."""
+        log, cipher = self.conversation.key_log, self.conversation.cipher
+        secret = log.take(self.witness.client_random) if log else None
+        if secret is None or cipher is None or self.ending is not Ending.CLOSE_NOTIFY:
+            return False
+        record, number = self.witness.last_alert
+        numbers = range(max(0, number - HANDSHAKE_RECORDS), number + 1)
+        with suppress(RuntimeError):  # a cipher suite that nobody has by default
+            inner = decrypt_record(
+                record, cipher=cipher, secret=secret, numbers=numbers
+            )
+            return inner == FATAL_LEVEL
+        return False  # pragma: no cover - likewise
 
     def _since(self, time: float | None) -> float | None:
         return None if time is None else time - self.handshaken
