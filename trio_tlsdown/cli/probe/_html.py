@@ -119,7 +119,7 @@ def _findings(version: VersionResult, banner: str | None) -> Iterator[str]:
 
 
 def _drawing(seen: Observation) -> Iterator[str]:
-    rows = rows_of(seen.events)
+    rows = rows_of(seen.events, data_only=True)
     height = TOP + STEP * len(rows) + 30
     name = escape(seen.experiment.value)
     yield f"<figure><figcaption>{name}</figcaption>"

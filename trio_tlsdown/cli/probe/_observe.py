@@ -337,8 +337,7 @@ class Conversation:
 
 
 def _note(record: Record, event: TraceEvent) -> None:
-    # Bytes can come in any number of pieces; of all else there is little.
-    if not event.size or len(record.events) < MAX_EVENTS:
+    if not event.size:  # what of the bytes is application data, `_Play` knows
         record.add(event)
 
 
@@ -412,21 +411,25 @@ class _Play:
                     if self.ended is None:
                         await self._half_close()
                 case Experiment.HALF_CLOSE:
-                    await self.stream.send_all(named(protocol.request))
+                    await self._send(named(protocol.request))
                     await self._half_close()
                 case Experiment.GOODBYE:
-                    await self.stream.send_all(named(protocol.goodbye))
+                    await self._send(named(protocol.goodbye))
                 case Experiment.BAD_REQUEST:
-                    await self.stream.send_all(protocol.bad_request)
+                    await self._send(protocol.bad_request)
                 case Experiment.UNREAD:
                     filler = named(protocol.filler)
                     filler *= FILLER // len(filler) + 1
-                    await self.stream.send_all(named(protocol.goodbye) + filler)
+                    await self._send(named(protocol.goodbye) + filler)
                     await trio.sleep(SLOW_READER)
                 case Experiment.RESUME:
                     await self._get_session(named(protocol.request))
                 case _:  # RESUME_CUT
                     await self._half_close()
+
+    async def _send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+        self._note_data(trio.current_time(), TraceKind.BYTES_SENT, len(data))
 
     async def _half_close(self) -> None:
         self.data_before = self.answer.size
@@ -438,7 +441,7 @@ class _Play:
         self._keep_session()
         if self.conversation.cut_session is None and self.ended is None and request:
             # Some servers send the tickets of TLS 1.3 along with the first answer.
-            await self.stream.send_all(request)
+            await self._send(request)
             await self._receive_for(QUIET)
 
     # What we hear:
@@ -481,9 +484,17 @@ class _Play:
                 self._end(Ending.CLOSE_NOTIFY)
                 return
             self.answer.add(data)
+            # Not now: a close_notify that came along with it was traced before.
+            came = self.witness.received_at
+            self._note_data(came, TraceKind.BYTES_RECEIVED, len(data))
             idle = self.experiment in (Experiment.IDLE, Experiment.RESUME_CUT)
             if self.answer.size > (MAX_IDLE if idle else MAX_ANSWER):
                 self._end(Ending.FLOOD)
+
+    def _note_data(self, time: float, kind: TraceKind, size: int) -> None:
+        # It can come in any number of pieces; of all else there is little.
+        if self.conversation.keep_events and len(self.record.events) < MAX_EVENTS:
+            self.record.add(TraceEvent(time, "client", kind, size))
 
     def _failed(self, reason: str) -> None:
         if reason == UNNAMED and self.witness.alerts:

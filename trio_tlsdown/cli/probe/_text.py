@@ -125,6 +125,7 @@ def _swimlane(seen: Observation, paper: Paper) -> Iterator[Text]:
         heads={"client": "probe", "server": "server"},
         feet={"client": [], "server": [seen.ending.value]},
         paper=paper,
+        data_only=True,
     )
 
 

@@ -35,6 +35,7 @@ class Witness(trio.abc.Stream):
     Attributes:
       end: How TCP has ended in the server's direction.
       ended_at: When, in seconds on Trio's clock.
+      received_at: When something came last, likewise.
       drips: How many times no more than a few bytes came.
       alerts: How many records came that are alerts, or of an alert's size.
       last_alert: The last of those, and how many encrypted records of TLS 1.3 had come
@@ -46,6 +47,7 @@ class Witness(trio.abc.Stream):
         self.transport: Final = transport
         self.end = TransportEnd.OPEN
         self.ended_at: float | None = None
+        self.received_at = 0.0
         self.drips = 0
         self.alerts = 0
         self.last_alert: tuple[bytes, int] = b"", 0
@@ -80,7 +82,9 @@ class Witness(trio.abc.Stream):
         except trio.BrokenResourceError:
             self._note_end(TransportEnd.RESET)
             raise
-        if not data:
+        if data:
+            self.received_at = trio.current_time()
+        else:
             self._note_end(TransportEnd.FIN)
         return data
 
