@@ -11,7 +11,6 @@ from rich.text import Text
 from trio_tlsdown.cli._paper import Paper
 from trio_tlsdown.cli._swimlane import draw
 
-from ._certificate import Certificate
 from ._checks import CHECKS, Check, Finding, Verdict
 from ._observe import Observation
 from ._remedies import remedies, remedy
@@ -31,43 +30,37 @@ WIDTH: Final = max(len(check.id) for check in CHECKS)
 def brief(result: HostResult) -> Text:
     """One line."""
     if not result.reachable:
-        return Text.assemble(
-            ("unreachable", "bold red"),
-            f"  {result.target}  {result.versions[0].error}",
-        )
-    bad = [
-        f"{check_id} (TLS {version.tls})"
-        for version in result.versions
-        for check_id, finding in version.findings.items()
-        if finding.verdict in BAD and finding.verdict is result.verdict
-    ]
+        why = (result.versions[0].error or "").removeprefix(f"{result.target}: ")
+        return Text.assemble(("unreachable", "bold red"), f"  {result.target}  {why}")
+    bad: dict[str, list[str]] = {}
+    for version in result.versions:
+        for check_id, finding in version.findings.items():
+            if finding.verdict in BAD and finding.verdict is result.verdict:
+                bad.setdefault(check_id, []).append(version.tls)
+    words = ", ".join(f"{name} (TLS {', '.join(tls)})" for name, tls in bad.items())
     word = result.verdict.value.ljust(len("unreachable"))
     return Text.assemble(
-        (word, STYLES[result.verdict]), f"  {result.target}  {', '.join(bad)}".rstrip()
+        (word, STYLES[result.verdict]), f"  {result.target}  {words}".rstrip()
     )
 
 
 def full(result: HostResult, paper: Paper, *, swimlanes: bool) -> Iterator[Text]:
     """All of it, line by line."""
-    about = [str(result.target), result.protocol]
-    about += [each for each in (result.address, result.banner) if each]
-    yield from _wrapped(", ".join(about), paper, style="bold")
+    yield from _wrapped(_about(result), paper, style="bold")
     if result.insecure:
         yield Text("  THE CERTIFICATE WAS NOT VERIFIED: --insecure", "bold red")
-    explained: set[str] = set()
-    certificates: list[Certificate] = []
+    told: set[object] = set()  # once is enough, for both versions
     for version in result.versions:
-        yield from _heading(version, paper)
-        certificate = version.certificate
-        if certificate is not None and certificate not in certificates:
-            certificates.append(certificate)
-            yield from _wrapped(str(certificate), paper, indent=4)
+        yield from _heading(version, told, paper)
         for check in CHECKS:
             if finding := version.findings.get(check.id):
                 yield from _finding(finding, check.id, paper)
-                if finding.verdict in BAD and check.id not in explained:
-                    explained.add(check.id)
+                if finding.verdict in BAD and check.id not in told:
+                    told.add(check.id)
                     yield from _explanation(check, version, result.banner, paper)
+        if version.resembles:
+            hint = "Try your clients with the same: trio-tlsdown rogue "
+            yield from _wrapped(hint + version.resembles, paper, indent=4)
         if swimlanes:
             for seen in version.seen.values():
                 yield Text()
@@ -75,17 +68,26 @@ def full(result: HostResult, paper: Paper, *, swimlanes: bool) -> Iterator[Text]
     yield Text()
 
 
-def _heading(version: VersionResult, paper: Paper) -> Iterator[Text]:
+def _about(result: HostResult) -> str:
+    about = [str(result.target), result.protocol]
+    if result.address not in (None, result.target.host):
+        about.append(f"at {result.address}")
+    if result.banner:
+        about.append(f"calls itself {result.banner}")
+    return ", ".join(about)
+
+
+def _heading(version: VersionResult, told: set[object], paper: Paper) -> Iterator[Text]:
     if version.error is None:
         yield Text(f"  TLS {version.tls}, {version.cipher}")
     else:
-        what = "not supported" if version.unsupported else "no connection"
+        what = "not supported" if version.unsupported else "no session"
         style = "dim" if version.unsupported else "bold red"
         yield Text(f"  TLS {version.tls}: {what}", style)
-        yield from _wrapped(version.error, paper, indent=4)
-    if version.resembles:
-        command = f"trio-tlsdown rogue {version.resembles}"
-        yield from _wrapped(f"Plays the same: {command}", paper, indent=4)
+    for line in (version.error, version.certificate):
+        if line is not None and line not in told:
+            told.add(line)
+            yield from _wrapped(str(line), paper, indent=4)
 
 
 def _finding(finding: Finding, check_id: str, paper: Paper) -> Iterator[Text]:
@@ -104,7 +106,8 @@ def _explanation(
     check: Check, version: VersionResult, banner: str | None, paper: Paper
 ) -> Iterator[Text]:
     advice = remedy(check.id, banner)
-    for text in (f"{check.rfc[version.tls]}: {check.meaning}", advice.advice):
+    why = f"{check.rfc[version.tls]}: {check.meaning}"
+    for text in (why, f"Remedy: {advice.advice}"):
         yield from _wrapped(text, paper, indent=4 + VERDICT)
     if advice.link:
         yield Text(" " * (4 + VERDICT) + advice.link, "dim")
