@@ -58,6 +58,16 @@ class HostResult:
         return any(version.error is None for version in self.versions)
 
     @property
+    def about(self) -> str:
+        """How it was spoken to, where, and what it says of itself; for people."""
+        about = [self.protocol]
+        if self.address not in (None, self.target.host):
+            about.append(f"at {self.address}")
+        if self.banner:
+            about.append(f"calls itself {self.banner}")
+        return ", ".join(about)
+
+    @property
     def verdict(self) -> Verdict:
         """The worst of all."""
         return worst(

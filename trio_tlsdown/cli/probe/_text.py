@@ -46,7 +46,7 @@ def brief(result: HostResult) -> Text:
 
 def full(result: HostResult, paper: Paper, *, swimlanes: bool) -> Iterator[Text]:
     """All of it, line by line."""
-    yield from _wrapped(_about(result), paper, style="bold")
+    yield from _wrapped(f"{result.target}, {result.about}", paper, style="bold")
     if result.insecure:
         yield Text("  THE CERTIFICATE WAS NOT VERIFIED: --insecure", "bold red")
     told: set[object] = set()  # once is enough, for both versions
@@ -66,15 +66,6 @@ def full(result: HostResult, paper: Paper, *, swimlanes: bool) -> Iterator[Text]
                 yield Text()
                 yield from _swimlane(seen, paper)
     yield Text()
-
-
-def _about(result: HostResult) -> str:
-    about = [str(result.target), result.protocol]
-    if result.address not in (None, result.target.host):
-        about.append(f"at {result.address}")
-    if result.banner:
-        about.append(f"calls itself {result.banner}")
-    return ", ".join(about)
 
 
 def _heading(version: VersionResult, told: set[object], paper: Paper) -> Iterator[Text]:
