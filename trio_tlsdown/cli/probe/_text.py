@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from rich.text import Text
@@ -22,6 +23,7 @@ STYLES: Final = {
     Verdict.FAIL: "bold red",
     Verdict.NOT_APPLICABLE: "dim",
 }
+wrap: Final = partial(textwrap.wrap, break_on_hyphens=False)  # options keep theirs
 BAD: Final = (Verdict.FAIL, Verdict.WARN)
 VERDICT: Final = 6  # columns
 WIDTH: Final = max(len(check.id) for check in CHECKS)
@@ -58,7 +60,8 @@ def full(result: HostResult, paper: Paper, *, swimlanes: bool) -> Iterator[Text]
                 if finding.verdict in BAD and check.id not in told:
                     told.add(check.id)
                     yield from _explanation(check, version, result.banner, paper)
-        if version.resembles:
+        if version.resembles and version.resembles not in told:
+            told.add(version.resembles)
             hint = "Try your clients with the same: trio-tlsdown rogue "
             yield from _wrapped(hint + version.resembles, paper, indent=4)
         if swimlanes:
@@ -83,7 +86,7 @@ def _heading(version: VersionResult, told: set[object], paper: Paper) -> Iterato
 
 def _finding(finding: Finding, check_id: str, paper: Paper) -> Iterator[Text]:
     indent = 4 + VERDICT + WIDTH + 2
-    seen = textwrap.wrap(finding.seen, max(paper.columns - indent, 20)) or [""]
+    seen = wrap(finding.seen, max(paper.columns - indent, 20)) or [""]
     yield Text.assemble(
         "    ",
         (finding.verdict.value.ljust(VERDICT), STYLES[finding.verdict]),
@@ -107,7 +110,7 @@ def _explanation(
 def _wrapped(
     text: str, paper: Paper, *, indent: int = 0, style: str = ""
 ) -> Iterator[Text]:
-    for line in textwrap.wrap(text, paper.columns - indent):
+    for line in wrap(text, paper.columns - indent):
         yield Text(" " * indent + line, style)
 
 
@@ -129,10 +132,10 @@ def check_list(paper: Paper) -> Iterator[str]:
         yield check.id
         rfcs = "; ".join(dict.fromkeys(check.rfc.values()))
         for text in (check.question, check.meaning, rfcs):
-            for line in textwrap.wrap(text, paper.columns - 5):
+            for line in wrap(text, paper.columns - 5):
                 yield f"    {line}"
         for name, advice in remedies(check.id).items():
-            for line in textwrap.wrap(f"{name}: {advice.advice}", paper.columns - 9):
+            for line in wrap(f"{name}: {advice.advice}", paper.columns - 9):
                 yield f"        {line}"
             if advice.link:
                 yield f"        {advice.link}"
