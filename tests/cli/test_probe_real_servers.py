@@ -10,13 +10,14 @@ import pytest
 import trio
 
 from harness.process import running
+from tests.interop import test_postgresql
 from tests.interop.programs import require
 from tests.interop.servers import connect, key_and_certificate, reserved_port
 from tests.interop.tunnels import Site
 from trio_tlsdown.cli.probe._results import HostResult
 
 from .probing import probed, serve_tcp, settings_of, verdicts, web
-from .real_servers import ROWS, Row
+from .real_servers import CHECKS, ROWS, Row
 
 pytestmark = pytest.mark.long
 
@@ -98,6 +99,21 @@ def test_the_verdicts_on_a_real_server_are_those_that_it_deserves(
         wanted = row.wanted(version.tls)
         assert wanted.items() <= verdicts(result, version.tls).items()
         assert version.resembles == row.resembles(version.tls)
+
+
+# It takes more than a command to start it.
+postgresql = test_postgresql.port
+
+
+async def test_postgresql_gets_the_verdicts_that_it_deserves(
+    postgresql: int, tmp_path: Path
+) -> None:
+    result = await probed(postgresql, settings_of(tmp_path, protocol="postgres"))
+    for version in result.versions:
+        found = verdicts(result, version.tls)
+        passed = {check for check in CHECKS if found[check] == "pass"}
+        assert set(CHECKS) - passed <= {"answers-after-half-close"}
+        assert version.resembles is None
 
 
 async def test_a_server_that_is_missing_skips_its_own_test_only(
