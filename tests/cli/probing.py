@@ -37,7 +37,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nContent-Length: 5\r\n\r\nh
 REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 
 
-async def web(stream: Stream) -> None:
+async def web(stream: trio.abc.Stream) -> None:
     """A web server that ends well, and goes on after a half-close."""
     async for data in stream:
         if data.startswith(b"\x01"):

@@ -1,149 +1,125 @@
-"""Verdicts on real servers, as found by other means, too (docs/interop.md).
-
-Each was seen in the version that Debian 12 has; another one may do better.
-"""
+"""The verdicts on other people's servers are those that they deserve."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
-import attrs
 import pytest
 import trio
 
 from harness.process import running
-from tests.interop import nginx
+from tests.interop import test_postgresql
 from tests.interop.programs import require
 from tests.interop.servers import connect, key_and_certificate, reserved_port
+from tests.interop.tunnels import Site
 from trio_tlsdown.cli.probe._results import HostResult
 
-from .probing import HOST, probed, settings_of, verdicts
+from .probing import probed, serve_tcp, settings_of, verdicts, web
+from .real_servers import CHECKS, ROWS, Row
 
-PYTHON = """
-import http.server, ssl, sys
-class Handler(http.server.SimpleHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(sys.argv[2])
-server.socket = context.wrap_socket(
-    server.socket, server_side=True, do_handshake_on_connect=False
-)
-server.serve_forever()
-"""
-NODE = """
-const https = require('https'), fs = require('fs');
-const pem = fs.readFileSync(process.argv[2]);
-https.createServer({key: pem, cert: pem}, (_, answer) => answer.end('hello'))
-  .listen(+process.argv[1], '127.0.0.1');
-"""
-GO = """
-package main
-import ("net/http"; "os")
-func main() {
-    pem := os.Args[2]
-    http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-        w.Write([]byte("hello"))
-    })
-    panic(http.ListenAndServeTLS("127.0.0.1:" + os.Args[1], pem, pem, nil))
-}
-"""
-NGINX = """
-server {{
-    listen 127.0.0.1:{port} ssl;
-    ssl_protocols TLSv1.2 TLSv1.3;
-    ssl_certificate {pem};
-    ssl_certificate_key {pem};
-    return 200 hello;
-}}
-"""
-HAPROXY = """
-global
-    maxconn 100
-defaults
-    mode http
-    timeout connect 5s
-    timeout client 10s
-    timeout server 10s
-frontend tls
-    bind 127.0.0.1:{port} ssl crt {pem}
-    http-request return status 200 content-type text/plain string hello
-"""
+pytestmark = pytest.mark.long
+
+AT_A_TIME = 4  # a probe waits, for the most part
+PATIENCE = 120  # seconds: one of them is compiled first
+
+Results: TypeAlias = dict[Row, HostResult | BaseException]
 
 
-@attrs.frozen
-class Server:
-    """How to start it, and what has to be found, with TLS 1.3 and TLS 1.2 alike."""
-
-    name: str
-    answers: str
-    ends: str
-    bad_request: str
-
-    def command(self, folder: Path, port: int, pem: Path) -> tuple[str, ...]:
-        match self.name:
-            case "nginx":
-                servers = NGINX.format(port=port, pem=pem)
-                return nginx.command(folder, nginx.http_servers(folder, servers))
-            case "HAProxy":
-                path = folder / "haproxy.cfg"
-                path.write_text(HAPROXY.format(port=port, pem=pem))
-                return require("haproxy"), "-db", "-f", str(path)
-            case "Node.js":
-                return require("node"), "-e", NODE, str(port), str(pem)
-            case "OpenSSL":
-                return (
-                    *(require("openssl"), "s_server", "-www", "-quiet"),
-                    *("-accept", f"{HOST}:{port}", "-cert", str(pem)),
-                )
-            case "Python":
-                return sys.executable, "-c", PYTHON, str(port), str(pem)
-            case _:
-                path = folder / "main.go"
-                path.write_text(GO)
-                return require("go"), "run", str(path), str(port), str(pem)
+async def plain(stream: trio.SocketStream) -> None:
+    """A web server without TLS."""
+    with suppress(trio.BrokenResourceError):  # some proxies reset it
+        await web(stream)
 
 
-SERVERS = [
-    Server("nginx", answers="fail", ends="pass", bad_request="pass"),
-    Server("HAProxy", answers="pass", ends="pass", bad_request="pass"),
-    Server("Node.js", answers="pass", ends="pass", bad_request="fail"),
-    Server("OpenSSL", answers="pass", ends="pass", bad_request="n/a"),
-    Server("Python", answers="fail", ends="fail", bad_request="fail"),
-    pytest.param(
-        Server("Go", answers="pass", ends="pass", bad_request="pass"),
-        marks=pytest.mark.long,
-    ),
-]
-
-
-@asynccontextmanager
-async def probing(server: Server, folder: Path) -> AsyncIterator[HostResult]:
-    pem = key_and_certificate(folder)
+async def play(row: Row, folder: Path, behind: int) -> HostResult:
+    """Start the server and probe it."""
     with reserved_port() as port:
-        async with running(*server.command(folder, port, pem), patience=120) as program:
+        site = Site(folder, key_and_certificate(folder), port, behind)
+        async with running(*row.command(site), patience=PATIENCE) as program:
             await trio.aclose_forcefully(await connect(port, program))
-            yield await probed(port, settings_of(folder))
+            return await probed(port, settings_of(folder, protocol=row.protocol))
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.name)
-async def test_the_verdicts_on_a_real_server_are_those_that_it_deserves(
-    server: Server, tmp_path: Path
+async def play_all(folders: dict[Row, Path]) -> Results:
+    """Probe servers side by side; those that are proxies have a plain one behind."""
+    results: Results = {}
+    limit = trio.CapacityLimiter(AT_A_TIME)
+
+    async def one(row: Row, folder: Path, behind: int) -> None:
+        async with limit:
+            try:
+                results[row] = await play(row, folder, behind)
+            except (
+                AssertionError,
+                OSError,
+                ExceptionGroup,
+                pytest.skip.Exception,
+            ) as exc:
+                results[row] = exc
+
+    async with trio.open_nursery() as nursery:
+        behind = await nursery.start(serve_tcp, plain)
+        async with trio.open_nursery() as probes:
+            for row, folder in folders.items():
+                probes.start_soon(one, row, folder, behind)
+        nursery.cancel_scope.cancel()
+    return results
+
+
+@pytest.fixture(scope="module")
+def results(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Results:
+    """Those of the servers that the selected tests are about."""
+    folders = {
+        row: tmp_path_factory.mktemp("server")
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        if isinstance(row := item.callspec.params.get("row"), Row)
+    }
+    return trio.run(play_all, folders)
+
+
+def result_of(row: Row, results: Results) -> HostResult:
+    result = results[row]
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_the_verdicts_on_a_real_server_are_those_that_it_deserves(
+    row: Row, results: Results
 ) -> None:
-    async with probing(server, tmp_path) as result:
-        for version in result.versions:
-            assert version.error is None
-            found = verdicts(result, version.tls)
-            assert found["answers-close-notify"] == server.answers
-            assert found["ends-with-close-notify"] == server.ends
-            assert found["bad-request-close-notify"] == server.bad_request
-            assert found["answer-is-whole"] == "pass"
-            if version.tls == "1.3":
-                assert found["answers-after-half-close"] == "pass"
-            resembled = "cut_after_close_notify" if server.answers == "fail" else None
-            if server.name != "HAProxy":  # it says 400 to who has said nothing
-                assert version.resembles == resembled
+    result = result_of(row, results)
+    assert [version.error for version in result.versions] == [None, None]
+    for version in result.versions:
+        wanted = row.wanted(version.tls)
+        assert wanted.items() <= verdicts(result, version.tls).items()
+        assert version.resembles == row.resembles(version.tls)
+
+
+# It takes more than a command to start it.
+postgresql = test_postgresql.port
+
+
+async def test_postgresql_gets_the_verdicts_that_it_deserves(
+    postgresql: int, tmp_path: Path
+) -> None:
+    result = await probed(postgresql, settings_of(tmp_path, protocol="postgres"))
+    for version in result.versions:
+        found = verdicts(result, version.tls)
+        passed = {check for check in CHECKS if found[check] == "pass"}
+        assert set(CHECKS) - passed <= {"answers-after-half-close"}
+        assert version.resembles is None
+
+
+async def test_a_server_that_is_missing_skips_its_own_test_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TLSDOWN_REQUIRE_PEERS", raising=False)
+    missing = Row(name="none", command=lambda _: (require("no-such-program-anywhere"),))
+    with pytest.raises(pytest.skip.Exception, match="not installed"):
+        result_of(missing, await play_all({missing: tmp_path}))

@@ -16,9 +16,10 @@ import trio
 import trio.lowlevel
 
 from tests.support import CA, server_context, tcp_transports
-from trio_tlsdown import ShutdownPolicy, TLSStream
+from trio_tlsdown import ShutdownPolicy, TLSStream, TraceKind
+from trio_tlsdown.cli._rows import rows_of
 from trio_tlsdown.cli.probe import _observe
-from trio_tlsdown.cli.probe._observe import Limits
+from trio_tlsdown.cli.probe._observe import Experiment, Limits
 from trio_tlsdown.cli.probe._protocols import (
     LDAP_BIND,
     LDAP_START_TLS,
@@ -37,6 +38,7 @@ from trio_tlsdown.testing import ScriptedPeer
 from trio_tlsdown.testing._transports import reset_when_closed
 
 from .probing import (
+    ANSWER,
     HOST,
     Serve,
     probed,
@@ -415,6 +417,32 @@ async def test_what_is_kept_for_a_drawing_is_bounded(tmp_path: Path) -> None:
     for seen in result.versions[0].seen.values():
         assert len(seen.events) < _observe.MAX_EVENTS + 10
         assert any(not event.size for event in seen.events)  # how it ended
+
+
+async def test_a_drawing_shows_data_that_came_in_one_packet_with_a_close_notify(
+    tmp_path: Path,
+) -> None:
+    async def answer(transport: trio.SocketStream) -> None:
+        peer = ScriptedPeer(transport, server_side=True, ca=CA)
+        try:
+            await peer.handshake()
+            await peer.hear(1)
+            await peer.send(peer.encrypt(ANSWER) + peer.close_notify())
+            await peer.hear_to_end()
+        except trio.BrokenResourceError:
+            pass
+
+    result = await result_of(
+        partial(serve_tcp, answer), tmp_path, versions=("1.3",), keep_events=True
+    )
+    seen = result.versions[0].seen[Experiment.GOODBYE]
+    kinds = (TraceKind.BYTES_RECEIVED, TraceKind.CLOSE_NOTIFY_RECEIVED)
+    came = [
+        (row.mark.kind, row.mark.size)
+        for row in rows_of(seen.events, data_only=True)
+        if row.mark.kind in kinds
+    ]
+    assert came == list(zip(kinds, (len(ANSWER), 0), strict=True))
 
 
 async def test_bytes_behind_close_notify_are_bounded(tmp_path: Path) -> None:

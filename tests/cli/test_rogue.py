@@ -12,7 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from http.client import IncompleteRead
 from pathlib import Path
 
@@ -131,26 +131,6 @@ def test_the_log_tells_a_close_notify(tmp_path: Path) -> None:
                 assert tls.recv(1) == b""
                 tls.unwrap()
         assert "sent close_notify, then " in rogue.line()
-
-
-@needs_posix(SIGINT)
-def test_a_client_that_cannot_be_played_with_does_not_end_the_server(
-    tmp_path: Path,
-) -> None:
-    name = "second_close_notify"
-    with rogues(tmp_path, name, "--tls", "1.2", "--answer", "none") as rogue:
-        good = rogue.context
-        old = ssl.create_default_context(cafile=str(tmp_path / "rogue-ca.pem"))
-        old.maximum_version = ssl.TLSVersion.TLSv1_2
-        old.set_ciphers("ECDHE-ECDSA-AES256-SHA384")
-        for context in (old, good):
-            with socket.create_connection(("127.0.0.1", rogue.ports[name])) as bare:
-                with context.wrap_socket(bare, server_hostname="localhost") as tls:
-                    with suppress(OSError):
-                        tls.recv(1)
-        assert rogue.process.stderr is not None
-        assert "cannot be forged" in rogue.process.stderr.readline()
-        assert "TLSv1.2" in rogue.line()
 
 
 @needs_posix(SIGINT)

@@ -48,7 +48,7 @@ backend plain
     return require("haproxy"), "-db", "-f", str(configuration)
 
 
-def _tcp(site: Site) -> tuple[str, ...]:
+def tcp(site: Site) -> tuple[str, ...]:
     return _run(site, "tcp")
 
 
@@ -59,7 +59,7 @@ def http(site: Site) -> tuple[str, ...]:
 KINDS = [
     Kind(
         program("HAProxy tcp"),
-        _tcp,
+        tcp,
         {
             "the server behind resets": Deviation("3B", SAYS_GOODBYE),
             "we cut": A_CUT_IS_AN_END,

@@ -97,7 +97,7 @@ def _tls(site: Site) -> str:
         """
 
 
-def _stream(site: Site, options: str = "") -> tuple[str, ...]:
+def stream(site: Site, options: str = "") -> tuple[str, ...]:
     return command(
         site.folder,
         f"""
@@ -122,15 +122,15 @@ def http(site: Site) -> tuple[str, ...]:
     return command(site.folder, http_servers(site.folder, servers))
 
 
-def _half_closing(site: Site) -> tuple[str, ...]:
+def half_closing_stream(site: Site) -> tuple[str, ...]:
     # https://nginx.org/en/docs/stream/ngx_stream_proxy_module.html#proxy_half_close
-    return _stream(site, "proxy_half_close on;")
+    return stream(site, "proxy_half_close on;")
 
 
 KINDS = [
     Kind(
         program("nginx stream"),
-        _stream,
+        stream,
         {
             "the server behind resets": Deviation(
                 "3B",
@@ -151,7 +151,7 @@ KINDS = [
     ),
     Kind(
         program("nginx stream, proxy_half_close"),
-        _half_closing,
+        half_closing_stream,
         {
             "the server behind closes": NO_GOODBYE,
             "the server behind resets": NO_GOODBYE,

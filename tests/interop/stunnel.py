@@ -20,7 +20,7 @@ A_CUT_IS_AN_END = Deviation(
 )
 
 
-def _command(site: Site) -> tuple[str, ...]:
+def command(site: Site) -> tuple[str, ...]:
     configuration = site.folder / "stunnel.conf"
     configuration.write_text(
         f"""
@@ -38,7 +38,7 @@ connect = 127.0.0.1:{site.behind}
 KINDS = [
     Kind(
         RealProgram("stunnel", "server", "stunnel4", "-version"),
-        _command,
+        command,
         {
             "the server behind resets": Deviation(
                 "3B",

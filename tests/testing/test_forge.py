@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +22,7 @@ from tests.support import (
     client_context,
     server_context,
 )
-from trio_tlsdown.testing import RecordForge
+from trio_tlsdown.testing import RecordForge, decrypt_record
 
 WARNING, FATAL = 1, 2  # alert levels
 CLOSE_NOTIFY = 0
@@ -366,6 +368,25 @@ def test_an_unsupported_suite_is_named(keylog: Path) -> None:
     shake_hands_with(forge, name)
     with pytest.raises(RuntimeError, match=f"suite {name} cannot be forged"):
         forge.data(b"x")
+
+
+@pytest.mark.parametrize(
+    "suite", [suite for suite, version in SUITES.items() if version == "TLSv1.3"]
+)
+def test_a_record_can_be_read_with_the_secret_from_a_key_log(
+    suite: str, keylog: Path
+) -> None:
+    forge = forge_for("TLSv1.3", keylog, server_side=True)
+    shake_hands_with(forge, suite)
+    [secret] = re.findall(r"SERVER_TRAFFIC_SECRET_0 \w+ (\w+)", keylog.read_text())
+    read = partial(decrypt_record, cipher=suite, secret=bytes.fromhex(secret))
+    forge.data(b"first")
+    alert = forge.alert(FATAL, CLOSE_NOTIFY)
+    numbers = range(10)  # OpenSSL has sent tickets
+    assert read(alert, numbers=numbers) == (21, bytes([FATAL, CLOSE_NOTIFY]))
+    assert read(forge.data(b"\0"), numbers=numbers) == (23, b"\0")
+    assert read(alert, numbers=[0]) is None
+    assert read(b"", numbers=numbers) is None
 
 
 def test_a_key_log_must_be_written(session: Session, keylog: Path) -> None:

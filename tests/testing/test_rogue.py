@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from functools import partial
 from typing import Any, cast
 
@@ -12,7 +13,13 @@ import trio.testing
 
 from tests.cuts import is_cut, strict
 from tests.support import descriptors
-from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream, TruncatedError
+from trio_tlsdown import (
+    ShutdownOutcome,
+    ShutdownPolicy,
+    TLSFailedError,
+    TLSStream,
+    TruncatedError,
+)
 from trio_tlsdown.testing import (
     BEHAVIOURS,
     NAME,
@@ -348,3 +355,21 @@ async def test_a_rogue_server_serves_at_the_address_it_is_given(
         await stream.do_handshake()
     with pytest.raises(OSError, match="in use"):
         await serve_rogue("never_answer", host=host, port=port)
+
+
+async def test_a_client_that_offers_cbc_only_is_refused_and_the_server_goes_on(
+    nursery: trio.Nursery,
+) -> None:
+    name = "second_close_notify"
+    host, port = await nursery.start(partial(serve_rogue, name, version="TLSv1.2"))
+    old, good = client_context(version="TLSv1.2"), client_context(version="TLSv1.2")
+    old.set_ciphers("ECDHE-ECDSA-AES256-SHA384")
+
+    async def meet(context: ssl.SSLContext) -> None:
+        transport = await trio.open_tcp_stream(host, port)
+        async with TLSStream(transport, context, server_hostname=NAME) as stream:
+            assert await stream.receive_some() == b""
+
+    with pytest.raises(TLSFailedError, match="HANDSHAKE_FAILURE"):
+        await meet(old)
+    await meet(good)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import ssl
+from typing import Final
 
 import click
 import trio
@@ -31,7 +32,20 @@ class _App(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_App, context_settings={"help_option_names": ["-h", "--help"]})
+EPILOG: Final = """\
+\b
+Completion of what you type, for this session:
+bash: eval "$(_TRIO_TLSDOWN_COMPLETE=bash_source trio-tlsdown)"
+zsh:  eval "$(_TRIO_TLSDOWN_COMPLETE=zsh_source trio-tlsdown)"
+fish: _TRIO_TLSDOWN_COMPLETE=fish_source trio-tlsdown | source
+"""
+
+
+@click.group(
+    cls=_App,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="trio-tlsdown", message=VERSIONS)
 def app() -> None:
     """Show how TLS connections end."""

@@ -45,13 +45,20 @@ class Mark:
     """Whether this party has unwrapped, so that bytes are clear text."""
 
 
-def marks_of(events: Iterable[TraceEvent]) -> list[Mark]:
-    """What of some events to draw, in the order of time."""
+def marks_of(events: Iterable[TraceEvent], *, data_only: bool = False) -> list[Mark]:
+    """What of some events to draw, in the order of time.
+
+    Args:
+      events: What was seen.
+      data_only: Whether their bytes are those of application data already.
+    """
     marks: list[Mark] = []
     last: dict[Side, Mark] = {}
     unwrapped: set[Side] = set()
     in_order = sorted(events, key=lambda event: event.time)
-    for event in _without_alert_bytes(_without_handshake_bytes(in_order)):
+    if not data_only:
+        in_order = _without_alert_bytes(_without_handshake_bytes(in_order))
+    for event in in_order:
         previous = last.get(event.side)
         if previous and event.kind in BYTES and event.kind is previous.kind:
             previous.size += event.size

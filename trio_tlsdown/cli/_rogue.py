@@ -41,15 +41,15 @@ HELP: Final = """\
 Serve TLS on this machine, and end each connection badly.
 
 Which clients notice that an answer was cut? Each gets the first half of an
-answer, and then BEHAVIOUR. What it does then is printed. An alert says that
-its TLS library noticed; whether the client did, only its user sees.
+answer, and then BEHAVIOUR. A line tells what the client did. An alert in it says
+that its TLS library noticed, which does not mean that it told its user.
 
 \b
+trio-tlsdown rogue --list
 trio-tlsdown rogue cut_before_close_notify --port 8443 --write-ca ca.pem
-curl --cacert ca.pem https://localhost:8443/   # exit code 0?
+curl --cacert ca.pem https://localhost:8443/; echo $?   # 0: it did not notice
 
-Ctrl-C ends it. The exit code: 0; 2 for wrong usage; 3 if it cannot listen
-there.
+Ctrl-C ends it. Exit codes: 0; 2 for wrong usage; 3 if it cannot listen there.
 """
 
 
@@ -119,21 +119,27 @@ def encounter(peer: RoguePeer, client: str) -> Encounter:
     "behaviour",
     required=False,
     type=click.Choice(list(BEHAVIOURS)),
-    metavar="BEHAVIOUR",
+    metavar="[BEHAVIOUR]",
 )
-@click.option("--list", "show_list", is_flag=True, help="Print all behaviours.")
+@click.option(
+    "--list",
+    "show_list",
+    is_flag=True,
+    help="Print all behaviours, and which software does so.",
+)
 @click.option(
     "--all",
     "serve_all",
     is_flag=True,
-    help="All of them, each on a port of its own, and a page with links to them.",
+    help="Serve all of them, each on a port of its own, and a page with links.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, MAX_PORT),
+    metavar="PORT",
     default=0,
-    help="Where to listen; with --all that is the page, and the others follow. "
-    "Default: any port that is free.",
+    help="Where to listen; with --all the page, and then the behaviours. Default: any "
+    "that is free.",
 )
 @click.option(
     "--host", default=LOOPBACK, show_default=True, help="An address of this machine."
@@ -145,7 +151,7 @@ def encounter(peer: RoguePeer, client: str) -> Encounter:
     default="close",
     show_default=True,
     help="The half answer to an HTTP request: one that ends with the connection, has "
-    "a Content-Length, or is chunked. none: say nothing, and do not wait for a request.",
+    "a Content-Length, or is chunked. none: no answer, and no wait for a request.",
 )
 @click.option(
     "--write-ca",
@@ -201,8 +207,12 @@ def _first(group: BaseExceptionGroup[OSError]) -> BaseException:
 
 
 def _described(name: str) -> str:
-    text = " ".join(BEHAVIOURS[name].description.split())
-    return f"{name}\n{textwrap.indent(textwrap.fill(text, 75), '    ')}"
+    return f"{name}\n{textwrap.indent(textwrap.fill(_description(name), 75), '    ')}"
+
+
+def _description(name: str) -> str:
+    """What it does, without the marks of reStructuredText."""
+    return " ".join(BEHAVIOURS[name].description.split()).replace("``", "`")
 
 
 def _show(met: Encounter, *, as_data: bool) -> None:
@@ -248,12 +258,8 @@ class _Kit:
                 ca=self.ca,
                 version=self.version,
             )
-            try:
-                await peer.run()
-            except RuntimeError as exc:  # a cipher suite that cannot be played with
-                click.echo(f"{name}  {client}  {exc}", err=True)
-            else:
-                self.show(encounter(peer, client))
+            await peer.run()
+            self.show(encounter(peer, client))
 
         listeners = await trio.open_tcp_listeners(port, host=self.host)
         task_status.started(listeners[0].socket.getsockname()[1])
@@ -278,7 +284,7 @@ class _Kit:
 def _page(ports: Mapping[str, int]) -> bytes:
     rows = "".join(
         f'<tr><td><a href="https://{NAME}:{port}/">{name}</a><td>{port}<td>'
-        f"{escape(BEHAVIOURS[name].description)}\n"
+        f"{escape(_description(name))}\n"
         for name, port in ports.items()
     )
     body = (

@@ -65,13 +65,14 @@ class Row:
         return min(self.mark.time, self.other.time)
 
 
-def rows_of(events: Iterable[TraceEvent]) -> list[Row]:
+def rows_of(events: Iterable[TraceEvent], *, data_only: bool = False) -> list[Row]:
     """Make the rows of a swimlane, in the order of time.
 
     Args:
       events: Of both parties, or of one, if the other cannot be traced.
+      data_only: As for `marks_of`.
     """
-    marks = marks_of(events)
+    marks = marks_of(events, data_only=data_only)
     pairs = _pairs(marks)
     groups: list[tuple[Mark, ...]] = [(mark,) for mark in marks]
     for early, late in pairs:

@@ -52,6 +52,7 @@ def draw(
     heads: Mapping[Side, str],
     feet: Mapping[Side, Sequence[str]],
     paper: Paper = Paper(),
+    data_only: bool = False,
 ) -> list[Text]:
     """Draw a connection, a `rich.text.Text` for each line.
 
@@ -62,10 +63,13 @@ def draw(
       feet: What stands below: words, in one line or, if there is no room, below
         each other.
       paper: What to draw on and with. Default: 80 columns, box-drawing characters.
+      data_only: Whether the bytes in *events* are those of application data already;
+        else what of them is the handshake's or an alert's is left out, as far as that
+        can be told. Default: False.
     """
     lines = [_outer("ms", heads, paper)]
     gone: set[Side] = set()
-    for row in rows_of(events):
+    for row in rows_of(events, data_only=data_only):
         lines.append(_line(row, began, gone, paper))
         if row.mark.kind is TraceKind.TRANSPORT_CLOSED:
             gone.add(row.mark.side)

@@ -44,6 +44,7 @@ from ._pairs import (
     tcp_tls_pair as tcp_tls_pair,
     wrap_pair as wrap_pair,
 )
+from ._record_keys import decrypt_record as decrypt_record
 from ._rogue import (
     RogueConnection as RogueConnection,
     RoguePeer as RoguePeer,

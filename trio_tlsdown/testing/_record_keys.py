@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Self, TypeAlias
 
 import attrs
@@ -43,6 +43,9 @@ SUITES: Final = {
     "-AES256-GCM-SHA384": AES256,
     "-CHACHA20-POLY1305": CHACHA20,
 }
+
+# The same for `ssl.SSLContext.set_ciphers`, which leaves those of TLS 1.3 as they are.
+CIPHERS: Final = "ECDH+AESGCM:ECDH+CHACHA20"
 
 
 def suite_of(name: str) -> Suite:
@@ -117,17 +120,47 @@ class RecordKeys:
 
     def is_first(self, record: bytes) -> bool:
         """Whether *record*, of TLS 1.3, is number 0 of these keys."""
+        return self.opened(0, record) is not None
+
+    def opened(self, sequence: int, record: bytes) -> bytes | None:
+        """What is in *record*, of TLS 1.3, if that is its number."""
         header, sealed = record[: HEADER.size], record[HEADER.size :]
         try:
-            self.aead.decrypt(self._nonce(0), sealed, header)
+            return self.aead.decrypt(self._nonce(sequence), sealed, header)
         except InvalidTag:
-            return False
-        return True
+            return None
 
     def _nonce(self, sequence: int) -> bytes:
         # RFC 9846 section 5.3, RFC 7905 section 2.
         number = int.from_bytes(self.iv, "big") ^ sequence
         return number.to_bytes(NONCE_SIZE, "big")
+
+
+def decrypt_record(
+    record: bytes, *, cipher: str, secret: bytes, numbers: Iterable[int]
+) -> tuple[int, bytes] | None:
+    """Decrypt a record of TLS 1.3 with a secret from a key log.
+
+    Args:
+      record: All of it.
+      cipher: OpenSSL's name of the cipher suite, ``"TLS_AES_256_GCM_SHA384"`` or so.
+      secret: The sender's: of ``SERVER_TRAFFIC_SECRET_0``, unless it has updated its
+        keys.
+      numbers: Which record under these keys it may be, counted from 0.
+
+    Returns:
+      Its content type (21: an alert, 22: a handshake message, 23: data) and what it
+      holds, without padding; None if no number fits.
+
+    Raises:
+      RuntimeError: a cipher suite without AES-GCM or ChaCha20-Poly1305.
+    """
+    keys = RecordKeys.of_tls13(suite_of(cipher), secret)
+    for number in numbers:
+        if inner := keys.opened(number, record):
+            padded = inner.rstrip(b"\0")  # RFC 9846 section 5.4
+            return padded[-1], padded[:-1]
+    return None
 
 
 def _expand_label(secret: bytes, label: bytes, size: int, digest: str) -> bytes:

@@ -23,6 +23,7 @@ from ._certificates import (
 )
 from ._forge import RecordForge
 from ._options import check_type
+from ._record_keys import CIPHERS
 from ._transports import reset
 
 MAX_RECORD: Final = 2**14  # bytes of plaintext: RFC 9846 section 5.1
@@ -41,7 +42,8 @@ def _key_logs() -> Iterator[Path]:
 class ScriptedPeer:
     """A peer that sends exactly the records that a test tells it to.
 
-    OpenSSL does the handshake. After that, the test makes each record and sends it as
+    OpenSSL does the handshake, by TLS 1.3, or by TLS 1.2 and a cipher suite with
+    AES-GCM or ChaCha20-Poly1305. After that, the test makes each record and sends it as
     it likes (whole, cut, twice, in any order); it may be a record that no TLS library
     would send.
 
@@ -84,6 +86,7 @@ class ScriptedPeer:
         context = (server_context if server_side else client_context)(**options)
         self._key_log = next(_key_logs())
         context.keylog_filename = os.fspath(self._key_log)
+        context.set_ciphers(CIPHERS)
         self._forge = RecordForge(
             context,
             server_side=server_side,

@@ -85,7 +85,8 @@ def _how_it_ended(seen: Observation, since: float | None = None) -> str:
     match seen.ending:
         case Ending.CLOSE_NOTIFY:
             tcp = {TransportEnd.FIN: ", then FIN", TransportEnd.RESET: ", then reset"}
-            return f"close_notify{when}{tcp.get(seen.tcp, '; TCP stays open')}"
+            how = seen.alert or "close_notify"
+            return f"{how}{when}{tcp.get(seen.tcp, '; TCP stays open')}"
         case Ending.FIN:
             where = ", inside a record" if seen.mid_record else ""
             return f"FIN{when} without close_notify{where}"

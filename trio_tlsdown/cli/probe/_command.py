@@ -34,9 +34,9 @@ from ._text import brief, check_list, full
 HELP: Final = """\
 Find out how TLS servers end their connections.
 
-Each HOST[:PORT] is asked with TLS 1.3 and with TLS 1.2, on up to seven
-connections each, one after the other. Nothing is sent but a handshake, a
-harmless request, a goodbye, and something that is no request.
+Each host is asked with TLS 1.3 and with TLS 1.2, on up to seven connections
+each, one after the other. They carry a handshake, a harmless request, a
+goodbye, and something that is no valid request. Probe only hosts that you may.
 
 \b
 trio-tlsdown probe example.org
@@ -47,21 +47,13 @@ trio-tlsdown probe --list-checks
 A fail is a MUST of the RFC that was broken; a warn is allowed, but clients
 pay for it. TLS 1.3 does not oblige a server to answer a close_notify.
 
-Not told by Python's ssl module, and so not shown: whether a server asks for
-a client certificate, and the names of the issuers that it accepts; and the
-level of a close_notify on TLS 1.3.
-
 \b
-The exit code:
+Exit codes:
 0  nothing failed, and all hosts could be reached
 1  a check failed, or the probe was interrupted
 2  wrong usage
 3  a host could not be reached (and nothing failed), or the output cannot be
    written
-"""
-EPILOG: Final = """\
-Completion for bash (zsh and fish are alike):
-eval "$(_TRIO_TLSDOWN_COMPLETE=bash_source trio-tlsdown)"
 """
 FILE: Final = click.Path(dir_okay=False, path_type=Path)
 INPUT: Final = click.Path(exists=True, dir_okay=False)
@@ -82,13 +74,13 @@ class _Report:
     finish: Callable[[], object]
 
 
-@click.command(help=HELP, epilog=EPILOG)
+@click.command(help=HELP)
 @click.argument("hosts", metavar="[HOST[:PORT]]...", nargs=-1)
 @click.option(
     "--file",
     "host_file",
     type=click.File(encoding="utf-8"),
-    help="Hosts, one a line, # begins a comment; - is standard input.",
+    help="Read hosts from a file, one a line; # begins a comment. - is standard input.",
 )
 @click.option(
     "--protocol",
@@ -96,10 +88,11 @@ class _Report:
     type=click.Choice(list(PROTOCOLS)),
     default="http",
     show_default=True,
-    help="smtp, imap, pop3, ftp, ldap, xmpp and postgres begin with STARTTLS, or "
-    "what they have for it; those with an s begin with TLS.",
+    metavar="NAME",
+    help="http or raw; smtp, imap, pop3, ftp, ldap, xmpp or postgres, which begin "
+    "with STARTTLS or the like; smtps, imaps, pop3s, ftps or ldaps.",
 )
-@click.option("--path", default="/", show_default=True, help="What to ask for by HTTP.")
+@click.option("--path", default="/", show_default=True, help="What to get by HTTP.")
 @click.option(
     "--send",
     help=r"The request of --protocol raw; \r, \n, \x00 and so on are escapes. Without "
@@ -127,42 +120,46 @@ class _Report:
 )
 @click.option("--key", type=INPUT, help="Its key, if that is another file.")
 @click.option(
-    "--insecure", is_flag=True, help="Do NOT verify certificates. Said in each result."
+    "--insecure", is_flag=True, help="Do NOT verify certificates. Each result says so."
 )
 @click.option(
     "--timeout",
     type=SECONDS,
+    metavar="SECONDS",
     default=5.0,
     show_default=True,
-    help="Seconds that a server may take for an answer, and for an end.",
+    help="How long a server may take for an answer, and for an end.",
 )
 @click.option(
     "--handshake-timeout",
     type=SECONDS,
+    metavar="SECONDS",
     default=10.0,
     show_default=True,
-    help="Seconds for TCP, and again for STARTTLS and the handshake.",
+    help="How long TCP may take, and again STARTTLS and the handshake.",
 )
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 10_000),
+    metavar="HOSTS",
     default=20,
     show_default=True,
-    help="How many hosts at a time.",
+    help="How many to probe at a time.",
 )
 @click.option(
     "--resumption",
     type=click.IntRange(0),
+    metavar="HOSTS",
     default=LEAKING_LIMIT,
-    help="Ask only so many hosts whether they resume sessions. Default: all; 100 "
-    "with a Python that leaks memory by it (before 3.12.8, and 3.13.0).",
+    help="How many are asked whether they resume sessions. Default: all; 100 with a "
+    "Python that leaks memory by it (before 3.12.8, and 3.13.0).",
 )
 @click.option("--brief", "is_brief", is_flag=True, help="One line for each host.")
 @click.option("--json", "as_data", is_flag=True, help="One line of JSON for each host.")
 @click.option("--swimlane", is_flag=True, help="Draw each connection.")
 @click.option("--junit", type=FILE, help="Write a JUnit report (XML).")
 @click.option(
-    "--html", type=FILE, help="Write a page with a drawing of each connection."
+    "--html", type=FILE, help="Write a web page, with drawings of all connections."
 )
 @click.option(
     "--prometheus",
@@ -173,7 +170,7 @@ class _Report:
     "--schema", "show_schema", is_flag=True, help="Print the schema of --json."
 )
 @click.option(
-    "--list-checks", is_flag=True, help="Print every check, with all remedies."
+    "--list-checks", is_flag=True, help="Print all checks, with all remedies."
 )
 def probe(
     *,
@@ -340,12 +337,20 @@ def _replacing(path: Path) -> Generator[TextIO]:
         part.unlink(missing_ok=True)
 
 
+class _Console(Console):
+    """A console whose reader may go: that is an error for `_probe`, like any other."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error pass; rich would exit from within a task."""
+        raise
+
+
 @contextmanager
 def _output(
     count: int, is_brief: bool, as_data: bool, swimlane: bool
 ) -> Generator[Callable[[HostResult], None]]:
     """Give what shows a result, with a bar of progress on a terminal."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = _Console(highlight=False, soft_wrap=True)
     paper = Paper.of(console)
     progress = Progress(
         TextColumn("{task.description}"),
@@ -408,7 +413,7 @@ def _probe(
     return interrupted
 
 
-@click.command()
+@click.command(short_help="Sum up results of `probe --json`.")
 @click.argument("files", nargs=-1, required=True, type=click.File(encoding="utf-8"))
 @click.option("--json", "as_data", is_flag=True, help="Print JSON instead.")
 def merge(*, files: tuple[TextIO, ...], as_data: bool) -> None:

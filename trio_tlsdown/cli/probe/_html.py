@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from html import escape
 from typing import Final, TextIO
@@ -20,8 +21,8 @@ CSS: Final = """
 @media (prefers-color-scheme: dark) {
   :root { --pass: #3fb950; --warn: #d29922; --fail: #f85149; } }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
-  padding: 0 1rem; }
-h2 { margin: 2.5rem 0 0; overflow-wrap: anywhere; } h3 { margin: 1.2rem 0 .3rem; }
+  padding: 0 1rem; overflow-wrap: anywhere; }
+h2 { margin: 2.5rem 0 0; } h3 { margin: 1.2rem 0 .3rem; }
 table { border-collapse: collapse; width: 100%; }
 td { vertical-align: top; padding: .35rem .6rem .35rem 0; border-top: 1px solid #8884; }
 td:first-child { width: 3.5rem; font-weight: bold; } .small { font-size: .9rem; }
@@ -44,6 +45,8 @@ HEAD: Final = f"""<!DOCTYPE html>
 <p>A fail is a MUST of the RFC that was broken; a warn is allowed, but clients pay for
 it.</p>
 """
+
+CODE: Final = re.compile("`([^`]+)`")
 
 # Of a drawing, in pixels:
 LEFT: Final = 64
@@ -73,18 +76,20 @@ class HtmlReport:
 
 
 def _host(result: HostResult) -> Iterator[str]:
-    about = (result.protocol, result.address, result.banner)
-    yield f"<h2>{escape(str(result.target))}</h2>\n<p>"
-    yield escape(", ".join(each for each in about if each)) + "</p>\n"
+    yield f"<h2>{escape(str(result.target))}</h2>\n<p>{escape(result.about)}</p>\n"
     if result.insecure:
         yield '<p class="insecure">The certificate was not verified: --insecure</p>\n'
     for version in result.versions:
-        yield f"<h3>TLS {version.tls}</h3>\n"
+        cipher = f", {escape(version.cipher)}" if version.cipher else ""
+        yield f"<h3>TLS {version.tls}{cipher}</h3>\n"
         if version.error is not None:
             style = "" if version.unsupported else ' class="fail"'
             yield f"<p{style}>{escape(version.error)}</p>\n"
+        if version.certificate is not None:
+            yield f'<p class="small">{escape(str(version.certificate))}</p>\n'
         if version.resembles:
-            yield f"<p>This is like <code>{escape(version.resembles)}</code>.</p>\n"
+            command = f"trio-tlsdown rogue {escape(version.resembles)}"
+            yield f"<p>Try your clients with the same: <code>{command}</code></p>\n"
         if version.findings:
             yield from _findings(version, result.banner)
             yield '<details><summary>The connections</summary><div class="lanes">\n'
@@ -108,7 +113,7 @@ def _findings(version: VersionResult, banner: str | None) -> Iterator[str]:
                 f'<a href="{check.rfc_link(version.tls)}">{check.rfc[version.tls]}</a>'
             )
             yield f'<div class="small">{rfc}: {escape(check.meaning)}<br>'
-            yield f"Remedy: {escape(advice.advice)}"
+            yield "Remedy: " + CODE.sub(r"<code>\1</code>", escape(advice.advice))
             if advice.link:
                 yield f' (<a href="{escape(advice.link)}">documentation</a>)'
             yield "</div>"
@@ -117,7 +122,7 @@ def _findings(version: VersionResult, banner: str | None) -> Iterator[str]:
 
 
 def _drawing(seen: Observation) -> Iterator[str]:
-    rows = rows_of(seen.events)
+    rows = rows_of(seen.events, data_only=True)
     height = TOP + STEP * len(rows) + 30
     name = escape(seen.experiment.value)
     yield f"<figure><figcaption>{name}</figcaption>"

@@ -28,11 +28,14 @@ from trio_tlsdown import (
     TruncatedError,
 )
 from trio_tlsdown.cli._record import Record
+from trio_tlsdown.testing import decrypt_record
 
+from ._certificate import Certificate, read_certificate
+from ._key_log import KeyLog
 from ._protocols import Answer, Protocol, named
 from ._targets import Target
 from ._text_safety import printable
-from ._witness import Behind, TransportEnd, Witness, what_is_behind
+from ._witness import ALERT, Behind, TransportEnd, Witness, what_is_behind
 
 QUIET: Final = 0.2  # seconds in which an idle server is to say nothing
 AFTER_ANSWER: Final = 1.0  # seconds, of those that a whole answer leaves for the end
@@ -45,10 +48,13 @@ MAX_IDLE: Final = 2**20
 MAX_ANSWER: Final = 2**26
 MAX_EVENTS: Final = 200
 DRIPS: Final = 10
-# The alert close_notify at the level of an error, of which OpenSSL has no name. TLS 1.3
-# does not tell it from a good one (RFC 9846 section 6).
+# The alert close_notify at the level of an error: on TLS 1.2 OpenSSL has no name of it, on
+# TLS 1.3 it ignores the level, as it may (RFC 9846 section 6).
 UNNAMED: Final = "UNKNOWN_ERROR"
 FATAL_CLOSE_NOTIFY: Final = "close_notify as a fatal alert"
+FATAL_LEVEL: Final = (ALERT, b"\x02\x00")
+# Records of a server's handshake: they are encrypted, too, with keys of their own.
+HANDSHAKE_RECORDS: Final = 32
 
 
 class Experiment(enum.Enum):
@@ -130,7 +136,7 @@ class Observation:
     """Whether the end was inside a record."""
 
     alert: str | None = None
-    """OpenSSL's reason, if TLS failed."""
+    """OpenSSL's reason, if TLS failed; or that its close_notify was a fatal alert."""
 
     data_before: int = 0
     """Bytes of application data that came before our close_notify had left."""
@@ -180,6 +186,9 @@ class Conversation:
     server_name: str
     limits: Limits
     keep_events: bool = False
+    key_log: KeyLog | None = None
+    """To tell the level of a close_notify on TLS 1.3."""
+
     resumes: bool = True
     """Whether to look whether sessions can be resumed."""
 
@@ -190,6 +199,7 @@ class Conversation:
     """What the server says of itself."""
 
     cipher: str | None = None
+    certificate: Certificate | None = None
     said: bytes = b""
     """The last that it said in clear text."""
 
@@ -290,6 +300,10 @@ class Conversation:
         except trio.BrokenResourceError as exc:
             raise ObserveError(Refusal.CUT, exc) from exc
         self.cipher = (stream.cipher() or (None,))[0]
+        if self.certificate is None:
+            with suppress(ValueError):  # a fatal alert has come along
+                certificate = stream.getpeercert(binary_form=True)
+                self.certificate = read_certificate(certificate)
 
     async def _start_tls(self, witness: Witness) -> None:
         try:
@@ -323,8 +337,7 @@ class Conversation:
 
 
 def _note(record: Record, event: TraceEvent) -> None:
-    # Bytes can come in any number of pieces; of all else there is little.
-    if not event.size or len(record.events) < MAX_EVENTS:
+    if not event.size:  # what of the bytes is application data, `_Play` knows
         record.add(event)
 
 
@@ -398,21 +411,25 @@ class _Play:
                     if self.ended is None:
                         await self._half_close()
                 case Experiment.HALF_CLOSE:
-                    await self.stream.send_all(named(protocol.request))
+                    await self._send(named(protocol.request))
                     await self._half_close()
                 case Experiment.GOODBYE:
-                    await self.stream.send_all(named(protocol.goodbye))
+                    await self._send(named(protocol.goodbye))
                 case Experiment.BAD_REQUEST:
-                    await self.stream.send_all(protocol.bad_request)
+                    await self._send(protocol.bad_request)
                 case Experiment.UNREAD:
                     filler = named(protocol.filler)
                     filler *= FILLER // len(filler) + 1
-                    await self.stream.send_all(named(protocol.goodbye) + filler)
+                    await self._send(named(protocol.goodbye) + filler)
                     await trio.sleep(SLOW_READER)
                 case Experiment.RESUME:
                     await self._get_session(named(protocol.request))
                 case _:  # RESUME_CUT
                     await self._half_close()
+
+    async def _send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+        self._note_data(trio.current_time(), TraceKind.BYTES_SENT, len(data))
 
     async def _half_close(self) -> None:
         self.data_before = self.answer.size
@@ -424,7 +441,7 @@ class _Play:
         self._keep_session()
         if self.conversation.cut_session is None and self.ended is None and request:
             # Some servers send the tickets of TLS 1.3 along with the first answer.
-            await self.stream.send_all(request)
+            await self._send(request)
             await self._receive_for(QUIET)
 
     # What we hear:
@@ -467,9 +484,17 @@ class _Play:
                 self._end(Ending.CLOSE_NOTIFY)
                 return
             self.answer.add(data)
+            # Not now: a close_notify that came along with it was traced before.
+            came = self.witness.received_at
+            self._note_data(came, TraceKind.BYTES_RECEIVED, len(data))
             idle = self.experiment in (Experiment.IDLE, Experiment.RESUME_CUT)
             if self.answer.size > (MAX_IDLE if idle else MAX_ANSWER):
                 self._end(Ending.FLOOD)
+
+    def _note_data(self, time: float, kind: TraceKind, size: int) -> None:
+        # It can come in any number of pieces; of all else there is little.
+        if self.conversation.keep_events and len(self.record.events) < MAX_EVENTS:
+            self.record.add(TraceEvent(time, "client", kind, size))
 
     def _failed(self, reason: str) -> None:
         if reason == UNNAMED and self.witness.alerts:
@@ -531,6 +556,8 @@ class _Play:
     def _observation(self) -> Observation:
         behind = what_is_behind(self.behind)
         ended_well = self.ending is Ending.CLOSE_NOTIFY
+        if self._is_fatal():
+            self.alert = FATAL_CLOSE_NOTIFY
         if self.ours is None:
             self.data_before = self.answer.size
         if self.answer.head and self.conversation.protocol.name == "http":
@@ -558,6 +585,21 @@ class _Play:
             events=self._events() if self.conversation.keep_events else (),
             began=self.began,
         )
+
+    def _is_fatal(self) -> bool:
+        """Whether its close_notify, the last alert, had the level of a fatal alert."""
+        log, cipher = self.conversation.key_log, self.conversation.cipher
+        secret = log.take(self.witness.client_random) if log else None
+        if secret is None or cipher is None or self.ending is not Ending.CLOSE_NOTIFY:
+            return False
+        record, number = self.witness.last_alert
+        numbers = range(max(0, number - HANDSHAKE_RECORDS), number + 1)
+        with suppress(RuntimeError):  # a cipher suite that nobody has by default
+            inner = decrypt_record(
+                record, cipher=cipher, secret=secret, numbers=numbers
+            )
+            return inner == FATAL_LEVEL
+        return False  # pragma: no cover - likewise
 
     def _since(self, time: float | None) -> float | None:
         return None if time is None else time - self.handshaken

@@ -1,7 +1,8 @@
 """What to configure, in which server, with a link to its documentation.
 
-Where a server has no setting for something, that is said, with the version that was
-looked at: a later one may have it.
+Each was tried, in the version that is named, or else in nginx 1.22, HAProxy 2.6, Apache
+2.4.71, Go 1.27, JDK 17, Node.js 20 and .NET 8: with the advice the check passes, and
+without it it does not. A later version may do better.
 """
 
 from __future__ import annotations
@@ -25,14 +26,11 @@ SOFTWARE: Final[Mapping[str, str]] = {
     "nginx": "nginx",
     "openresty": "nginx",
     "haproxy": "HAProxy",
-    "apache": "Apache",
-    "caddy": "Go",
-    "node": "Node.js",
-    "express": "Node.js",
     "jetty": "Java",
     "tomcat": "Java",
-    "kestrel": ".NET",
-    "microsoft": ".NET",
+    "coyote": "Java",  # Tomcat's: it calls itself Apache-Coyote
+    "apache": "Apache",
+    "node": "Node.js",
 }
 
 NGINX_HTTP: Final = "https://nginx.org/en/docs/http/ngx_http_core_module.html"
@@ -46,68 +44,78 @@ JAVA: Final = (
     "java-secure-socket-extension-jsse-reference-guide.html"
 )
 NODE: Final = "https://nodejs.org/api/tls.html"
+NODE_SERVER: Final = f"{NODE}#tlscreateserveroptions-secureconnectionlistener"
 DOTNET: Final = "https://learn.microsoft.com/dotnet/api/system.net.security.sslstream"
 
-CLOSE_NOTIFY: Final[Mapping[str, Remedy]] = {
+ANSWER: Final[Mapping[str, Remedy]] = {
     "nginx": Remedy(
         "nginx 1.22 has no setting for this: it sends no close_notify once it has read "
         "ours. Have clients close without waiting for the answer.",
         NGINX_SSL,
     ),
-    "HAProxy": Remedy(
-        "HAProxy 2.6 sends close_notify by itself; look for `option nolinger`, which "
-        "resets connections instead.",
-        f"{HAPROXY}#4.2-option%20nolinger",
+    "Go": Remedy(
+        "Close the tls.Conn when Read has returned io.EOF, not the net.Conn below.",
+        f"{GO}#Conn.Close",
+    ),
+    "Java": Remedy(
+        "Close the SSLSocket, not the socket below. For a server that is not yours, set "
+        "-Djdk.tls.acknowledgeCloseNotify=true; but then no answer follows a "
+        "half-close.",
+        JAVA,
+    ),
+    ".NET": Remedy(
+        "Await SslStream.ShutdownAsync before Dispose, which sends no close_notify.",
+        f"{DOTNET}.shutdownasync",
+    ),
+}
+END: Final[Mapping[str, Remedy]] = {
+    "nginx": Remedy(
+        "nginx 1.22 sends close_notify by itself, but not as a TCP proxy with "
+        "`proxy_half_close on`.",
+        f"{NGINX_PROXY}#proxy_half_close",
     ),
     "Apache": Remedy(
         "Remove `ssl-unclean-shutdown` from SetEnvIf and BrowserMatch: it leaves "
-        "close_notify out. `ssl-accurate-shutdown` waits for the answer, too.",
+        "close_notify out.",
         "https://httpd.apache.org/docs/2.4/ssl/ssl_faq.html",
     ),
-    "Go": Remedy(
-        "End with tls.Conn.Close, or CloseWrite, not with Close of the net.Conn below.",
-        f"{GO}#Conn.CloseWrite",
-    ),
+    "Go": Remedy("End with Close of the tls.Conn, not of the net.Conn below.", GO),
     "Java": Remedy(
-        "Close the SSLSocket, not the socket below. With SSLEngine, call closeOutbound "
-        "and wrap until isOutboundDone; jdk.tls.acknowledgeCloseNotify=true answers a "
-        "close_notify.",
+        "End with close of the SSLSocket, not of the socket below. HttpsServer of "
+        "JDK 17 sends no close_notify, and has no setting for it.",
         JAVA,
     ),
     "Node.js": Remedy(
         "End with socket.end(), which sends close_notify; socket.destroy() does not.",
         f"{NODE}#class-tlstlssocket",
     ),
-    ".NET": Remedy(
-        "Await SslStream.ShutdownAsync before disposing of it: Dispose sends no "
-        "close_notify.",
-        f"{DOTNET}.shutdownasync",
-    ),
+    ".NET": ANSWER[".NET"],
 }
 HALF_CLOSE: Final[Mapping[str, Remedy]] = {
     "nginx": Remedy(
-        "For HTTP nothing is needed in nginx 1.22 while it answers; as a TCP proxy it "
-        "needs `proxy_half_close on`.",
+        "As a TCP proxy nginx 1.22 needs `proxy_half_close on`, and then ends without "
+        "close_notify.",
         f"{NGINX_PROXY}#proxy_half_close",
     ),
     "HAProxy": Remedy(
-        "Do not set `option abortonclose`: it drops the request of a client that has "
-        "ended its direction.",
+        "Set `no option abortonclose`: with it, a request that waits for a server is "
+        "dropped. HAProxy 3.3 and later have it on by default.",
         f"{HAPROXY}#4.2-option%20abortonclose",
-    ),
-    "Apache": Remedy(
-        "Apache 2.4 finishes an answer that it has begun; there is no setting.",
-        APACHE_SSL,
     ),
     "Go": Remedy(
         "net/http cancels the request's context when the client ends: do not tie the "
-        "answer to it. With tls.Conn itself, go on writing after Read says io.EOF.",
+        "answer to it. With tls.Conn itself, write on after Read has returned io.EOF.",
         f"{GO}#Conn.CloseWrite",
     ),
-    "Java": Remedy("SSLSocket of JDK 11 and later can half-close on TLS 1.3.", JAVA),
+    "Java": Remedy(
+        "An SSLSocket can write on after read has returned -1, on TLS 1.3, unless "
+        "jdk.tls.acknowledgeCloseNotify is true.",
+        JAVA,
+    ),
     "Node.js": Remedy(
-        "Create the server with `allowHalfOpen: true`, and call end() when done.",
-        f"{NODE}#tlscreateserveroptions-secureconnectionlistener",
+        "Create the server by tls.createServer with `allowHalfOpen: true`, and call "
+        "end() when done. https.createServer of Node.js 20 ignores that option.",
+        NODE_SERVER,
     ),
     ".NET": Remedy(
         "Go on writing when SslStream.ReadAsync has returned 0.", f"{DOTNET}.readasync"
@@ -118,85 +126,86 @@ LINGER: Final[Mapping[str, Remedy]] = {
         "Leave `lingering_close on`, or set it to `always`.",
         f"{NGINX_HTTP}#lingering_close",
     ),
-    "HAProxy": Remedy("Remove `option nolinger`.", f"{HAPROXY}#4.2-option%20nolinger"),
-    "Apache": Remedy(
-        "Apache 2.4 lingers by itself for up to two seconds; look at what is in front.",
-        "https://httpd.apache.org/docs/2.4/misc/perf-tuning.html",
+    "HAProxy": Remedy(
+        "HAProxy 2.6 does not read on before it closes, and has no setting for it. "
+        "`option nolinger` makes it worse.",
+        f"{HAPROXY}#4.2-option%20nolinger",
     ),
     "Go": Remedy(
-        "net/http reads on for a moment; with tls.Conn itself, CloseWrite, then read "
-        "until EOF, with a deadline, then Close. No SetLinger(0).",
-        "https://pkg.go.dev/net#TCPConn.SetLinger",
+        "net/http does not read on before it closes. With tls.Conn itself: CloseWrite "
+        "of the tls.Conn and of the TCPConn, then read the TCPConn to its end, with a "
+        "deadline, then Close.",
+        f"{GO}#Conn.CloseWrite",
     ),
     "Java": Remedy(
-        "shutdownOutput, then read until the end, with setSoTimeout, then close. No "
-        "setSoLinger(true, 0).",
-        JAVA,
+        "SSLSocket.close of JDK 17 reads on by itself; HttpsServer does not.", JAVA
     ),
     "Node.js": Remedy(
-        "end(), then read until 'end', with a timeout; destroy() only then.",
-        "https://nodejs.org/api/net.html#socketend",
+        "Ignore what comes after socket.end(): a write then destroys the socket. https "
+        "of Node.js 20 does that to itself.",
+        "https://nodejs.org/api/net.html#socketenddata-encoding-callback",
     ),
     ".NET": Remedy(
-        "ShutdownAsync, then read until 0, with a timeout, then dispose. No LingerState "
-        "of 0 seconds.",
-        "https://learn.microsoft.com/dotnet/api/system.net.sockets.socket.lingerstate",
+        "ShutdownAsync, then Shutdown(Send) of the Socket, then receive until 0, with "
+        "a timeout, then dispose.",
+        "https://learn.microsoft.com/dotnet/api/system.net.sockets.socket.shutdown",
     ),
 }
 RESUMPTION: Final[Mapping[str, Remedy]] = {
     "nginx": Remedy(
-        "Set `ssl_session_cache shared:tls:10m`, and share `ssl_session_ticket_key` "
-        "between servers.",
+        "Leave `ssl_session_tickets on`, or set `ssl_session_cache shared:tls:10m`. "
+        "Several servers need the same `ssl_session_ticket_key`.",
         f"{NGINX_SSL}#ssl_session_cache",
     ),
     "HAProxy": Remedy(
-        "Raise tune.ssl.cachesize, remove `no-tls-tickets`, and share `tls-ticket-keys`.",
+        "Remove `no-tls-tickets`, or leave tune.ssl.cachesize above 0. Several servers "
+        "need the same `tls-ticket-keys`.",
         f"{HAPROXY}#5.1-no-tls-tickets",
     ),
     "Apache": Remedy(
-        "Set SSLSessionCache, and share SSLSessionTicketKeyFile between servers.",
-        f"{APACHE_SSL}#sslsessioncache",
+        "Leave `SSLSessionTickets on`, or set SSLSessionCache.",
+        f"{APACHE_SSL}#sslsessiontickets",
     ),
     "Go": Remedy(
-        "Leave SessionTicketsDisabled false; share keys by Config.SetSessionTicketKeys.",
+        "Leave Config.SessionTicketsDisabled false. Several servers need the same "
+        "Config.SetSessionTicketKeys.",
         f"{GO}#Config.SetSessionTicketKeys",
     ),
     "Java": Remedy(
-        "Set jdk.tls.server.enableSessionTicketExtension=true, or raise the size of "
-        "the server's SSLSessionContext.",
+        "Leave jdk.tls.server.enableSessionTicketExtension true, or raise "
+        "javax.net.ssl.sessionCacheSize.",
         JAVA,
     ),
     "Node.js": Remedy(
-        "Share `ticketKeys` between processes.",
-        f"{NODE}#tlscreateserveroptions-secureconnectionlistener",
+        "Several processes need the same `ticketKeys`.",
+        NODE_SERVER,
     ),
     ".NET": Remedy(
-        "Leave SslServerAuthenticationOptions.AllowTlsResume true.",
+        "Give all connections the same SslStreamCertificateContext, as "
+        "ServerCertificateContext: with ServerCertificate .NET 8 on Linux resumes none. "
+        "Leave AllowTlsResume true.",
         "https://learn.microsoft.com/dotnet/api/"
-        "system.net.security.sslserverauthenticationoptions.allowtlsresume",
+        "system.net.security.sslstreamcertificatecontext",
     ),
 }
 
 REMEDIES: Final[Mapping[str, Mapping[str, Remedy]]] = {
-    "answers-close-notify": CLOSE_NOTIFY,
-    "answers-promptly": CLOSE_NOTIFY,
+    "answers-close-notify": ANSWER,
     "answers-after-half-close": HALF_CLOSE,
-    "ends-with-close-notify": {
-        **CLOSE_NOTIFY,
-        "nginx": Remedy(
-            "nginx 1.22 sends close_notify by itself, but not as a TCP proxy with "
-            "`proxy_half_close on`.",
-            f"{NGINX_PROXY}#proxy_half_close",
+    "ends-with-close-notify": END,
+    "answer-is-whole": LINGER,
+    "bad-request-close-notify": {
+        "Node.js": Remedy(
+            "Handle 'clientError' with socket.end(...): by default https destroys the "
+            "socket.",
+            "https://nodejs.org/api/http.html#event-clienterror",
         ),
     },
-    "answer-is-whole": LINGER,
-    "bad-request-close-notify": CLOSE_NOTIFY,
     "survives-unread-data": LINGER,
-    "nothing-behind": CLOSE_NOTIFY,
     "resumes-after-end": RESUMPTION,
     "resumes-after-cut": RESUMPTION,
 }
-# If the server does not say what it is.
+# For any other server, and where there is nothing special to do.
 IN_GENERAL: Final[Mapping[str, Remedy]] = {
     "answers-close-notify": Remedy(
         "Call the shutdown of the TLS library before the socket is closed."
@@ -233,7 +242,12 @@ def software_of(banner: str | None) -> str | None:
     return next((name for word, name in SOFTWARE.items() if word in said), None)
 
 
+def remedies(check_id: str) -> Mapping[str, Remedy]:
+    """All that could be done about a check, by the server's name."""
+    return {**REMEDIES.get(check_id, {}), "any other server": IN_GENERAL[check_id]}
+
+
 def remedy(check_id: str, banner: str | None) -> Remedy:
     """What to do about a check, in the server that the banner names."""
-    known = REMEDIES[check_id].get(software_of(banner) or "")
+    known = REMEDIES.get(check_id, {}).get(software_of(banner) or "")
     return known or IN_GENERAL[check_id]

@@ -50,9 +50,7 @@ ON_AN_IDLE_CONNECTION: Final[dict[str, Test]] = {
     "reset_before_close_notify": lambda seen: _unasked(seen, Ending.RESET),
     "cut_after_close_notify": lambda seen: _asked(seen, Ending.FIN),
     "reset_after_close_notify": lambda seen: _asked(seen, Ending.RESET),
-    "fatal_close_notify": lambda seen: (
-        seen.ending is Ending.ALERT and seen.alert == FATAL_CLOSE_NOTIFY
-    ),
+    "fatal_close_notify": lambda seen: seen.alert == FATAL_CLOSE_NOTIFY,
     "fatal_alert": lambda seen: seen.ending is Ending.ALERT,
     "bad_record": lambda seen: seen.ending is Ending.BAD_RECORD,
     "second_close_notify": lambda seen: seen.behind is Behind.ALERT,

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import attrs
 
+from ._certificate import Certificate
 from ._checks import CHECKS, Check, Finding, Observations, Verdict, Version, worst
 from ._observe import Observation
 from ._remedies import remedy
@@ -30,6 +31,7 @@ class VersionResult:
     """Whether that was because the server does not speak this version."""
 
     cipher: str | None = None
+    certificate: Certificate | None = None
     findings: Mapping[str, Finding] = attrs.field(factory=dict[str, Finding])
     """By the id of the check; empty if there was no session."""
 
@@ -54,6 +56,16 @@ class HostResult:
     def reachable(self) -> bool:
         """Whether there was a session of any version."""
         return any(version.error is None for version in self.versions)
+
+    @property
+    def about(self) -> str:
+        """How it was spoken to, where, and what it says of itself; for people."""
+        about = [self.protocol]
+        if self.address not in (None, self.target.host):
+            about.append(f"at {self.address}")
+        if self.banner:
+            about.append(f"calls itself {self.banner}")
+        return ", ".join(about)
 
     @property
     def verdict(self) -> Verdict:
@@ -87,6 +99,7 @@ def as_json(result: HostResult) -> dict[str, Any]:
                 "error": version.error,
                 "unsupported": version.unsupported,
                 "cipher": version.cipher,
+                "certificate": _certificate(version.certificate),
                 "resembles": version.resembles,
                 "checks": [
                     _check(check, finding, version.tls, result.banner)
@@ -97,6 +110,16 @@ def as_json(result: HostResult) -> dict[str, Any]:
             }
             for version in result.versions
         ],
+    }
+
+
+def _certificate(certificate: Certificate | None) -> dict[str, str] | None:
+    if certificate is None:
+        return None
+    return {
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "not_after": certificate.not_after.isoformat(),
     }
 
 

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from ._checks import Version, judge
+from ._key_log import KeyLog
 from ._observe import (
     Conversation,
     Experiment,
@@ -50,6 +51,13 @@ class Settings:
     insecure: bool = False
     keep_events: bool = False
     """Keep what was traced, to be drawn."""
+
+    key_log: KeyLog | None = attrs.field(init=False)
+
+    @key_log.default
+    def _(self) -> KeyLog | None:
+        context = self.contexts.get("1.3")
+        return None if context is None else KeyLog(context)
 
     resumption: int | None = attrs.field(factory=lambda: LEAKING_LIMIT)
     """How many hosts are asked whether they resume sessions; None: all."""
@@ -103,6 +111,7 @@ async def probe_host(
         settings.server_name or target.host,
         settings.limits,
         keep_events=settings.keep_events,
+        key_log=settings.key_log,
         resumes=resumes,
     )
     versions: list[VersionResult] = []
@@ -125,6 +134,7 @@ async def _probe_version(
 ) -> VersionResult:
     seen: dict[Experiment, Observation] = {}
     conversation.session = conversation.cut_session = None
+    conversation.certificate = None  # it may have another one for this version
     for experiment in Experiment:
         if not _is_possible(experiment, conversation):
             continue
@@ -141,6 +151,7 @@ async def _probe_version(
     return VersionResult(
         tls=version,
         cipher=conversation.cipher,
+        certificate=conversation.certificate,
         findings=judge(version, seen),
         seen=seen,
         resembles=resembles(seen),

@@ -79,16 +79,11 @@ class Summary:
 
     def lines(self) -> list[str]:
         """The counts, for people."""
-        counts = ", ".join(
-            f"{self.by_verdict[name]} {name}"
-            for name in VERDICTS
-            if self.by_verdict[name]
-        )
+        counts = {name: self.by_verdict[name] for name in VERDICTS}
+        counts["unreachable"] = self.unreachable
+        words = [f"{count} {name}" for name, count in counts.items() if count]
         noun = "host" if self.hosts == 1 else "hosts"
-        lines = [
-            f"{self.hosts} {noun}: {counts or 'no verdict'}"
-            + (f", {self.unreachable} unreachable" if self.unreachable else "")
-        ]
+        lines = [f"{self.hosts} {noun}: {', '.join(words) or 'no verdict'}"]
         if self.hosts < 2:
             return lines
         width = max(len(check.id) for check in CHECKS)
@@ -98,6 +93,7 @@ class Summary:
             cells = "".join(str(row[name]).rjust(7) for name in VERDICTS)
             lines.append(f"{row['id'].ljust(width)}  {row['tls']}{cells}")
         lines += [
-            f"like {name}: {count}" for name, count in self.resembles.most_common()
+            f"Ends like the rogue {name}: {count}"
+            for name, count in self.resembles.most_common()
         ]
         return lines

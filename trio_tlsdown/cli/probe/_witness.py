@@ -12,6 +12,8 @@ ALERT: Final = 21
 APPLICATION_DATA: Final = 23
 CONTENT_TYPES: Final = range(20, 25)
 HEADER: Final = 5  # bytes
+HELLO: Final = b"\x16"  # what its record begins with; nothing before TLS does so
+CLIENT_RANDOM: Final = slice(11, 43)
 DRIP: Final = 8
 # Of an alert in TLS 1.3, where the content type is encrypted: two bytes, the type, and
 # the tag of each cipher suite that is in use but CCM_8. RFC 9846 section 5.2.
@@ -33,18 +35,27 @@ class Witness(trio.abc.Stream):
     Attributes:
       end: How TCP has ended in the server's direction.
       ended_at: When, in seconds on Trio's clock.
+      received_at: When something came last, likewise.
       drips: How many times no more than a few bytes came.
       alerts: How many records came that are alerts, or of an alert's size.
+      last_alert: The last of those, and how many encrypted records of TLS 1.3 had come
+        before it.
+      client_random: That of our ClientHello: RFC 9846 section 4.1.2.
     """
 
     def __init__(self, transport: trio.SocketStream) -> None:
         self.transport: Final = transport
         self.end = TransportEnd.OPEN
         self.ended_at: float | None = None
+        self.received_at = 0.0
         self.drips = 0
         self.alerts = 0
+        self.last_alert: tuple[bytes, int] = b"", 0
+        self.client_random = b""
+        self._encrypted = 0
         self._header = b""
         self._left = 0  # bytes of the body of the record that is coming
+        self._is_alert = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive, and count the records.
@@ -71,7 +82,9 @@ class Witness(trio.abc.Stream):
         except trio.BrokenResourceError:
             self._note_end(TransportEnd.RESET)
             raise
-        if not data:
+        if data:
+            self.received_at = trio.current_time()
+        else:
             self._note_end(TransportEnd.FIN)
         return data
 
@@ -83,16 +96,23 @@ class Witness(trio.abc.Stream):
         position = 0
         while position < len(data):
             if self._left:
-                skipped = min(self._left, len(data) - position)
-                self._left -= skipped
-                position += skipped
+                part = data[position : position + self._left]
+                if self._is_alert:
+                    record, before = self.last_alert
+                    self.last_alert = record + part, before
+                self._left -= len(part)
+                position += len(part)
                 continue
             missing = HEADER - len(self._header)
             self._header += data[position : position + missing]
             position += missing
             if len(self._header) == HEADER:
                 kind, size = self._header[0], int.from_bytes(self._header[3:], "big")
-                self.alerts += is_alert(kind, size)
+                self._is_alert = is_alert(kind, size)
+                if self._is_alert:
+                    self.alerts += 1
+                    self.last_alert = self._header, self._encrypted
+                self._encrypted += kind == APPLICATION_DATA
                 self._header, self._left = b"", size
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -101,6 +121,8 @@ class Witness(trio.abc.Stream):
         Cancellation:
           A part of it may have left.
         """
+        if data[:1] == HELLO and not self.client_random:
+            self.client_random = bytes(data[CLIENT_RANDOM])
         await self.transport.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
