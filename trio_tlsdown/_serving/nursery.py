@@ -8,7 +8,7 @@ import math
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple, final
 
@@ -55,16 +55,20 @@ class TaskCounter:
         name: object,
     ) -> None:
         """Start a task in *nursery*, as that does."""
-        if not callable(async_fn):
+        # Called here, as Trio does, so that wrong arguments are told at once.
+        coroutine = async_fn(*args) if callable(async_fn) else None
+        if not isinstance(coroutine, Coroutine):
             raise TypeError(f"start_soon() wants an async function, not {async_fn!r}")
-        nursery.start_soon(self._run, async_fn, args, name=name or async_fn)
+        try:
+            nursery.start_soon(self._run, coroutine, name=name or async_fn)
+        except BaseException:  # the nursery is over
+            coroutine.close()
+            raise
         self.running += 1
 
-    async def _run(
-        self, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]
-    ) -> None:
+    async def _run(self, coroutine: Awaitable[object]) -> None:
         try:
-            await async_fn(*args)
+            await coroutine
         finally:
             self.running -= 1
             if not self.running:
@@ -218,7 +222,8 @@ class TLSNursery:
         """Start a task, as `trio.Nursery.start_soon` does.
 
         Raises:
-          TypeError: *async_fn* is not callable; it may already have been called.
+          TypeError: *async_fn* is not async, or has been called already; or the arguments
+            do not fit.
           RuntimeError: the nursery is over.
         """
         self._tasks.start_soon(self._nursery, async_fn, args, name)
