@@ -56,15 +56,16 @@ Channel: TypeAlias = tuple[Item | int, ...]
 
 
 class Machines(NamedTuple):
-    """The three machines of one `ConnectionState`."""
+    """The three machines of one `ConnectionState`, and what it remembers."""
 
     sending: Sending = Sending.HANDSHAKING
     receiving: Receiving = Receiving.HANDSHAKING
     local: LocalState = LocalState.LIVE
+    broken_by: ShutdownOutcome | None = None
 
     def state(self) -> ConnectionState:
         state = ConnectionState(lambda event: None)
-        state.sending, state.receiving, state.local = self
+        state.sending, state.receiving, state.local, state.broken_by = self
         return state
 
 
@@ -85,7 +86,9 @@ def move(machines: Machines, event: Event) -> Move:
     legal = state.process_event_if_legal(event)
     if legal:
         moved.add((event, machines))
-    return Move(legal, Machines(state.sending, state.receiving, state.local))
+    return Move(
+        legal, Machines(state.sending, state.receiving, state.local, state.broken_by)
+    )
 
 
 class Peer(NamedTuple):
@@ -371,7 +374,8 @@ def explore_alone() -> dict[Machines, list[Machines]]:
         after[machines] = []
         if Peer(machines).closed:
             continue
-        possible = events.get(machines[:2], set()) | {Event.RESUMED}
+        shutdown = {Event.SHUTDOWN_BEGAN, Event.SHUTDOWN_OVER}
+        possible = events.get(machines[:2], set()) | shutdown
         if not outcome(machines).final:  # Closer._give_up
             possible |= {Event.GIVEN_UP}
         for event in possible:

@@ -3,7 +3,8 @@
 A TLS connection has two directions that end separately, and besides them this side
 may give up or close. So there are three small state machines. An event moves each
 machine that has a row for it in `TRANSITIONS`; nothing else assigns a state. The
-outcome is never stored: it is looked up in `OUTCOMES`.
+outcome is looked up in `OUTCOMES`, unless something has broken the connection: what did
+so first is the outcome for good.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class LocalState(_State):
     """What this side has done, apart from sending and receiving."""
 
     LIVE = enum.auto()
+    ENDING = enum.auto()  # in a shutdown
     GIVEN_UP = enum.auto()  # a shutdown was cancelled, or ran out of time or space
     CLOSED = enum.auto()
     CLOSED_INCOMPLETE = enum.auto()  # closed after giving up
@@ -72,8 +74,9 @@ class Event(_State):
     SENDING_RESET = enum.auto()
     RECEIVING_RESET = enum.auto()
     FAILED = enum.auto()
+    SHUTDOWN_BEGAN = enum.auto()
+    SHUTDOWN_OVER = enum.auto()
     GIVEN_UP = enum.auto()
-    RESUMED = enum.auto()
     UNWRAPPED = enum.auto()
     CLOSED = enum.auto()
 
@@ -156,8 +159,19 @@ TRANSITIONS: Final[Mapping[Event, Transitions]] = {
             Receiving.OPEN: Receiving.FAILED,
         },
     ),
-    Event.GIVEN_UP: Transitions(local={LocalState.LIVE: LocalState.GIVEN_UP}),
-    Event.RESUMED: Transitions(local={LocalState.GIVEN_UP: LocalState.LIVE}),
+    Event.SHUTDOWN_BEGAN: Transitions(
+        local={
+            LocalState.LIVE: LocalState.ENDING,
+            LocalState.GIVEN_UP: LocalState.ENDING,
+        }
+    ),
+    Event.SHUTDOWN_OVER: Transitions(local={LocalState.ENDING: LocalState.LIVE}),
+    Event.GIVEN_UP: Transitions(
+        local={
+            LocalState.LIVE: LocalState.GIVEN_UP,
+            LocalState.ENDING: LocalState.GIVEN_UP,
+        }
+    ),
     Event.UNWRAPPED: Transitions(
         local={
             LocalState.LIVE: LocalState.CLOSED,
@@ -167,23 +181,31 @@ TRANSITIONS: Final[Mapping[Event, Transitions]] = {
     Event.CLOSED: Transitions(
         local={
             LocalState.LIVE: LocalState.CLOSED,
+            LocalState.ENDING: LocalState.CLOSED,
             LocalState.GIVEN_UP: LocalState.CLOSED_INCOMPLETE,
         },
     ),
 }
 
-# The first matching row wins; None matches every state. If none matches: OPEN.
+# The states in which a direction is broken. The first that is reached names the outcome
+# for good, whatever the other direction finds at its next use; but closing comes first,
+# if it does.
+BREAKS: Final[Mapping[_State, ShutdownOutcome]] = {
+    Receiving.TRUNCATED: ShutdownOutcome.TRUNCATED,
+    Receiving.RESET: ShutdownOutcome.RESET,
+    Receiving.FAILED: ShutdownOutcome.FAILED,
+    Sending.RESET: ShutdownOutcome.RESET,
+    Sending.FAILED: ShutdownOutcome.FAILED,
+}
+
+# If nothing is broken, the first matching row wins; None matches every state. If none
+# matches: OPEN.
 OUTCOMES: Final[
     tuple[
         tuple[Sending | None, Receiving | None, LocalState | None, ShutdownOutcome], ...
     ]
 ] = (
     (Sending.CLOSED, Receiving.CLOSED, None, ShutdownOutcome.COMPLETE),
-    (None, Receiving.FAILED, None, ShutdownOutcome.FAILED),
-    (Sending.FAILED, None, None, ShutdownOutcome.FAILED),
-    (None, Receiving.TRUNCATED, None, ShutdownOutcome.TRUNCATED),
-    (None, Receiving.RESET, None, ShutdownOutcome.RESET),
-    (Sending.RESET, None, None, ShutdownOutcome.RESET),
     (Sending.BROKEN, None, None, ShutdownOutcome.ABORTED),
     (None, None, LocalState.GIVEN_UP, ShutdownOutcome.ABORTED),
     (None, None, LocalState.CLOSED_INCOMPLETE, ShutdownOutcome.ABORTED),
@@ -207,6 +229,7 @@ class ConnectionState:
       on_event: Called with each event after the machines have moved.
 
     Attributes:
+      broken_by: What broke the connection first, before it was closed; None if nothing.
       can_receive: Whether the peer's direction is open.
       can_send: Whether our direction is open and this side has not closed.
       handshaken: Whether the handshake was done.
@@ -216,6 +239,7 @@ class ConnectionState:
 
     __slots__ = (
         "_on_event",
+        "broken_by",
         "can_receive",
         "can_send",
         "closed",
@@ -230,6 +254,7 @@ class ConnectionState:
         self.sending: Sending = Sending.HANDSHAKING
         self.receiving: Receiving = Receiving.HANDSHAKING
         self.local: LocalState = LocalState.LIVE
+        self.broken_by: ShutdownOutcome | None = None
         # Kept as flags: they are read at every call, and enum lookups are slow.
         self.can_receive = False
         self.can_send = False
@@ -265,6 +290,15 @@ class ConnectionState:
         self.sending = moves.sending.get(self.sending, self.sending)
         self.receiving = moves.receiving.get(self.receiving, self.receiving)
         self.local = moves.local.get(self.local, self.local)
+        if self.broken_by is None and not self.closed:
+            self.broken_by = BREAKS.get(self.receiving)
+            # A shutdown that cannot send goes on to see how the input ends: if the peer
+            # has cut it, that came first.
+            if (
+                self.local is not LocalState.ENDING
+                or self.receiving is not Receiving.OPEN
+            ):
+                self.broken_by = self.broken_by or BREAKS.get(self.sending)
         self.closed = (
             self.local is LocalState.CLOSED
             or self.local is LocalState.CLOSED_INCOMPLETE
@@ -311,6 +345,8 @@ class ConnectionState:
     @property
     def outcome(self) -> ShutdownOutcome:
         """How the connection ended, or stands so far."""
+        if self.broken_by is not None:
+            return self.broken_by
         for sending, receiving, local, outcome in OUTCOMES:
             if (
                 (sending is None or sending is self.sending)

@@ -70,7 +70,7 @@ class _Ending:
         self.state.process_event_if_legal(Event.CLOSE_NOTIFY_SENT)
 
     def transport_failed(self, error: trio.BrokenResourceError, event: Event) -> None:
-        self.transport_error = without_frames(error)
+        self.transport_error = self.transport_error or without_frames(error)
         self.state.process_event_if_legal(event)
 
     def tls_failed(self, error: ssl.SSLError) -> None:
@@ -90,7 +90,8 @@ class _Ending:
             discarded=self.discarded,
             elapsed=elapsed,
             error=error_of(
-                state,
+                state.broken_by,
+                handshaken=state.handshaken,
                 mid_record=None,  # what the SSLStream had of the last record
                 transport_error=self.transport_error,
                 tls_error=self.tls_error,
@@ -247,7 +248,7 @@ class SSLStreamCloser(trio.abc.AsyncResource):
     async def _shutdown(
         self, transport: trio.abc.Stream, ending: _Ending, unread: bytearray | None
     ) -> None:
-        ending.state.process_event_if_legal(Event.RESUMED)
+        ending.state.process_event_if_legal(Event.SHUTDOWN_BEGAN)
         if ending.began is None:
             ending.began = trio.current_time()
         tap = _Tap(transport, ending)
@@ -266,6 +267,7 @@ class SSLStreamCloser(trio.abc.AsyncResource):
             if not ending.state.closed:
                 raise  # the transport was closed, not the stream
         finally:
+            ending.state.process_event_if_legal(Event.SHUTDOWN_OVER)
             # Not None: only unwrap() sets that, and it never returns here.
             self.stream.transport_stream = transport
 
