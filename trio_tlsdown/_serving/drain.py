@@ -133,6 +133,7 @@ class ServedConnection:
 
     Args:
       stream: Its stream.
+      id_: The number of the connection in traces.
       peer: The name of its peer, for logs.
       waits: The registry of its waits: `cancel_on_drain` uses it.
       draining: Set when its server drains.
@@ -157,6 +158,7 @@ class ServedConnection:
         "began",
         "failure",
         "handshaken",
+        "id",
         "parked",
         "peer",
         "ready",
@@ -172,9 +174,15 @@ class ServedConnection:
     )
 
     def __init__(
-        self, stream: TLSStream[Any], peer: str, waits: Waits, draining: trio.Event
+        self,
+        stream: TLSStream[Any],
+        id_: int,
+        peer: str,
+        waits: Waits,
+        draining: trio.Event,
     ) -> None:
         self.stream = stream
+        self.id = id_
         self.transport: trio.abc.Stream = stream.transport_stream  # also after unwrap()
         self.peer = peer
         self.waits = waits

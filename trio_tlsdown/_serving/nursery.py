@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple, final
 import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy
-from trio_tlsdown._core.trace import Trace, trace_of
+from trio_tlsdown._core.trace import Trace, connection_ids, trace_of
 from trio_tlsdown._errors import (
     ConnectFailedError,
     ListenFailedError,
@@ -402,7 +402,7 @@ class TLSNursery:
             server_hostname=server_hostname,
             https_compatible=https_compatible,
             policy=self._policy,
-            trace=trace_of(self._trace, "client", peer),
+            trace=trace_of(self._trace, next(connection_ids), "client", peer),
         )
         if session is not None:
             # Setting it takes 0.1 ms, so it was not tried earlier as a check.

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy, ShutdownReport
-from trio_tlsdown._core.trace import Trace, trace_of
+from trio_tlsdown._core.trace import Trace, connection_ids, trace_of
 from trio_tlsdown._errors import HandshakeTimeoutError
 from trio_tlsdown._stream.stream import TLSStream
 from trio_tlsdown._util import LOGGER, as_octets, check_seconds
@@ -302,8 +302,13 @@ class TLSServer:
             self._handshakes.release()
 
     def _start(self, transport: trio.abc.Stream, peer: str) -> None:
+        id_ = next(connection_ids)
         served = ServedConnection(
-            self._wrap(transport, peer), peer, self._silent_waits, self.draining
+            self._wrap(transport, id_, peer),
+            id_,
+            peer,
+            self._silent_waits,
+            self.draining,
         )
         self._nursery.start_soon(self._run, served)
         self._connections.add(served)
@@ -311,7 +316,7 @@ class TLSServer:
             self._slots.reserve(served)
 
     def _wrap(
-        self, transport: trio.abc.Stream, peer: str, initial_bytes: bytes = b""
+        self, transport: trio.abc.Stream, id_: int, peer: str, initial_bytes: bytes = b""
     ) -> TLSStream[Any]:
         return TLSStream(
             transport,
@@ -319,7 +324,7 @@ class TLSServer:
             server_side=True,
             https_compatible=self._options.https_compatible,
             policy=self._options.policy,
-            trace=trace_of(self._options.trace, "server", peer),
+            trace=trace_of(self._options.trace, id_, "server", peer),
             initial_bytes=initial_bytes,
         )
 
@@ -410,7 +415,9 @@ class TLSServer:
             async with self._handshake_turn:
                 pass
             if initial or served.stream.context is not self._ssl_context:
-                served.stream = self._wrap(served.transport, peer_name.get(), initial)
+                served.stream = self._wrap(
+                    served.transport, served.id, peer_name.get(), initial
+                )
             self._handshakes_begun[served] = trio.current_time()
             scope.deadline = trio.current_time() + left
             try:
