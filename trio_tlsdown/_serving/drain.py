@@ -103,14 +103,14 @@ class Waits:
     def enter(self, wait: Wait | ParkedReceive, served: ServedConnection) -> None:
         """Register a wait for a connection."""
         self.open[wait] = None
-        served.waiting += 1
-        if served.waiting == 1:
+        if not served.waiting:
             self.connections += 1
+        served.waiting.append(wait)
 
     def leave(self, wait: Wait | ParkedReceive, served: ServedConnection) -> None:
         """Undo `enter`."""
         del self.open[wait]
-        served.waiting -= 1
+        served.waiting.remove(wait)
         if not served.waiting:
             self.connections -= 1
 
@@ -148,7 +148,7 @@ class ServedConnection:
       ready: Whether its handler may be called, or was.
       scope: The cancel scope of everything before the handler, then of the handler.
       failure: The exception of *prepare*, the handshake or the handler.
-      waiting: The number of tasks in a `Wait` for it.
+      waiting: Its waits that are going on.
       timeout: The time limit of its handshake in seconds, if it was shortened.
     """
 
@@ -195,7 +195,7 @@ class ServedConnection:
         self.ready = False
         self.scope: trio.CancelScope | None = None
         self.failure: Exception | None = None
-        self.waiting = 0
+        self.waiting: list[Wait | ParkedReceive] = []
         self.timeout: float | None = None
         self.parked = ParkedReceive(self)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import math
 import random
 import ssl
@@ -36,6 +37,7 @@ from .drain import (
     DrainReport,
     Input,
     MultiCancelScope,
+    ParkedReceive,
     ServedConnection,
     Wait,
     Waits,
@@ -60,6 +62,9 @@ WAITS_PER_CHECKPOINT: Final = 8  # waits
 # Seconds between two looks at the waits that a drain or max_age may cut short. It is
 # shorter than DRAIN_PATIENCE, so that what comes in parts is seen in time.
 CHECK_INTERVAL: Final = DRAIN_PATIENCE / 2
+
+# Connections with max_age that have ended are not looked for below this number of them.
+FORGET_AT_LEAST: Final = 64
 
 # How long a handshake may take while others wait for its place, in seconds: a client
 # that stalls in it keeps a place, and an honest one seldom needs more than one.
@@ -191,6 +196,9 @@ class TLSServer:
         self._silent_waits = Waits(new=DRAIN_PATIENCE)  # for the first byte
         self._idle_waits = Waits(new=FIRST_REQUEST_TIME)  # for a next request
         self._watching = False
+        # With max_age: who retires when, as a heap; and who has.
+        self._retirements: list[tuple[float, int, ServedConnection]] = []
+        self._retired: set[ServedConnection] = set()
         self._accept_scopes = MultiCancelScope()
         self._backlog_scopes = MultiCancelScope()  # the backlog
         self._grace_over = False
@@ -316,7 +324,11 @@ class TLSServer:
             self._slots.reserve(served)
 
     def _wrap(
-        self, transport: trio.abc.Stream, id_: int, peer: str, initial_bytes: bytes = b""
+        self,
+        transport: trio.abc.Stream,
+        id_: int,
+        peer: str,
+        initial_bytes: bytes = b"",
     ) -> TLSStream[Any]:
         return TLSStream(
             transport,
@@ -459,6 +471,7 @@ class TLSServer:
             # Clients that connected together should not all reconnect together.
             spread = random.uniform(0.9, 1.1)  # noqa: S311 - not a secret
             served.retires = served.accepted + self._options.max_age * spread
+            self._retire_later(served)
         with trio.CancelScope() as scope:
             self._set_scope(served, scope)
             await self._options.handler(served.stream)
@@ -637,8 +650,31 @@ class TLSServer:
         while not self._finished.is_set():
             with trio.move_on_after(interval):
                 await self._finished.wait()
-            for wait in [*self._silent_waits.open, *self._idle_waits.open]:
+            for wait in self._due_waits():
                 wait.cut_short()
+
+    def _due_waits(self) -> list[Wait | ParkedReceive]:
+        if self._notice_over.is_set():
+            return [*self._silent_waits.open, *self._idle_waits.open]
+        now = trio.current_time()
+        while self._retirements and self._retirements[0][0] <= now:
+            self._retired.add(heapq.heappop(self._retirements)[2])
+        self._retired = {served for served in self._retired if self._lives(served)}
+        return [wait for served in self._retired for wait in served.waiting]
+
+    def _retire_later(self, served: ServedConnection) -> None:
+        # Most connections may end long before: forget them, rarely enough that it costs
+        # little for each.
+        if len(self._retirements) > 2 * len(self._connections) + FORGET_AT_LEAST:
+            self._retirements = [
+                one for one in self._retirements if self._lives(one[2])
+            ]
+            heapq.heapify(self._retirements)
+        heapq.heappush(self._retirements, (served.retires, served.id, served))
+
+    def _lives(self, served: ServedConnection) -> bool:
+        # A task that its handler has started may outlive it.
+        return bool(served in self._connections or served.waiting)
 
     def _end_grace(self) -> None:
         self._grace_over = True
