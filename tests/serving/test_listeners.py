@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -420,6 +420,35 @@ async def test_a_client_has_its_address_whoever_has_accepted_it(
         await server.drain()
     name = "a client over SocketStream" if gone else f"{host}:{port}"
     assert caplog.messages == [f"{name} connected and sent nothing"]
+
+
+# New clients in a drain:
+
+
+@needs_linux("a kernel that drops SYNs when the backlog is full")
+async def test_clients_that_come_while_the_backlog_is_emptied_do_not_prolong_it() -> (
+    None
+):
+    """Their kernels try again in a second, and are refused then."""
+    listener = tcp_listener()
+    address = listener.socket.getsockname()
+    with ExitStack() as clients:
+        for _ in range(10):
+            clients.enter_context(socket.create_connection(address))
+        accepted = 0
+
+        def start(transport: trio.SocketStream, _: str) -> None:
+            nonlocal accepted
+            accepted += 1
+            transport.socket.close()
+            if accepted < 8:  # the last one in the backlog is not to be met
+                late = clients.enter_context(socket.socket())
+                late.setblocking(False)
+                assert late.connect_ex(address) == errno.EINPROGRESS
+
+        async with listener:
+            await accept_backlog(listener, start, exclusive=True)
+        assert accepted == 10
 
 
 # Shared sockets:
