@@ -612,6 +612,95 @@ async def test_a_server_needs_a_context(context: Any) -> None:
     assert not listener.closed
 
 
+# Closed by others:
+
+
+def listener_of(kind: str, folder: Path) -> Any:
+    match kind:
+        case "tcp":
+            return tcp_listener()
+        case "unix":
+            return unix_listener(folder / "socket")
+        case _:
+            return MemoryListener()
+
+
+each_kind = pytest.mark.parametrize(
+    "kind", ["tcp", pytest.param("unix", marks=needs_posix("Unix sockets")), "memory"]
+)
+
+
+@needs_posix("Unix sockets")
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_a_listener_that_was_closed_is_told_at_once(
+    kind: str, tmp_path: Path
+) -> None:
+    listener = listener_of(kind, tmp_path)
+    await listener.aclose()
+    async with open_tls_nursery() as tls:
+        with pytest.raises(trio.ClosedResourceError, match="was closed"):
+            await tls.start_server(
+                echo, listeners=[listener], ssl_context=server_context()
+            )
+
+
+@each_kind
+async def test_a_listener_that_somebody_closes_takes_the_server_down(
+    kind: str, tls: Maker, tmp_path: Path
+) -> None:
+    """Nobody should; but it would not be told otherwise."""
+    listener = listener_of(kind, tmp_path)
+    with pytest.RaisesGroup(trio.ClosedResourceError):
+        async with serving_on(listener, tls.version, echo):
+            await trio.testing.wait_all_tasks_blocked()
+            await listener.aclose()
+            await trio.sleep_forever()
+
+
+@each_kind
+@pytest.mark.parametrize("moment", ["before", "notice", "drain", "full"])
+async def test_a_listener_that_somebody_closes_for_a_drain_is_no_error(
+    kind: str, moment: str, tls: Maker, tmp_path: Path, autojump_clock: Clock
+) -> None:
+    """Also while a client waits in the backlog, for there are as many as may be."""
+    listener = listener_of(kind, tmp_path)
+    most = 1 if moment == "full" else None
+    async with serving_on(listener, tls.version, answer_each, max_connections=most) as (
+        nursery,
+        server,
+    ):
+        client = client_over(await connect(listener), tls.version)
+        await ask(client)
+        nursery.start_soon(goodbye, client)
+        another = await connect(listener) if moment == "full" else None
+        await trio.testing.wait_all_tasks_blocked()
+        if moment in {"notice", "drain"}:
+            notice = 1 if moment == "notice" else 0
+            nursery.start_soon(lambda: server.drain(notice=notice))
+            await server.draining.wait()
+        close(listener)
+        report = await server.drain()
+        if another is not None:
+            await another.aclose()
+    assert report.tally == {COMPLETE: 1}
+
+
+async def connect(listener: Any) -> trio.abc.Stream:
+    if isinstance(listener, MemoryListener):
+        return listener.connect()
+    sock = trio.socket.socket(listener.socket.family)
+    await sock.connect(listener.socket.getsockname())
+    return trio.SocketStream(sock)
+
+
+def close(listener: Any) -> None:
+    """Without a checkpoint."""
+    if isinstance(listener, MemoryListener):
+        listener._receive.close()
+    else:
+        listener.socket.close()
+
+
 # Cancellation:
 
 

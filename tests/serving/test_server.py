@@ -865,21 +865,3 @@ async def test_a_grace_that_cannot_be_one_is_refused(
         with pytest.raises(error, match="grace"):
             await server.drain(grace=grace)
         assert not server.draining.is_set()
-
-
-async def test_a_listener_that_somebody_closes_takes_the_server_down(
-    tls13: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody should be able to; but it would not be told otherwise."""
-    opened: list[trio.SocketListener] = []
-    open_tcp_listeners = trio.open_tcp_listeners
-
-    async def spy(*args: Any, **options: Any) -> list[trio.SocketListener]:
-        opened.extend(await open_tcp_listeners(*args, **options))
-        return opened
-
-    monkeypatch.setattr(trio, "open_tcp_listeners", spy)
-    with pytest.RaisesGroup(trio.ClosedResourceError):
-        async with serving(tls13.version, echo):
-            await opened[0].aclose()
-            await trio.sleep_forever()

@@ -161,7 +161,11 @@ async def accept_backlog(
       start: As for `accept_connections`.
       make_room: As for `accept_connections`.
       exclusive: Whether no other process can accept from the same socket.
+
+    Raises:
+      trio.ClosedResourceError: somebody has closed the listener.
     """
+    check_listening(listener)
     shortage = _Shortage(make_room)
     sock = listener.socket if isinstance(listener, trio.SocketListener) else None
     if exclusive and sock is not None:
@@ -179,10 +183,15 @@ async def accept_backlog(
 
 async def wait_for_client(listener: AnyListener) -> None:
     """Wait until there is a client to accept, if the listener can tell."""
+    check_listening(listener)  # it may have been closed since the last client came
     if isinstance(listener, trio.SocketListener):
-        if listener.socket.fileno() == -1:  # since the last client came
-            raise trio.ClosedResourceError("this listener was closed")
         await trio.lowlevel.wait_readable(listener.socket)
+
+
+def check_listening(listener: AnyListener) -> None:
+    """Raise `trio.ClosedResourceError` if a listener is known to be closed."""
+    if isinstance(listener, trio.SocketListener) and listener.socket.fileno() == -1:
+        raise trio.ClosedResourceError(f"{listener!r} was closed")
 
 
 def address_of(listener: AnyListener) -> object:

@@ -33,7 +33,7 @@ from trio_tlsdown._util import (
     check_type,
 )
 
-from .accept import Handler
+from .accept import Handler, check_listening
 from .contexts import check_server_context, client_context, warn_if_unusable
 from .lifecycle import do_handshake, end_gracefully, outcome_if_over
 from .server import OnError, Prepare, ServerOptions, TLSServer
@@ -540,6 +540,7 @@ class TLSNursery:
             given, or neither is. The listeners stay open after an error.
           ValueError: a number is out of range, or *listeners* is empty or has the same
             one twice.
+          trio.ClosedResourceError: one of *listeners* was closed.
           RuntimeError: the nursery is over.
         """
         self._clients.check_open()
@@ -608,6 +609,7 @@ def _check_listeners(
     found = list(listeners)
     for listener in found:
         check_type("each of listeners", listener, trio.abc.Listener)
+        check_listening(listener)
     if not found:
         raise ValueError("listeners must not be empty")
     if len(set(found)) < len(found):

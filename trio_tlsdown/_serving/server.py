@@ -293,6 +293,10 @@ class TLSServer:
                     exclusive=self._options.exclusive,
                 )
                 await listener.aclose()
+        except trio.ClosedResourceError:
+            # Otherwise somebody has closed it, and nobody would notice.
+            if not self.draining.is_set():
+                raise
         finally:
             try:
                 with trio.CancelScope(shield=True):  # short: it is cancelled at once
