@@ -443,7 +443,7 @@ async def test_clients_that_come_while_the_backlog_is_emptied_do_not_prolong_it(
             transport.socket.close()
             if accepted < 8:  # the last one in the backlog is not to be met
                 late = clients.enter_context(socket.socket())
-                late.setblocking(False)
+                late.settimeout(0)
                 assert late.connect_ex(address) == errno.EINPROGRESS
 
         async with listener:
