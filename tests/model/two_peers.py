@@ -86,9 +86,19 @@ def move(machines: Machines, event: Event) -> Move:
     legal = state.process_event_if_legal(event)
     if legal:
         moved.add((event, machines))
-    return Move(
-        legal, Machines(state.sending, state.receiving, state.local, state.broken_by)
-    )
+    return Move(legal, machines_of(state))
+
+
+def machines_of(state: ConnectionState) -> Machines:
+    return Machines(state.sending, state.receiving, state.local, state.broken_by)
+
+
+@functools.cache
+def told(machines: Machines) -> Machines:
+    """What they are after a call has told what became of sending."""
+    state = machines.state()
+    state.settle()
+    return machines_of(state)
 
 
 class Peer(NamedTuple):
@@ -374,8 +384,8 @@ def explore_alone() -> dict[Machines, list[Machines]]:
         after[machines] = []
         if Peer(machines).closed:
             continue
-        shutdown = {Event.SHUTDOWN_BEGAN, Event.SHUTDOWN_OVER}
-        possible = events.get(machines[:2], set()) | shutdown
+        possible = events.get(machines[:2], set()) | {Event.RESUMED}
+        after[machines] += {told(machines)} - {machines}
         if not outcome(machines).final:  # Closer._give_up
             possible |= {Event.GIVEN_UP}
         for event in possible:

@@ -56,7 +56,6 @@ class LocalState(_State):
     """What this side has done, apart from sending and receiving."""
 
     LIVE = enum.auto()
-    ENDING = enum.auto()  # in a shutdown
     GIVEN_UP = enum.auto()  # a shutdown was cancelled, or ran out of time or space
     CLOSED = enum.auto()
     CLOSED_INCOMPLETE = enum.auto()  # closed after giving up
@@ -74,9 +73,8 @@ class Event(_State):
     SENDING_RESET = enum.auto()
     RECEIVING_RESET = enum.auto()
     FAILED = enum.auto()
-    SHUTDOWN_BEGAN = enum.auto()
-    SHUTDOWN_OVER = enum.auto()
     GIVEN_UP = enum.auto()
+    RESUMED = enum.auto()
     UNWRAPPED = enum.auto()
     CLOSED = enum.auto()
 
@@ -159,19 +157,8 @@ TRANSITIONS: Final[Mapping[Event, Transitions]] = {
             Receiving.OPEN: Receiving.FAILED,
         },
     ),
-    Event.SHUTDOWN_BEGAN: Transitions(
-        local={
-            LocalState.LIVE: LocalState.ENDING,
-            LocalState.GIVEN_UP: LocalState.ENDING,
-        }
-    ),
-    Event.SHUTDOWN_OVER: Transitions(local={LocalState.ENDING: LocalState.LIVE}),
-    Event.GIVEN_UP: Transitions(
-        local={
-            LocalState.LIVE: LocalState.GIVEN_UP,
-            LocalState.ENDING: LocalState.GIVEN_UP,
-        }
-    ),
+    Event.GIVEN_UP: Transitions(local={LocalState.LIVE: LocalState.GIVEN_UP}),
+    Event.RESUMED: Transitions(local={LocalState.GIVEN_UP: LocalState.LIVE}),
     Event.UNWRAPPED: Transitions(
         local={
             LocalState.LIVE: LocalState.CLOSED,
@@ -181,7 +168,6 @@ TRANSITIONS: Final[Mapping[Event, Transitions]] = {
     Event.CLOSED: Transitions(
         local={
             LocalState.LIVE: LocalState.CLOSED,
-            LocalState.ENDING: LocalState.CLOSED,
             LocalState.GIVEN_UP: LocalState.CLOSED_INCOMPLETE,
         },
     ),
@@ -290,21 +276,17 @@ class ConnectionState:
         self.sending = moves.sending.get(self.sending, self.sending)
         self.receiving = moves.receiving.get(self.receiving, self.receiving)
         self.local = moves.local.get(self.local, self.local)
-        if self.broken_by is None and not self.closed:
-            self.broken_by = BREAKS.get(self.receiving)
-            # A shutdown that cannot send goes on to see how the input ends: if the peer
-            # has cut it, that came first.
-            if (
-                self.local is not LocalState.ENDING
-                or self.receiving is not Receiving.OPEN
-            ):
-                self.broken_by = self.broken_by or BREAKS.get(self.sending)
+        was_closed = self.closed
         self.closed = (
             self.local is LocalState.CLOSED
             or self.local is LocalState.CLOSED_INCOMPLETE
         )
         self.can_receive = self.receiving is Receiving.OPEN
         self.can_send = self.sending is Sending.OPEN and not self.closed
+        if not was_closed:
+            self.broken_by = self.broken_by or BREAKS.get(self.receiving)
+            if self.closed or not self.can_receive:
+                self.broken_by = self.broken_by or BREAKS.get(self.sending)
         if event is Event.HANDSHAKE_DONE:
             self.handshaken = True
         elif event is Event.CLOSE_NOTIFY_SENT:
@@ -316,6 +298,15 @@ class ConnectionState:
             # Breaks a cycle, so that the session is freed without the collector.
             self._on_event = _ignore
         return True
+
+    def settle(self) -> None:
+        """A caller is told what has become of sending: if it is broken, that is final.
+
+        Before, as when an answer to a KeyUpdate could not be sent, it is not while the
+        input goes on: how that ends tells more.
+        """
+        if not self.closed:
+            self.broken_by = self.broken_by or BREAKS.get(self.sending)
 
     @property
     def failed(self) -> bool:

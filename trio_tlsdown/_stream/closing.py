@@ -115,7 +115,7 @@ class Closer:
 
     async def _exchange(self, *, wait: bool) -> ShutdownReport:
         state = self._connection.state
-        state.process_event_if_legal(Event.SHUTDOWN_BEGAN)
+        state.process_event_if_legal(Event.RESUMED)
         self._connection.start_shutdown_clock()
         self.reader_seen = self._receives.busy
         try:
@@ -135,8 +135,7 @@ class Closer:
         except trio.ClosedResourceError:
             if not state.closed:
                 raise  # the transport was closed by someone else
-        finally:
-            state.process_event_if_legal(Event.SHUTDOWN_OVER)
+        state.settle()
         return self._connection.report()
 
     async def _exchange_at_once(self, *, wait: bool) -> bool:

@@ -308,6 +308,7 @@ class Connection:
                 )
             case _:
                 self.check_open()
+                self.state.settle()
                 raise self.error(
                     BREAKS.get(self.state.sending)
                 ) or trio.BrokenResourceError(

@@ -232,6 +232,7 @@ class SSLStreamCloser(trio.abc.AsyncResource):
                 await self._shutdown(transport, ending, unread)
         finally:
             ending.running = False
+        ending.state.settle()
         return self.report
 
     async def _is_usable(self) -> bool:
@@ -248,7 +249,7 @@ class SSLStreamCloser(trio.abc.AsyncResource):
     async def _shutdown(
         self, transport: trio.abc.Stream, ending: _Ending, unread: bytearray | None
     ) -> None:
-        ending.state.process_event_if_legal(Event.SHUTDOWN_BEGAN)
+        ending.state.process_event_if_legal(Event.RESUMED)
         if ending.began is None:
             ending.began = trio.current_time()
         tap = _Tap(transport, ending)
@@ -267,7 +268,6 @@ class SSLStreamCloser(trio.abc.AsyncResource):
             if not ending.state.closed:
                 raise  # the transport was closed, not the stream
         finally:
-            ending.state.process_event_if_legal(Event.SHUTDOWN_OVER)
             # Not None: only unwrap() sets that, and it never returns here.
             self.stream.transport_stream = transport
 
