@@ -41,7 +41,12 @@ from trio_tlsdown import (
     open_tls_nursery,
     peer_name,
 )
-from trio_tlsdown._serving.accept import ACCEPT_TIME, BACKLOG_TIME, accept_backlog
+from trio_tlsdown._serving.accept import (
+    ACCEPT_TIME,
+    BACKLOG_TIME,
+    Shortage,
+    accept_backlog,
+)
 from trio_tlsdown._serving.drain import DRAIN_PATIENCE
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
 from trio_tlsdown.testing._transports import reset_when_closed
@@ -447,7 +452,7 @@ async def test_clients_that_come_while_the_backlog_is_emptied_do_not_prolong_it(
                 assert late.connect_ex(address) == errno.EINPROGRESS
 
         async with listener:
-            await accept_backlog(listener, start, exclusive=True)
+            await accept_backlog(listener, start, shortage=Shortage(), exclusive=True)
         assert accepted == 10
 
 
@@ -487,7 +492,9 @@ async def test_a_client_that_another_process_takes_is_not_waited_for(
     monkeypatch.setattr(type(listener.socket), "is_readable", is_readable_for_others)
     async with listener:
         began = trio.current_time()
-        await accept_backlog(listener, lambda *_: None, exclusive=False)
+        await accept_backlog(
+            listener, lambda *_: None, shortage=Shortage(), exclusive=False
+        )
         assert trio.current_time() - began == pytest.approx(ACCEPT_TIME)
     clients[0].close()
 
@@ -527,6 +534,44 @@ async def test_when_descriptors_run_out_the_client_that_is_silent_longest_makes_
         await server.drain()
 
 
+async def test_when_descriptors_run_out_a_client_that_has_spoken_stays(
+    tls13: Maker, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """It may just have been accepted, in front of the one for whom there is no room."""
+    listener = tcp_listener()
+    accept = listener.socket.accept
+
+    async def accept_two() -> Any:
+        if len(server.connections) == 2:
+            raise OSError(errno.EMFILE, "too many")
+        return await accept()
+
+    async def prepare(_: trio.abc.Stream) -> None:
+        await trio.sleep(10)
+
+    monkeypatch.setattr(listener.socket, "accept", accept_two)
+    async with serving_on(listener, tls13.version, answer_each, prepare=prepare) as (
+        nursery,
+        server,
+    ):
+        port = listener.socket.getsockname()[1]
+        client = SyncClient(port, tls13.version)
+        client.send_hello()
+        await until(lambda: len(server.connections) == 1)
+        silent = SyncClient(port, tls13.version)
+        await until(lambda: len(server.connections) == 2)
+        another = SyncClient(port, tls13.version)
+        await trio.lowlevel.wait_readable(silent.sock)
+        assert silent.sock.recv(1) == b""
+        await client.handshake()
+        client.send(b"request")
+        assert await client.receive() == b"answer to request"
+        nursery.start_soon(client.goodbye)
+        for each in (silent, another):
+            each.sock.close()
+        await server.drain()
+
+
 async def test_a_shortage_in_a_drain_is_told_once_and_silent_clients_make_room(
     tls13: Maker,
     monkeypatch: pytest.MonkeyPatch,
@@ -547,7 +592,7 @@ async def test_a_shortage_in_a_drain_is_told_once_and_silent_clients_make_room(
                 await accept_backlog(
                     listener,
                     lambda *_: None,
-                    make_room=lambda: made_room.append(trio.current_time()),
+                    shortage=Shortage(lambda: made_room.append(trio.current_time())),
                     exclusive=True,
                 )
     assert len(made_room) >= 10

@@ -113,12 +113,42 @@ BACKLOG_TIME: Final = 0.5
 ACCEPT_TIME: Final = 0.05
 
 
+class Shortage:
+    """Descriptors or memory have run out: one line in the log, until it has passed.
+
+    Args:
+      make_room: Called before each further try. Default: only wait until others have
+        closed something.
+    """
+
+    def __init__(self, make_room: Callable[[], object] | None = None) -> None:
+        self._make_room = make_room
+        self._logged = False
+
+    async def wait(self, number: int) -> None:
+        """Make room, and wait for a while before the next try."""
+        if not self._logged:
+            self._logged = True
+            LOGGER.error(
+                "cannot accept connections: %s; retrying every %g s",
+                os.strerror(number),
+                SHORTAGE_SLEEP,
+            )
+        if self._make_room is not None:
+            self._make_room()
+        await trio.sleep(SHORTAGE_SLEEP)
+
+    def over(self) -> None:
+        """A client was accepted."""
+        self._logged = False
+
+
 async def accept_connections(
     listener: AnyListener,
     start: Callable[[Any, str], object],
     *,
     wait_for_room: Callable[[AnyListener], Awaitable[object]] | None = None,
-    make_room: Callable[[], object] | None = None,
+    shortage: Shortage | None = None,
 ) -> None:
     """Accept connections until cancelled; the listener stays open.
 
@@ -128,8 +158,7 @@ async def accept_connections(
         return promptly; run the handshake in a separate task.
       wait_for_room: Awaited before each accept; meanwhile clients wait in the kernel's
         backlog. Default: accept without a limit.
-      make_room: Called when descriptors or memory have run out, before the next try.
-        Default: only wait until others have closed something.
+      shortage: What to do when descriptors or memory have run out. Default: wait.
 
     Cancellation:
       No accepted connection is lost.
@@ -138,7 +167,7 @@ async def accept_connections(
       trio.ClosedResourceError: another task has closed the listener.
       OSError: accepting failed for another reason than a temporary shortage.
     """
-    shortage = _Shortage(make_room)
+    shortage = shortage or Shortage()
     while True:
         if wait_for_room is not None:
             await wait_for_room(listener)
@@ -149,7 +178,7 @@ async def accept_backlog(
     listener: AnyListener,
     start: Callable[[Any, str], object],
     *,
-    make_room: Callable[[], object] | None = None,
+    shortage: Shortage,
     exclusive: bool,
 ) -> None:
     """Accept all clients that are waiting; close the listener right afterwards.
@@ -159,14 +188,13 @@ async def accept_backlog(
     Args:
       listener: Where they come from.
       start: As for `accept_connections`.
-      make_room: As for `accept_connections`.
+      shortage: As for `accept_connections`.
       exclusive: Whether no other process can accept from the same socket.
 
     Raises:
       trio.ClosedResourceError: somebody has closed the listener.
     """
     check_listening(listener)
-    shortage = _Shortage(make_room)
     sock = listener.socket if isinstance(listener, trio.SocketListener) else None
     if exclusive and sock is not None:
         # From now on the kernel drops SYNs while clients wait, so this ends under any
@@ -202,33 +230,8 @@ def address_of(listener: AnyListener) -> object:
     return None
 
 
-class _Shortage:
-    """Descriptors or memory have run out: one line in the log, until it has passed."""
-
-    def __init__(self, make_room: Callable[[], object] | None) -> None:
-        self._make_room = make_room
-        self._logged = False
-
-    async def wait(self, number: int) -> None:
-        """Make room, and wait for a while before the next try."""
-        if not self._logged:
-            self._logged = True
-            LOGGER.error(
-                "cannot accept connections: %s; retrying every %g s",
-                os.strerror(number),
-                SHORTAGE_SLEEP,
-            )
-        if self._make_room is not None:
-            self._make_room()
-        await trio.sleep(SHORTAGE_SLEEP)
-
-    def over(self) -> None:
-        """A client was accepted."""
-        self._logged = False
-
-
 async def _accept(
-    listener: AnyListener, start: Callable[[Any, str], object], shortage: _Shortage
+    listener: AnyListener, start: Callable[[Any, str], object], shortage: Shortage
 ) -> None:
     transport, peer = await _accept_one(listener, shortage)
     shortage.over()
@@ -240,7 +243,7 @@ async def _accept(
 
 
 async def _accept_one(
-    listener: AnyListener, shortage: _Shortage
+    listener: AnyListener, shortage: Shortage
 ) -> tuple[trio.abc.Stream, str]:
     while True:
         try:
@@ -259,6 +262,8 @@ async def _accept_one(
             if exc.errno not in SHORTAGE_ERRNOS:
                 raise
             number = exc.errno
+        # Linux says so even if there is nobody to accept.
+        await wait_for_client(listener)
         await shortage.wait(number)
 
 

@@ -24,6 +24,7 @@ from trio_tlsdown._util import LOGGER, as_octets, check_seconds
 from .accept import (
     AnyListener,
     Handler,
+    Shortage,
     accept_backlog,
     accept_connections,
     address_of,
@@ -277,19 +278,20 @@ class TLSServer:
     # Accepting:
 
     async def _accept(self, listener: AnyListener) -> None:
+        shortage = Shortage(self._make_room)
         try:
             with self._accept_scopes.open_child():
                 await accept_connections(
                     listener,
                     self._start,
                     wait_for_room=self._wait_for_room,
-                    make_room=self._evict_oldest,
+                    shortage=shortage,
                 )
             with self._backlog_scopes.open_child():
                 await accept_backlog(
                     listener,
                     self._start,
-                    make_room=self._evict_oldest,
+                    shortage=shortage,
                     exclusive=self._options.exclusive,
                 )
                 await listener.aclose()
@@ -392,13 +394,18 @@ class TLSServer:
         # Honest clients send something at once, so this hits those that do not.
         most = self._options.max_handshakes
         if most is not None and len(self._before_handshake) > most:
-            self._evict_oldest()
+            self._evict(next(iter(self._before_handshake)))
 
-    def _evict_oldest(self) -> None:
-        if self._before_handshake:
-            served = next(iter(self._before_handshake))
-            del self._before_handshake[served]
-            served.cancel_handshake(after=trio.current_time() - served.accepted)
+    def _make_room(self) -> None:
+        # Not one that was just accepted, and has sent its ClientHello.
+        for served in self._before_handshake:
+            if served.input() is Input.NOTHING:
+                self._evict(served)
+                return
+
+    def _evict(self, served: ServedConnection) -> None:
+        del self._before_handshake[served]
+        served.cancel_handshake(after=trio.current_time() - served.accepted)
 
     async def _wait_first_bytes(self, served: ServedConnection) -> bytes | None:
         """Return what was read that belongs to TLS; None if the client has sent nothing."""
