@@ -35,6 +35,7 @@ from tests.support import (
 )
 from trio_tlsdown import (
     ShutdownOutcome,
+    ShutdownPolicy,
     TLSNursery,
     TLSServer,
     TLSStream,
@@ -397,6 +398,46 @@ async def test_a_transport_that_cannot_be_closed_concerns_nobody_else(
         nursery.start_soon(goodbye, client)
         await server.drain()
     assert "closing the connection from a client over Stuck failed" in caplog.text
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_transport_that_takes_long_to_close_does_not_outlast_a_drain(
+    tls: Maker, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    async def close_slowly() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            theirs.send_stream.close()
+            theirs.receive_stream.close()
+
+    async def handler(stream: TLSStream[Any]) -> None:
+        await stream.receive_some()
+
+    async def talk() -> None:
+        await client.do_handshake()
+        if fails:
+            await client.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+        else:
+            await client.send_all(b"hello")
+            await what_it_sees(client)
+
+    listener = MemoryListener()
+    ours, theirs = trio.testing.memory_stream_pair()
+    client = client_over(ours, tls.version)
+    monkeypatch.setattr(theirs, "aclose", close_slowly)
+    listener._send.send_nowait(theirs)
+    policy = ShutdownPolicy(timeout=3, linger_timeout=2)
+    async with open_tls_nursery(policy) as nursery:
+        server = await nursery.start_server(
+            handler, listeners=[listener], ssl_context=server_context(tls.version)
+        )
+        nursery.start_soon(talk)
+        await trio.testing.wait_all_tasks_blocked()
+        report = await server.drain(grace=0)
+        assert report.elapsed <= 3 + 2
+        assert report.tally.total() == 1
+        await trio.aclose_forcefully(client)
 
 
 @pytest.mark.parametrize("gone", [False, True])

@@ -566,13 +566,13 @@ class TLSNursery:
             check_count("max_connections", max_connections)
         if max_handshakes is not None:
             check_count("max_handshakes", max_handshakes)
+        warn_if_unusable(ssl_context)
         opened: list[trio.SocketListener] = []
         if listeners is None:
             assert port is not None
             opened = await _open_tcp_listeners(host, port, backlog)
         else:
             await trio.lowlevel.checkpoint()
-        warn_if_unusable(ssl_context)
         options = ServerOptions(
             handler=handler,
             prepare=prepare,

@@ -317,17 +317,25 @@ class TLSServer:
 
     def _start(self, transport: trio.abc.Stream, peer: str) -> None:
         id_ = next(connection_ids)
-        served = ServedConnection(
-            self._wrap(transport, id_, peer),
-            id_,
-            peer,
-            self._silent_waits,
-            self.draining,
-        )
+        try:
+            stream = self._wrap(transport, id_, peer)
+        except Exception as exc:  # noqa: BLE001 - such as of a hook of the context
+            self._nursery.start_soon(self._refuse, transport, peer, exc)
+            return
+        served = ServedConnection(stream, id_, peer, self._silent_waits, self.draining)
         self._nursery.start_soon(self._run, served)
         self._connections.add(served)
         if self._slots is not None:
             self._slots.reserve(served)
+
+    async def _refuse(
+        self, transport: trio.abc.Stream, peer: str, error: Exception
+    ) -> None:
+        self._tally[ShutdownOutcome.FAILED] += 1
+        self._ended_by[None] += 1
+        log_failed_handshake(peer, error)
+        with contextlib.suppress(Exception):
+            await trio.aclose_forcefully(transport)
 
     def _wrap(
         self,
@@ -357,7 +365,8 @@ class TLSServer:
                 await self._handle(served)
         except Exception as exc:  # noqa: BLE001 - it does not affect others
             served.failure = exc
-            with contextlib.suppress(Exception):  # _end() closes it in any case
+            # _end() closes it in any case.
+            with contextlib.suppress(Exception), self._time_to_end():
                 await end_abruptly(served.stream)
         except BaseExceptionGroup as group:
             served.failure, others = group.split(Exception)
@@ -483,12 +492,20 @@ class TLSServer:
             spread = random.uniform(0.9, 1.1)  # noqa: S311 - not a secret
             served.retires = served.accepted + self._options.max_age * spread
             self._retire_later(served)
-        with trio.CancelScope() as scope:
-            self._set_scope(served, scope)
-            await self._options.handler(served.stream)
-        served.scope = None
+        try:
+            with trio.CancelScope() as scope:
+                self._set_scope(served, scope)
+                await self._options.handler(served.stream)
+        finally:
+            served.scope = None
         if not scope.cancelled_caught:
-            await end_gracefully(served.stream)
+            with self._time_to_end():
+                await end_gracefully(served.stream)
+
+    def _time_to_end(self) -> trio.CancelScope:
+        # A stream keeps to its policy, but closing the transport may take longer.
+        policy = self._options.policy
+        return trio.move_on_after(policy.timeout + policy.linger_timeout)
 
     # The end of one connection. Nothing here may raise, whatever the user's hooks do, in
     # the context or in logging: it would take the server down.
