@@ -258,7 +258,11 @@ async def test_wherever_it_is_cancelled_nothing_is_left_of_a_server_with_limits(
                 assert await client.receive_some() == b""
 
     async def serve(clients: trio.Nursery) -> None:
-        limits = {"max_connections": 1, "max_handshakes": 1, "max_age": 10}
+        limits: dict[str, Any] = {
+            "max_connections": 1,
+            "max_handshakes": 1,
+            "max_age": 10,
+        }
         context = server_context(tls.version)
         async with open_tls_nursery() as nursery:
             server = await nursery.start_server(

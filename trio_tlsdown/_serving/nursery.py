@@ -10,7 +10,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple, final
+from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple, cast, final
 
 import trio
 
@@ -55,10 +55,14 @@ class TaskCounter:
         name: object,
     ) -> None:
         """Start a task in *nursery*, as that does."""
+        refusal = f"start_soon() wants an async function, not {async_fn!r}"
+        if not callable(async_fn):
+            raise TypeError(refusal)
         # Called here, as Trio does, so that wrong arguments are told at once.
-        coroutine = async_fn(*args) if callable(async_fn) else None
-        if not isinstance(coroutine, Coroutine):
-            raise TypeError(f"start_soon() wants an async function, not {async_fn!r}")
+        awaitable = async_fn(*args)
+        if not isinstance(awaitable, Coroutine):
+            raise TypeError(refusal)
+        coroutine = cast("Coroutine[Any, Any, object]", awaitable)
         try:
             nursery.start_soon(self._run, coroutine, name=name or async_fn)
         except BaseException:  # the nursery is over

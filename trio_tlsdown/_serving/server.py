@@ -19,7 +19,7 @@ from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy, ShutdownR
 from trio_tlsdown._core.trace import Trace, connection_ids, trace_of
 from trio_tlsdown._errors import HandshakeTimeoutError
 from trio_tlsdown._stream.stream import TLSStream
-from trio_tlsdown._util import LOGGER, as_octets, check_seconds
+from trio_tlsdown._util import LOGGER, as_octets, check_seconds, check_type
 
 from .accept import (
     AnyListener,
@@ -316,6 +316,7 @@ class TLSServer:
             self._handshakes.release()
 
     def _start(self, transport: trio.abc.Stream, peer: str) -> None:
+        check_type("what a listener accepts", transport, trio.abc.Stream)
         id_ = next(connection_ids)
         try:
             stream = self._wrap(transport, id_, peer)
@@ -505,7 +506,8 @@ class TLSServer:
     def _time_to_end(self) -> trio.CancelScope:
         # A stream keeps to its policy, but closing the transport may take longer.
         policy = self._options.policy
-        return trio.move_on_after(policy.timeout + policy.linger_timeout)
+        seconds = policy.timeout + policy.linger_timeout
+        return trio.CancelScope(deadline=trio.current_time() + seconds)
 
     # The end of one connection. Nothing here may raise, whatever the user's hooks do, in
     # the context or in logging: it would take the server down.
