@@ -43,6 +43,14 @@ HISTORIES = {
         (*SENT, Event.CLOSE_NOTIFY_RECEIVED, Event.CLOSED),
         ShutdownOutcome.COMPLETE,
     ),
+    "ours sent, closed, then reset": (
+        (*SENT, Event.CLOSED, Event.RECEIVING_RESET),
+        ShutdownOutcome.SENT,
+    ),
+    "closed at once, then cut": (
+        (*OPENED, Event.CLOSED, Event.TRUNCATED, Event.SENDING_RESET),
+        ShutdownOutcome.ABORTED,
+    ),
     "closed at once": ((*OPENED, Event.CLOSED), ShutdownOutcome.ABORTED),
     "closed before a handshake": ((Event.CLOSED,), ShutdownOutcome.ABORTED),
     "given up": ((*OPENED, Event.GIVEN_UP), ShutdownOutcome.ABORTED),
@@ -75,6 +83,22 @@ HISTORIES = {
     "reset, closed": (
         (*OPENED, Event.SENDING_RESET, Event.CLOSED),
         ShutdownOutcome.RESET,
+    ),
+    "truncated, then failed": (
+        (*OPENED, Event.TRUNCATED, Event.FAILED),
+        ShutdownOutcome.TRUNCATED,
+    ),
+    "reset in the handshake, closed beside it": (
+        (Event.SENDING_RESET, Event.FAILED, Event.CLOSED),
+        ShutdownOutcome.RESET,
+    ),
+    "sending reset, nobody told": (
+        (*OPENED, Event.SENDING_RESET),
+        ShutdownOutcome.OPEN,
+    ),
+    "sending reset, nobody told, truncated": (
+        (*OPENED, Event.SENDING_RESET, Event.TRUNCATED),
+        ShutdownOutcome.TRUNCATED,
     ),
     "failed": ((*OPENED, Event.FAILED), ShutdownOutcome.FAILED),
     "failed after ours": ((*SENT, Event.FAILED), ShutdownOutcome.FAILED),
@@ -143,19 +167,25 @@ def test_a_closed_connection_refuses_what_cannot_happen_and_changes_nothing(
     assert state.outcome is ShutdownOutcome.COMPLETE
 
 
+def test_a_reset_that_a_caller_was_told_of_is_final() -> None:
+    for event in Event:
+        state = after(*OPENED, Event.SENDING_RESET)
+        state.settle()
+        assert state.outcome is ShutdownOutcome.RESET
+        state.process_event_if_legal(event)
+        assert state.outcome is ShutdownOutcome.RESET
+
+
 def test_final_outcomes_stand_whatever_happens_next() -> None:
     for events, outcome in HISTORIES.values():
         if not outcome.final:
             continue
-        for event in Event:
+        for nexts in itertools.product(Event, repeat=2):
             state = after(*events)
-            state.process_event_if_legal(event)
-            if (outcome, event) == (ShutdownOutcome.RESET, Event.TRUNCATED):
-                # The send met the reset; what was received ended by a FIN.
-                outcomes = {ShutdownOutcome.RESET, ShutdownOutcome.TRUNCATED}
-            else:
-                outcomes = {outcome, ShutdownOutcome.FAILED}
-            assert state.outcome in outcomes
+            state.settle()
+            for event in nexts:
+                state.process_event_if_legal(event)
+            assert state.outcome is outcome
 
 
 def test_whose_alert_came_first_is_remembered() -> None:

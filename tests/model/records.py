@@ -98,6 +98,8 @@ class Monologue:
         meaning = self.meaning()
         got = bytearray()
         error: trio.BrokenResourceError | None = None
+        # A send may be the first to meet what broke the transport.
+        broken = meaning.end
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._speak, peer)
             for call in self.calls:
@@ -108,6 +110,8 @@ class Monologue:
                         await stream.send_eof(allow_tls12=True)
                     else:
                         stream.peer_state_nowait()
+                if stream.report.outcome is ShutdownOutcome.RESET:
+                    broken = ShutdownOutcome.RESET
             try:
                 async for data in stream:
                     got += data
@@ -127,14 +131,14 @@ class Monologue:
                 }
             case ShutdownOutcome.FAILED:
                 assert isinstance(error, TLSFailedError)
-                assert report.outcome is meaning.end
+                assert report.outcome is broken
             case ShutdownOutcome.RESET:
                 assert isinstance(error, TransportBrokenError)
-                assert report.outcome is meaning.end
+                assert report.outcome is broken
             case _:
                 assert isinstance(error, TruncatedError)
                 assert error.mid_record is (self.end == "FIN in a record")
-                assert report.outcome is meaning.end
+                assert report.outcome is broken
         await trio.aclose_forcefully(stream)
 
     async def _speak(self, peer: ScriptedPeer) -> None:

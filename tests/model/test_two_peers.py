@@ -152,26 +152,14 @@ def test_each_row_of_each_table_is_used(
 def fits(row: tuple[object, object, object, ShutdownOutcome], state: Machines) -> bool:
     return all(
         wanted is None or wanted is got
-        for wanted, got in zip(row[:3], state, strict=True)
+        for wanted, got in zip(row[:3], state[:3], strict=True)
     )
 
 
-def test_a_final_outcome_stays_but_for_what_the_proof_names(
-    alone: dict[Machines, list[Machines]],
-) -> None:
-    changes = {
-        (outcome(machines), outcome(following))
-        for machines, nexts in alone.items()
-        for following in nexts
-        if outcome(machines).final and outcome(following) is not outcome(machines)
-    }
-    assert changes == {
-        # A send met the reset; then it was read how the input had ended.
-        (ShutdownOutcome.RESET, ShutdownOutcome.TRUNCATED),
-        # Closed beside the handshake of another task.
-        (ShutdownOutcome.RESET, ShutdownOutcome.FAILED),
-        (ShutdownOutcome.TRUNCATED, ShutdownOutcome.FAILED),
-    }
+def test_a_final_outcome_stays(alone: dict[Machines, list[Machines]]) -> None:
+    for machines, nexts in alone.items():
+        if outcome(machines).final:
+            assert {outcome(following) for following in nexts} <= {outcome(machines)}
 
 
 def test_every_state_can_be_left_until_it_is_closed(

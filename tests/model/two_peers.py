@@ -56,15 +56,16 @@ Channel: TypeAlias = tuple[Item | int, ...]
 
 
 class Machines(NamedTuple):
-    """The three machines of one `ConnectionState`."""
+    """The three machines of one `ConnectionState`, and what it remembers."""
 
     sending: Sending = Sending.HANDSHAKING
     receiving: Receiving = Receiving.HANDSHAKING
     local: LocalState = LocalState.LIVE
+    broken_by: ShutdownOutcome | None = None
 
     def state(self) -> ConnectionState:
         state = ConnectionState(lambda event: None)
-        state.sending, state.receiving, state.local = self
+        state.sending, state.receiving, state.local, state.broken_by = self
         return state
 
 
@@ -85,7 +86,19 @@ def move(machines: Machines, event: Event) -> Move:
     legal = state.process_event_if_legal(event)
     if legal:
         moved.add((event, machines))
-    return Move(legal, Machines(state.sending, state.receiving, state.local))
+    return Move(legal, machines_of(state))
+
+
+def machines_of(state: ConnectionState) -> Machines:
+    return Machines(state.sending, state.receiving, state.local, state.broken_by)
+
+
+@functools.cache
+def told(machines: Machines) -> Machines:
+    """What they are after a call has told what became of sending."""
+    state = machines.state()
+    state.settle()
+    return machines_of(state)
 
 
 class Peer(NamedTuple):
@@ -372,6 +385,7 @@ def explore_alone() -> dict[Machines, list[Machines]]:
         if Peer(machines).closed:
             continue
         possible = events.get(machines[:2], set()) | {Event.RESUMED}
+        after[machines] += {told(machines)} - {machines}
         if not outcome(machines).final:  # Closer._give_up
             possible |= {Event.GIVEN_UP}
         for event in possible:

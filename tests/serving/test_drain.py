@@ -4,6 +4,7 @@ in time."""
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from tests.servers import (
     until,
     what_it_sees,
 )
-from tests.support import NAME, Maker, client_context
+from tests.support import NAME, Maker, client_context, server_context
 from trio_tlsdown import (
     ShutdownOutcome,
     ShutdownPolicy,
@@ -164,6 +165,35 @@ async def test_a_wait_on_a_connection_that_the_handler_has_closed_is_cut_short(
         assert report.tally == {ABORTED: 1}
         assert report.handlers_cancelled == 0
         assert report.elapsed < 0.001
+        await trio.aclose_forcefully(client)
+
+
+async def test_a_drain_survives_a_context_whose_hook_raises(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    """It looks for input, and so decrypts some."""
+
+    class Object(ssl.SSLObject):
+        def read(self, *args: Any) -> Any:
+            if server.draining.is_set():
+                raise ValueError("mine")
+            return super().read(*args)
+
+    async def handler(stream: Stream) -> None:
+        await stream.send_all(await stream.receive_some())
+        with cancel_on_drain():
+            await trio.sleep_forever()
+
+    context = server_context(tls.version)
+    context.sslobject_class = Object
+    async with serving(tls.version, handler) as (_, server):
+        server.ssl_context = context
+        client = await client_of(port_of(server), tls.version)
+        await client.send_all(b"hello")
+        assert await client.receive_some() == b"hello"
+        await client.send_all(b"more")
+        report = await server.drain()
+        assert report.tally == {FAILED: 1}
         await trio.aclose_forcefully(client)
 
 

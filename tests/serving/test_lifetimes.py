@@ -18,7 +18,8 @@ from trio_tlsdown import (
     open_tls_nursery,
     receive_until_drain,
 )
-from trio_tlsdown._serving.drain import DRAIN_PATIENCE, FIRST_REQUEST_TIME
+from trio_tlsdown._serving import server as _server
+from trio_tlsdown._serving.drain import DRAIN_PATIENCE, FIRST_REQUEST_TIME, Wait
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
 
 COMPLETE = ShutdownOutcome.COMPLETE
@@ -146,6 +147,65 @@ async def test_a_new_connection_has_its_first_request_however_short_its_age(
         await ask(client, b"last answer")
         await client.goodbye()
         assert trio.current_time() == pytest.approx(FIRST_REQUEST_TIME, abs=0.02)
+
+
+async def test_a_connection_costs_nothing_until_it_is_old(
+    tls: Maker, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    cut_short = Wait.cut_short
+
+    def look(wait: Wait) -> None:
+        looks.append(trio.current_time())
+        cut_short(wait)
+
+    async with serving(tls.version, answer_each, max_age=AGE) as (_, server):
+        clients = [await connect(server, tls.version) for _ in range(3)]
+        for client in clients:
+            await ask(client)
+        await trio.testing.wait_all_tasks_blocked()
+        monkeypatch.setattr(Wait, "cut_short", look)
+        for client in clients:
+            await client.goodbye()
+        assert len(looks) == 3
+        assert min(looks) >= 0.9 * AGE
+
+
+async def test_connections_that_end_before_they_are_old_are_forgotten(
+    tls: Maker, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_server, "FORGET_AT_LEAST", 2)
+    async with serving(tls.version, answer_each, max_age=AGE) as (_, server):
+        stays = await connect(server, tls.version)
+        for _ in range(20):
+            client = await connect(server, tls.version)
+            client.sock.close()
+            await until(lambda: len(server.connections) == 1)
+            assert len(server._retirements) <= 2 * 2 + 2 + 1
+        await ask(stays)
+        await stays.goodbye()
+        assert trio.current_time() >= 0.9 * AGE
+
+
+async def test_a_drain_tells_goodbye_to_those_who_are_not_old(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    async with serving(tls.version, answer_each, max_age=AGE) as (tasks, server):
+        old = await connect(server, tls.version)
+        await trio.sleep(AGE / 2)
+        young, slow = [await connect(server, tls.version) for _ in range(2)]
+        await trio.sleep(1)
+        first, second, third = await in_parts(slow)
+        slow.sock.send(first)
+        for client in (old, young):
+            tasks.start_soon(client.goodbye)
+        tasks.start_soon(lambda: server.drain(grace=10))
+        await trio.sleep(2 * DRAIN_PATIENCE)
+        assert len(server.connections) == 1
+        slow.sock.send(second + third)
+        assert await slow.receive() == b"last answer"
+        await slow.goodbye()
+    assert server.tally == {COMPLETE: 3}
 
 
 async def test_an_age_that_never_comes_costs_no_task(tls: Maker) -> None:

@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,19 @@ from tests.support import (
 )
 from trio_tlsdown import (
     ShutdownOutcome,
+    ShutdownPolicy,
     TLSNursery,
     TLSServer,
     TLSStream,
     open_tls_nursery,
     peer_name,
 )
-from trio_tlsdown._serving.accept import ACCEPT_TIME, BACKLOG_TIME, accept_backlog
+from trio_tlsdown._serving.accept import (
+    ACCEPT_TIME,
+    BACKLOG_TIME,
+    Shortage,
+    accept_backlog,
+)
 from trio_tlsdown._serving.drain import DRAIN_PATIENCE
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
 from trio_tlsdown.testing._transports import reset_when_closed
@@ -362,7 +368,8 @@ async def test_a_listener_that_gives_no_streams_takes_the_server_down(
             return MemoryListener()  # it can be closed, and that is all
 
     with pytest.RaisesGroup(
-        pytest.RaisesExc(TypeError, match="transport_stream"), flatten_subgroups=True
+        pytest.RaisesExc(TypeError, match="what a listener accepts"),
+        flatten_subgroups=True,
     ):
         async with serving_on(Wrong(), tls13.version, echo):
             await trio.sleep_forever()
@@ -394,6 +401,46 @@ async def test_a_transport_that_cannot_be_closed_concerns_nobody_else(
     assert "closing the connection from a client over Stuck failed" in caplog.text
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_transport_that_takes_long_to_close_does_not_outlast_a_drain(
+    tls: Maker, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    async def close_slowly() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            theirs.send_stream.close()
+            theirs.receive_stream.close()
+
+    async def handler(stream: TLSStream[Any]) -> None:
+        await stream.receive_some()
+
+    async def talk() -> None:
+        await client.do_handshake()
+        if fails:
+            await client.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+        else:
+            await client.send_all(b"hello")
+            await what_it_sees(client)
+
+    listener = MemoryListener()
+    ours, theirs = trio.testing.memory_stream_pair()
+    client = client_over(ours, tls.version)
+    monkeypatch.setattr(theirs, "aclose", close_slowly)
+    listener._send.send_nowait(theirs)
+    policy = ShutdownPolicy(timeout=3, linger_timeout=2)
+    async with open_tls_nursery(policy) as nursery:
+        server = await nursery.start_server(
+            handler, listeners=[listener], ssl_context=server_context(tls.version)
+        )
+        nursery.start_soon(talk)
+        await trio.testing.wait_all_tasks_blocked()
+        report = await server.drain(grace=0)
+        assert report.elapsed <= 3 + 2
+        assert report.tally.total() == 1
+        await trio.aclose_forcefully(client)
+
+
 @pytest.mark.parametrize("gone", [False, True])
 async def test_a_client_has_its_address_whoever_has_accepted_it(
     tls: Maker, caplog: pytest.LogCaptureFixture, *, gone: bool
@@ -420,6 +467,35 @@ async def test_a_client_has_its_address_whoever_has_accepted_it(
         await server.drain()
     name = "a client over SocketStream" if gone else f"{host}:{port}"
     assert caplog.messages == [f"{name} connected and sent nothing"]
+
+
+# New clients in a drain:
+
+
+@needs_linux("a kernel that drops SYNs when the backlog is full")
+async def test_clients_that_come_while_the_backlog_is_emptied_do_not_prolong_it() -> (
+    None
+):
+    """Their kernels try again in a second, and are refused then."""
+    listener = tcp_listener()
+    address = listener.socket.getsockname()
+    with ExitStack() as clients:
+        for _ in range(10):
+            clients.enter_context(socket.create_connection(address))
+        accepted = 0
+
+        def start(transport: trio.SocketStream, _: str) -> None:
+            nonlocal accepted
+            accepted += 1
+            transport.socket.close()
+            if accepted < 8:  # the last one in the backlog is not to be met
+                late = clients.enter_context(socket.socket())
+                late.settimeout(0)
+                assert late.connect_ex(address) == errno.EINPROGRESS
+
+        async with listener:
+            await accept_backlog(listener, start, shortage=Shortage(), exclusive=True)
+        assert accepted == 10
 
 
 # Shared sockets:
@@ -458,7 +534,9 @@ async def test_a_client_that_another_process_takes_is_not_waited_for(
     monkeypatch.setattr(type(listener.socket), "is_readable", is_readable_for_others)
     async with listener:
         began = trio.current_time()
-        await accept_backlog(listener, lambda *_: None, exclusive=False)
+        await accept_backlog(
+            listener, lambda *_: None, shortage=Shortage(), exclusive=False
+        )
         assert trio.current_time() - began == pytest.approx(ACCEPT_TIME)
     clients[0].close()
 
@@ -498,6 +576,44 @@ async def test_when_descriptors_run_out_the_client_that_is_silent_longest_makes_
         await server.drain()
 
 
+async def test_when_descriptors_run_out_a_client_that_has_spoken_stays(
+    tls13: Maker, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """It may just have been accepted, in front of the one for whom there is no room."""
+    listener = tcp_listener()
+    accept = listener.socket.accept
+
+    async def accept_two() -> Any:
+        if len(server.connections) == 2:
+            raise OSError(errno.EMFILE, "too many")
+        return await accept()
+
+    async def prepare(_: trio.abc.Stream) -> None:
+        await trio.sleep(10)
+
+    monkeypatch.setattr(listener.socket, "accept", accept_two)
+    async with serving_on(listener, tls13.version, answer_each, prepare=prepare) as (
+        nursery,
+        server,
+    ):
+        port = listener.socket.getsockname()[1]
+        client = SyncClient(port, tls13.version)
+        client.send_hello()
+        await until(lambda: len(server.connections) == 1)
+        silent = SyncClient(port, tls13.version)
+        await until(lambda: len(server.connections) == 2)
+        another = SyncClient(port, tls13.version)
+        await trio.lowlevel.wait_readable(silent.sock)
+        assert silent.sock.recv(1) == b""
+        await client.handshake()
+        client.send(b"request")
+        assert await client.receive() == b"answer to request"
+        nursery.start_soon(client.goodbye)
+        for each in (silent, another):
+            each.sock.close()
+        await server.drain()
+
+
 async def test_a_shortage_in_a_drain_is_told_once_and_silent_clients_make_room(
     tls13: Maker,
     monkeypatch: pytest.MonkeyPatch,
@@ -518,7 +634,7 @@ async def test_a_shortage_in_a_drain_is_told_once_and_silent_clients_make_room(
                 await accept_backlog(
                     listener,
                     lambda *_: None,
-                    make_room=lambda: made_room.append(trio.current_time()),
+                    shortage=Shortage(lambda: made_room.append(trio.current_time())),
                     exclusive=True,
                 )
     assert len(made_room) >= 10
@@ -581,6 +697,95 @@ async def test_a_server_needs_a_context(context: Any) -> None:
         with pytest.raises((TypeError, ssl.SSLError), match="ssl_context"):
             await tls.start_server(echo, 0, context)
     assert not listener.closed
+
+
+# Closed by others:
+
+
+def listener_of(kind: str, folder: Path) -> Any:
+    match kind:
+        case "tcp":
+            return tcp_listener()
+        case "unix":
+            return unix_listener(folder / "socket")
+        case _:
+            return MemoryListener()
+
+
+each_kind = pytest.mark.parametrize(
+    "kind", ["tcp", pytest.param("unix", marks=needs_posix("Unix sockets")), "memory"]
+)
+
+
+@needs_posix("Unix sockets")
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_a_listener_that_was_closed_is_told_at_once(
+    kind: str, tmp_path: Path
+) -> None:
+    listener = listener_of(kind, tmp_path)
+    await listener.aclose()
+    async with open_tls_nursery() as tls:
+        with pytest.raises(trio.ClosedResourceError, match="was closed"):
+            await tls.start_server(
+                echo, listeners=[listener], ssl_context=server_context()
+            )
+
+
+@each_kind
+async def test_a_listener_that_somebody_closes_takes_the_server_down(
+    kind: str, tls: Maker, tmp_path: Path
+) -> None:
+    """Nobody should; but it would not be told otherwise."""
+    listener = listener_of(kind, tmp_path)
+    with pytest.RaisesGroup(trio.ClosedResourceError):
+        async with serving_on(listener, tls.version, echo):
+            await trio.testing.wait_all_tasks_blocked()
+            await listener.aclose()
+            await trio.sleep_forever()
+
+
+@each_kind
+@pytest.mark.parametrize("moment", ["before", "notice", "drain", "full"])
+async def test_a_listener_that_somebody_closes_for_a_drain_is_no_error(
+    kind: str, moment: str, tls: Maker, tmp_path: Path, autojump_clock: Clock
+) -> None:
+    """Also while a client waits in the backlog, for there are as many as may be."""
+    listener = listener_of(kind, tmp_path)
+    most = 1 if moment == "full" else None
+    async with serving_on(listener, tls.version, answer_each, max_connections=most) as (
+        nursery,
+        server,
+    ):
+        client = client_over(await connect(listener), tls.version)
+        await ask(client)
+        nursery.start_soon(goodbye, client)
+        another = await connect(listener) if moment == "full" else None
+        await trio.testing.wait_all_tasks_blocked()
+        if moment in {"notice", "drain"}:
+            notice = 1 if moment == "notice" else 0
+            nursery.start_soon(lambda: server.drain(notice=notice))
+            await server.draining.wait()
+        close(listener)
+        report = await server.drain()
+        if another is not None:
+            await another.aclose()
+    assert report.tally == {COMPLETE: 1}
+
+
+async def connect(listener: Any) -> trio.abc.Stream:
+    if isinstance(listener, MemoryListener):
+        return listener.connect()
+    sock = trio.socket.socket(listener.socket.family)
+    await sock.connect(listener.socket.getsockname())
+    return trio.SocketStream(sock)
+
+
+def close(listener: Any) -> None:
+    """Without a checkpoint."""
+    if isinstance(listener, MemoryListener):
+        listener._receive.close()
+    else:
+        listener.socket.close()
 
 
 # Cancellation:

@@ -122,6 +122,47 @@ async def test_a_task_that_was_called_already_is_refused_at_once(
     assert not recwarn
 
 
+@pytest.mark.parametrize(
+    ("wrong", "arguments", "message"),
+    [
+        (print, (), "wants an async function, not <built-in"),
+        (lambda: 5, (), "wants an async function, not <function"),
+        (trio.sleep, (), "missing 1 required positional argument"),
+        (trio.sleep, (1, 2), "takes 1 positional argument but 2 were given"),
+    ],
+)
+async def test_a_task_that_cannot_be_one_is_told_at_once(
+    wrong: Any, arguments: tuple[int, ...], message: str
+) -> None:
+    async with open_tls_nursery() as tls:
+        with pytest.raises(TypeError, match=message):
+            tls.start_soon(wrong, *arguments)
+
+
+async def test_a_task_may_be_any_call_that_returns_a_coroutine() -> None:
+    """As for `trio.Nursery.start_soon`."""
+    ended = trio.Event()
+
+    async def work(wait: float) -> None:
+        await trio.sleep(wait)
+        ended.set()
+
+    async with open_tls_nursery() as tls:
+        tls.start_soon(lambda: work(0))
+        tls.start_soon(partial(work, 0))
+    assert ended.is_set()
+
+
+async def test_a_task_that_comes_too_late_leaves_no_coroutine(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    async with open_tls_nursery() as tls:
+        pass
+    with pytest.raises(RuntimeError):
+        tls.start_soon(trio.sleep, 1)
+    assert not recwarn
+
+
 async def test_streams_that_were_ended_already_are_only_counted(tls: Maker) -> None:
     async with serving(tls.version, echo) as (nursery, server):
         port = port_of(server)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import socket
 import ssl
 from collections import Counter
@@ -600,6 +601,34 @@ async def test_a_server_survives_reports_that_cannot_be_made(
         assert not server.connections
 
 
+async def test_a_server_survives_a_context_that_cannot_be_used(
+    tls: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Because of a class of the user's, such as one that sets limits."""
+    raises = False
+
+    class Object(ssl.SSLObject):
+        @classmethod
+        def _create(cls, *args: Any, **options: Any) -> ssl.SSLObject:
+            if raises:
+                raise ValueError("too many")
+            return super()._create(*args, **options)  # type: ignore[misc, no-any-return]
+
+    async with serving(tls.version, echo) as (_, server):
+        context = server_context(tls.version)
+        context.sslobject_class = Object
+        server.ssl_context = context
+        raises = True
+        client = await client_of(port_of(server), tls.version, handshake=False)
+        assert await what_it_sees(client) in CUT
+        raises = False
+        client = await client_of(port_of(server), tls.version)
+        await goodbye(client)
+        await until(lambda: server.tally == {FAILED: 1, COMPLETE: 1})
+    [line] = caplog.messages
+    assert re.fullmatch(r"TLS handshake with 127.0.0.1:\d+ failed: too many", line)
+
+
 async def test_a_server_survives_a_log_that_cannot_be_written(tls: Maker) -> None:
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -857,6 +886,29 @@ async def test_a_handler_that_raises_when_the_grace_is_over_was_cancelled(
     assert len(errors) == 1
 
 
+async def test_a_handler_that_failed_before_the_grace_is_over_was_not_cancelled(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Its alert is still on its way, to a peer that does not close."""
+    failed = trio.Event()
+
+    async def handler(stream: Stream) -> None:
+        try:
+            await stream.receive_some()
+        finally:
+            failed.set()
+
+    async with serving(tls.version, handler) as (_, server):
+        client = await client_of(port_of(server), tls.version)
+        await client.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+        await failed.wait()
+        report = await server.drain(grace=0)
+        assert report.handlers_cancelled == 0
+        assert report.tally == {FAILED: 1}
+        assert report.elapsed > 0
+        await trio.aclose_forcefully(client)
+
+
 @pytest.mark.parametrize(("grace", "error"), [("1", TypeError), (-1, ValueError)])
 async def test_a_grace_that_cannot_be_one_is_refused(
     grace: Any, error: type[Exception], tls13: Maker
@@ -865,21 +917,3 @@ async def test_a_grace_that_cannot_be_one_is_refused(
         with pytest.raises(error, match="grace"):
             await server.drain(grace=grace)
         assert not server.draining.is_set()
-
-
-async def test_a_listener_that_somebody_closes_takes_the_server_down(
-    tls13: Maker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody should be able to; but it would not be told otherwise."""
-    opened: list[trio.SocketListener] = []
-    open_tcp_listeners = trio.open_tcp_listeners
-
-    async def spy(*args: Any, **options: Any) -> list[trio.SocketListener]:
-        opened.extend(await open_tcp_listeners(*args, **options))
-        return opened
-
-    monkeypatch.setattr(trio, "open_tcp_listeners", spy)
-    with pytest.RaisesGroup(trio.ClosedResourceError):
-        async with serving(tls13.version, echo):
-            await opened[0].aclose()
-            await trio.sleep_forever()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -22,11 +22,16 @@ from tests.servers import (
     serving,
     until,
 )
-from tests.support import CA, NAME, Maker, server_context
-from trio_tlsdown import ShutdownOutcome, serve_tls_over_tcp
+from tests.support import CA, NAME, TLS13_FIRST, Maker, server_context
+from trio_tlsdown import (
+    ShutdownOutcome,
+    cancel_on_drain,
+    open_tls_nursery,
+    serve_tls_over_tcp,
+)
 from trio_tlsdown._serving.server import HURRIED_HANDSHAKE_TIMEOUT
 from trio_tlsdown._serving.slots import RESERVATION_TIME
-from trio_tlsdown.testing import echo
+from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
 from trio_tlsdown.testing._transports import reset_when_closed
 
 COMPLETE = ShutdownOutcome.COMPLETE
@@ -231,6 +236,48 @@ async def test_hellos_that_come_together_are_answered_one_by_one(tls: Maker) -> 
     # A task takes its step before or behind that of another in the same pass.
     assert max(hellos.count(number) for number in set(hellos)) <= 2
     assert len(set(hellos)) > 10
+
+
+# Cancellation:
+
+
+@pytest.mark.parametrize("version", TLS13_FIRST)
+async def test_wherever_it_is_cancelled_nothing_is_left_of_a_server_with_limits(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    """Some clients wait for each of its limits, and one for its timeout."""
+
+    async def handler(stream: Stream) -> None:
+        with cancel_on_drain(timeout=0.01) as scope:
+            await stream.receive_some()
+        assert scope.cancelled_caught
+
+    async def visit(port: int) -> None:
+        with suppress(OSError, trio.BrokenResourceError):
+            async with await client_of(port, tls.version, handshake=False) as client:
+                assert await client.receive_some() == b""
+
+    async def serve(clients: trio.Nursery) -> None:
+        limits: dict[str, Any] = {
+            "max_connections": 1,
+            "max_handshakes": 1,
+            "max_age": 10,
+        }
+        context = server_context(tls.version)
+        async with open_tls_nursery() as nursery:
+            server = await nursery.start_server(
+                handler, 0, context, host=HOST, **limits
+            )
+            for _ in range(2):
+                clients.start_soon(visit, port_of(server))
+            await until(lambda: not clients.child_tasks)
+
+    async def scenario(cancellation: Cancellation) -> None:
+        async with trio.open_nursery() as clients:
+            with cancellation:
+                await serve(clients)
+
+    await cancel_everywhere(scenario)
 
 
 # Visitors:

@@ -141,7 +141,7 @@ async def test_asking_costs_the_same_however_many_there_are(tls13: Maker) -> Non
 
         alone = cost()
         many: list[Any] = [
-            ServedConnection(stream, "somebody", Waits(new=1), trio.Event())
+            ServedConnection(stream, 1, "somebody", Waits(new=1), trio.Event())
             for _ in range(10_000)
         ]
         server._connections.update(many)

@@ -394,7 +394,10 @@ async def test_a_shortage_slows_accepting_down_and_is_told_once(
     listener = scripted_listener(*scarce, sockets[0], *scarce, sockets[1], CLOSED)
     started: list[trio.SocketStream] = []
     began = trio.current_time()
-    with pytest.raises(trio.ClosedResourceError):
+    readable, other = socket.socketpair()
+    other.close()
+    listener.socket.fileno = readable.fileno  # there is always somebody
+    with readable, pytest.raises(trio.ClosedResourceError):
         await accept_connections(listener, lambda stream, _: started.append(stream))
     assert [stream.socket for stream in started] == list(sockets)
     assert trio.current_time() - began == pytest.approx(6 * SHORTAGE_SLEEP)

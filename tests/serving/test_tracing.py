@@ -19,8 +19,9 @@ from trio_tlsdown import (
     TraceEvent,
     TraceKind,
     open_tls_nursery,
+    peer_name,
 )
-from trio_tlsdown._core.trace import MAX_BYTE_EVENTS
+from trio_tlsdown._core.trace import MAX_BYTE_EVENTS, connection_ids
 from trio_tlsdown.cli._rows import Shape, rows_of
 from trio_tlsdown.testing import echo
 
@@ -110,6 +111,78 @@ async def test_a_client_over_any_transport_is_named(tls: Maker, *, named: bool) 
             )
     [connection] = log.over
     assert connection.peer == (NAME if named else "a server over StapledStream")
+
+
+async def test_each_tls_over_one_transport_is_a_connection(tls: Maker) -> None:
+    """TLS in TLS, and TLS that begins anew on what unwrap() has returned."""
+    log = Log()
+
+    async def handler(outer: TLSStream[Any]) -> None:
+        context = server_context(tls.version)
+        inner = TLSStream(outer, context, server_side=True)
+        assert [data async for data in inner] == []
+        await inner.unwrap()
+        async with TLSStream(outer, context, server_side=True) as another:
+            assert [data async for data in another] == []
+
+    async with open_tls_nursery(trace=log.trace) as nursery:
+        server = await nursery.start_server(
+            handler, 0, server_context(tls.version), host=HOST
+        )
+        context = client_context(tls.version)
+        context.check_hostname = False
+        outer = await nursery.connect(HOST, port_of(server), ssl_context=context)
+        inner = await nursery.start_tls(outer, context, server_hostname="inner.test")
+        transport, _ = await inner.unwrap()
+        await nursery.start_tls(transport, context, server_hostname="another.test")
+    clients = [one for one in log.over if one.side == "client"]
+    assert [one.peer for one in clients] == [
+        "inner.test",
+        "another.test",
+        f"{HOST}:{port_of(server)}",
+    ]
+    assert len({one.id for one in clients}) == 3
+    assert [one.side for one in log.over].count("server") == 1
+
+
+async def read_name(transport: trio.SocketStream) -> None:
+    name = b""
+    while not name.endswith(b"\n"):
+        name += await transport.receive_some(1)
+    peer_name.set(name.decode().strip())
+
+
+async def test_a_connection_that_is_wrapped_again_keeps_its_id(tls: Maker) -> None:
+    """After *prepare*, which gives it a name, and for a new context."""
+    log = Log()
+    prepared: list[TLSStream[Any]] = []
+
+    async def handler(stream: TLSStream[Any]) -> None:
+        assert stream not in prepared
+        await echo(stream)
+
+    async def prepare(transport: trio.SocketStream) -> None:
+        prepared.extend(server.connections)
+        await read_name(transport)
+        server.ssl_context = server_context(tls.version)
+
+    ids: list[int] = []
+    async with open_tls_nursery(trace=log.trace) as nursery:
+        server = await nursery.start_server(
+            handler, 0, server_context(tls.version), host=HOST, prepare=prepare
+        )
+        for name in (b"a friend", b"another"):
+            ids.append(next(connection_ids))
+            transport = await trio.open_tcp_stream(HOST, port_of(server))
+            await transport.send_all(name + b"\n")
+            context = client_context(tls.version)
+            async with TLSStream(transport, context, server_hostname=NAME) as client:
+                await client.send_all(b"hello")
+                assert await client.receive_some() == b"hello"
+    assert [str(one) for one in log.over] == [
+        f"server {ids[0] + 1} of a friend",
+        f"server {ids[1] + 1} of another",
+    ]
 
 
 async def test_a_handshake_that_fails_is_traced(tls: Maker) -> None:

@@ -478,6 +478,110 @@ async def test_what_the_peer_said_before_it_broke_our_sending_can_be_read(
         assert a.report.outcome is ShutdownOutcome.RESET
 
 
+# What breaks a connection first is its outcome, whatever the other direction finds:
+
+
+async def send_until_broken(stream: TLSStream[Any]) -> None:
+    async def send() -> None:
+        while True:
+            await stream.send_all(b"x")
+
+    with pytest.raises(TransportBrokenError):
+        await send()
+
+
+async def check_final(stream: TLSStream[Any], outcome: ShutdownOutcome) -> None:
+    report = stream.report
+    assert report.outcome is outcome
+    assert (await stream.shutdown()).outcome is outcome
+    await stream.aclose()
+    assert stream.report.outcome is outcome
+    assert stream.report.error is not None
+    assert report.error is not None
+    assert str(stream.report.error) == str(report.error)
+
+
+@both_roles
+async def test_a_reset_that_a_send_has_met_stays_one_when_the_input_was_cut(
+    tls: Maker, *, a_is_server: bool
+) -> None:
+    a, b = await parties(tls, "tcp", a_is_server=a_is_server)
+    await b.transport_stream.aclose()
+    await send_until_broken(a)
+    assert a.report.outcome is ShutdownOutcome.RESET
+    with pytest.raises(TruncatedError):
+        await a.receive_some()
+    await check_final(a, ShutdownOutcome.RESET)
+    await trio.aclose_forcefully(b)
+
+
+@both_roles
+async def test_a_reset_that_a_send_has_met_stays_one_when_tls_fails(
+    tls: Maker, *, a_is_server: bool
+) -> None:
+    a, b = await parties(tls, "tcp", a_is_server=a_is_server)
+    await b.transport_stream.send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+    await b.transport_stream.aclose()
+    await send_until_broken(a)
+    with pytest.raises(TLSFailedError):
+        await a.receive_some()
+    await check_final(a, ShutdownOutcome.RESET)
+    await trio.aclose_forcefully(b)
+
+
+@both_roles
+async def test_a_cut_stays_one_when_a_send_meets_a_reset(
+    tls: Maker, *, a_is_server: bool
+) -> None:
+    a, b = await parties(tls, "tcp", a_is_server=a_is_server)
+    await b.transport_stream.aclose()
+    with pytest.raises(TruncatedError):
+        await a.receive_some()
+    await send_until_broken(a)
+    await check_final(a, ShutdownOutcome.TRUNCATED)
+    await trio.aclose_forcefully(b)
+
+
+@both_roles
+async def test_a_reset_keeps_the_error_that_told_of_it(
+    tls: Maker, *, a_is_server: bool
+) -> None:
+    a, b = await parties(tls, "tcp", a_is_server=a_is_server)
+    reset(b)
+    await trio.aclose_forcefully(b)
+    with pytest.raises(TransportBrokenError, match="reset by peer"):
+        await a.receive_some()
+    await send_until_broken(a)  # by EPIPE
+    assert "reset by peer" in str(a.report.error)
+    await check_final(a, ShutdownOutcome.RESET)
+
+
+async def test_while_a_shutdown_reads_on_nothing_final_is_told(tls: Maker) -> None:
+    """It cannot send its close_notify, but how the input ends is to be seen."""
+    a, b = await parties(tls, "memory", a_is_server=False)
+    b.transport_stream.receive_stream.close()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.shutdown)
+        await trio.testing.wait_all_tasks_blocked()
+        assert a.report.outcome is ShutdownOutcome.OPEN
+        b.transport_stream.send_stream.close()
+    await check_final(a, ShutdownOutcome.TRUNCATED)
+    await trio.aclose_forcefully(b)
+
+
+async def test_a_shutdown_that_waits_in_vain_after_a_reset_says_so(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    a, b = await parties(tls, "memory", a_is_server=False)
+    b.transport_stream.receive_stream.close()
+    assert (await a.shutdown()).outcome is ShutdownOutcome.RESET
+    b.transport_stream.send_stream.close()
+    with pytest.raises(TruncatedError):
+        await a.receive_some()
+    await check_final(a, ShutdownOutcome.RESET)
+    await trio.aclose_forcefully(b)
+
+
 # Failures of TLS:
 
 

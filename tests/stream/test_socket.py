@@ -31,6 +31,7 @@ from trio_tlsdown import (
     TraceEvent,
     TraceKind,
     TransportBrokenError,
+    TruncatedError,
 )
 from trio_tlsdown._stream.connection import MAX_PLAINTEXT_PER_SEND
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, tcp_transports
@@ -274,12 +275,12 @@ async def test_one_reset_is_told_once(tls: Maker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "outcome"),
+    ("number", "error"),
     [
-        (errno.ECONNRESET, ShutdownOutcome.RESET),
-        (errno.ECONNABORTED, ShutdownOutcome.RESET),  # as of `ss --kill`
-        (errno.ETIMEDOUT, ShutdownOutcome.RESET),  # as of TCP_USER_TIMEOUT
-        (errno.EPIPE, ShutdownOutcome.TRUNCATED),
+        (errno.ECONNRESET, TransportBrokenError),
+        (errno.ECONNABORTED, TransportBrokenError),  # as of `ss --kill`
+        (errno.ETIMEDOUT, TransportBrokenError),  # as of TCP_USER_TIMEOUT
+        (errno.EPIPE, TruncatedError),
     ],
     ids=["ECONNRESET", "ECONNABORTED", "ETIMEDOUT", "EPIPE"],
 )
@@ -287,7 +288,7 @@ async def test_what_the_kernel_told_a_sender_is_no_end_of_input_to_a_receiver(
     tls: Maker,
     monkeypatch: pytest.MonkeyPatch,
     number: int,
-    outcome: ShutdownOutcome,
+    error: type[Exception],
 ) -> None:
     def write(*_: object) -> int:
         raise OSError(number, os.strerror(number))
@@ -298,9 +299,9 @@ async def test_what_the_kernel_told_a_sender_is_no_end_of_input_to_a_receiver(
         with pytest.raises(TransportBrokenError, match=os.strerror(number)):
             await a.send_all(b"x")
     await b.transport_stream.send_eof()  # what receiving shows then
-    with pytest.raises(trio.BrokenResourceError):
+    with pytest.raises(error):
         await a.receive_some()
-    assert a.report.outcome is outcome
+    assert a.report.outcome is ShutdownOutcome.RESET
     await trio.aclose_forcefully(a)
     await trio.aclose_forcefully(b)
 

@@ -3,7 +3,8 @@
 A TLS connection has two directions that end separately, and besides them this side
 may give up or close. So there are three small state machines. An event moves each
 machine that has a row for it in `TRANSITIONS`; nothing else assigns a state. The
-outcome is never stored: it is looked up in `OUTCOMES`.
+outcome is looked up in `OUTCOMES`, unless something has broken the connection: what did
+so first is the outcome for good.
 """
 
 from __future__ import annotations
@@ -172,18 +173,25 @@ TRANSITIONS: Final[Mapping[Event, Transitions]] = {
     ),
 }
 
-# The first matching row wins; None matches every state. If none matches: OPEN.
+# The states in which a direction is broken. The first that is reached names the outcome
+# for good, whatever the other direction finds at its next use; but closing comes first,
+# if it does.
+BREAKS: Final[Mapping[_State, ShutdownOutcome]] = {
+    Receiving.TRUNCATED: ShutdownOutcome.TRUNCATED,
+    Receiving.RESET: ShutdownOutcome.RESET,
+    Receiving.FAILED: ShutdownOutcome.FAILED,
+    Sending.RESET: ShutdownOutcome.RESET,
+    Sending.FAILED: ShutdownOutcome.FAILED,
+}
+
+# If nothing is broken, the first matching row wins; None matches every state. If none
+# matches: OPEN.
 OUTCOMES: Final[
     tuple[
         tuple[Sending | None, Receiving | None, LocalState | None, ShutdownOutcome], ...
     ]
 ] = (
     (Sending.CLOSED, Receiving.CLOSED, None, ShutdownOutcome.COMPLETE),
-    (None, Receiving.FAILED, None, ShutdownOutcome.FAILED),
-    (Sending.FAILED, None, None, ShutdownOutcome.FAILED),
-    (None, Receiving.TRUNCATED, None, ShutdownOutcome.TRUNCATED),
-    (None, Receiving.RESET, None, ShutdownOutcome.RESET),
-    (Sending.RESET, None, None, ShutdownOutcome.RESET),
     (Sending.BROKEN, None, None, ShutdownOutcome.ABORTED),
     (None, None, LocalState.GIVEN_UP, ShutdownOutcome.ABORTED),
     (None, None, LocalState.CLOSED_INCOMPLETE, ShutdownOutcome.ABORTED),
@@ -207,6 +215,7 @@ class ConnectionState:
       on_event: Called with each event after the machines have moved.
 
     Attributes:
+      broken_by: What broke the connection first, before it was closed; None if nothing.
       can_receive: Whether the peer's direction is open.
       can_send: Whether our direction is open and this side has not closed.
       handshaken: Whether the handshake was done.
@@ -216,6 +225,7 @@ class ConnectionState:
 
     __slots__ = (
         "_on_event",
+        "broken_by",
         "can_receive",
         "can_send",
         "closed",
@@ -230,6 +240,7 @@ class ConnectionState:
         self.sending: Sending = Sending.HANDSHAKING
         self.receiving: Receiving = Receiving.HANDSHAKING
         self.local: LocalState = LocalState.LIVE
+        self.broken_by: ShutdownOutcome | None = None
         # Kept as flags: they are read at every call, and enum lookups are slow.
         self.can_receive = False
         self.can_send = False
@@ -265,12 +276,17 @@ class ConnectionState:
         self.sending = moves.sending.get(self.sending, self.sending)
         self.receiving = moves.receiving.get(self.receiving, self.receiving)
         self.local = moves.local.get(self.local, self.local)
+        was_closed = self.closed
         self.closed = (
             self.local is LocalState.CLOSED
             or self.local is LocalState.CLOSED_INCOMPLETE
         )
         self.can_receive = self.receiving is Receiving.OPEN
         self.can_send = self.sending is Sending.OPEN and not self.closed
+        if not was_closed:
+            self.broken_by = self.broken_by or BREAKS.get(self.receiving)
+            if self.closed or not self.can_receive:
+                self.broken_by = self.broken_by or BREAKS.get(self.sending)
         if event is Event.HANDSHAKE_DONE:
             self.handshaken = True
         elif event is Event.CLOSE_NOTIFY_SENT:
@@ -282,6 +298,15 @@ class ConnectionState:
             # Breaks a cycle, so that the session is freed without the collector.
             self._on_event = _ignore
         return True
+
+    def settle(self) -> None:
+        """A caller is told what has become of sending: if it is broken, that is final.
+
+        Before, as when an answer to a KeyUpdate could not be sent, it is not while the
+        input goes on: how that ends tells more.
+        """
+        if not self.closed:
+            self.broken_by = self.broken_by or BREAKS.get(self.sending)
 
     @property
     def failed(self) -> bool:
@@ -311,6 +336,8 @@ class ConnectionState:
     @property
     def outcome(self) -> ShutdownOutcome:
         """How the connection ended, or stands so far."""
+        if self.broken_by is not None:
+            return self.broken_by
         for sending, receiving, local, outcome in OUTCOMES:
             if (
                 (sending is None or sending is self.sending)

@@ -20,7 +20,12 @@ MAX_BYTE_EVENTS: Final = 1000
 
 @attrs.frozen
 class TracedConnection:
-    """The connection of a `TraceEvent`, for ``open_tls_nursery(trace=...)``."""
+    """The connection of a `TraceEvent`, for ``open_tls_nursery(trace=...)``.
+
+    It is a TLS connection: TLS in TLS is two of them, one over the other, and so is TLS
+    that begins anew on a transport that `TLSStream.unwrap` has returned. What a transport
+    carries before TLS, such as STARTTLS, is not traced.
+    """
 
     id: int
     """A number that is unique in this process."""
@@ -38,16 +43,16 @@ class TracedConnection:
 
 Trace: TypeAlias = Callable[[TracedConnection, TraceEvent], object]
 
-_ids: Final = itertools.count(1)
+connection_ids: Final = itertools.count(1)
 
 
 def trace_of(
-    trace: Trace | None, side: Literal["client", "server"], peer: str
+    trace: Trace | None, id_: int, side: Literal["client", "server"], peer: str
 ) -> Callable[[TraceEvent], object] | None:
-    """The ``trace=`` argument for the stream of a new connection."""
+    """The ``trace=`` argument for the stream of a connection."""
     if trace is None:
         return None
-    return partial(trace, TracedConnection(next(_ids), side, peer))
+    return partial(trace, TracedConnection(id_, side, peer))
 
 
 @attrs.define(eq=False)

@@ -113,90 +113,15 @@ BACKLOG_TIME: Final = 0.5
 ACCEPT_TIME: Final = 0.05
 
 
-async def accept_connections(
-    listener: AnyListener,
-    start: Callable[[Any, str], object],
-    *,
-    wait_for_room: Callable[[AnyListener], Awaitable[object]] | None = None,
-    make_room: Callable[[], object] | None = None,
-) -> None:
-    """Accept connections until cancelled; the listener stays open.
+class Shortage:
+    """Descriptors or memory have run out: one line in the log, until it has passed.
 
     Args:
-      listener: Where they come from.
-      start: Called with each transport and the name of its peer, for logs. It must
-        return promptly; run the handshake in a separate task.
-      wait_for_room: Awaited before each accept; meanwhile clients wait in the kernel's
-        backlog. Default: accept without a limit.
-      make_room: Called when descriptors or memory have run out, before the next try.
-        Default: only wait until others have closed something.
-
-    Cancellation:
-      No accepted connection is lost.
-
-    Raises:
-      trio.ClosedResourceError: another task has closed the listener.
-      OSError: accepting failed for another reason than a temporary shortage.
+      make_room: Called before each further try. Default: only wait until others have
+        closed something.
     """
-    shortage = _Shortage(make_room)
-    while True:
-        if wait_for_room is not None:
-            await wait_for_room(listener)
-        await _accept(listener, start, shortage)
 
-
-async def accept_backlog(
-    listener: AnyListener,
-    start: Callable[[Any, str], object],
-    *,
-    make_room: Callable[[], object] | None = None,
-    exclusive: bool,
-) -> None:
-    """Accept all clients that are waiting; close the listener right afterwards.
-
-    A client that came in between would be reset, so await nothing in between.
-
-    Args:
-      listener: Where they come from.
-      start: As for `accept_connections`.
-      make_room: As for `accept_connections`.
-      exclusive: Whether no other process can accept from the same socket.
-    """
-    shortage = _Shortage(make_room)
-    sock = listener.socket if isinstance(listener, trio.SocketListener) else None
-    if exclusive and sock is not None:
-        # From now on the kernel drops SYNs while clients wait, so this ends under any
-        # load. Such a client tries again in a second, and is refused then.
-        # Not for a shared socket: its processes share the backlog.
-        sock.listen(0)
-    with trio.move_on_after(math.inf if exclusive else BACKLOG_TIME):
-        while sock is None or sock.is_readable():
-            with trio.move_on_after(ACCEPT_TIME) as scope:
-                await _accept(listener, start, shortage)
-            if scope.cancelled_caught and sock is None:
-                return
-
-
-async def wait_for_client(listener: AnyListener) -> None:
-    """Wait until there is a client to accept, if the listener can tell."""
-    if isinstance(listener, trio.SocketListener):
-        if listener.socket.fileno() == -1:  # since the last client came
-            raise trio.ClosedResourceError("this listener was closed")
-        await trio.lowlevel.wait_readable(listener.socket)
-
-
-def address_of(listener: AnyListener) -> object:
-    """Where a listener listens; None if it is no `trio.SocketListener`."""
-    if isinstance(listener, trio.SocketListener):
-        address: object = listener.socket.getsockname()
-        return address
-    return None
-
-
-class _Shortage:
-    """Descriptors or memory have run out: one line in the log, until it has passed."""
-
-    def __init__(self, make_room: Callable[[], object] | None) -> None:
+    def __init__(self, make_room: Callable[[], object] | None = None) -> None:
         self._make_room = make_room
         self._logged = False
 
@@ -218,8 +143,95 @@ class _Shortage:
         self._logged = False
 
 
+async def accept_connections(
+    listener: AnyListener,
+    start: Callable[[Any, str], object],
+    *,
+    wait_for_room: Callable[[AnyListener], Awaitable[object]] | None = None,
+    shortage: Shortage | None = None,
+) -> None:
+    """Accept connections until cancelled; the listener stays open.
+
+    Args:
+      listener: Where they come from.
+      start: Called with each transport and the name of its peer, for logs. It must
+        return promptly; run the handshake in a separate task.
+      wait_for_room: Awaited before each accept; meanwhile clients wait in the kernel's
+        backlog. Default: accept without a limit.
+      shortage: What to do when descriptors or memory have run out. Default: wait.
+
+    Cancellation:
+      No accepted connection is lost.
+
+    Raises:
+      trio.ClosedResourceError: another task has closed the listener.
+      OSError: accepting failed for another reason than a temporary shortage.
+    """
+    shortage = shortage or Shortage()
+    while True:
+        if wait_for_room is not None:
+            await wait_for_room(listener)
+        await _accept(listener, start, shortage)
+
+
+async def accept_backlog(
+    listener: AnyListener,
+    start: Callable[[Any, str], object],
+    *,
+    shortage: Shortage,
+    exclusive: bool,
+) -> None:
+    """Accept all clients that are waiting; close the listener right afterwards.
+
+    A client that came in between would be reset, so await nothing in between.
+
+    Args:
+      listener: Where they come from.
+      start: As for `accept_connections`.
+      shortage: As for `accept_connections`.
+      exclusive: Whether no other process can accept from the same socket.
+
+    Raises:
+      trio.ClosedResourceError: somebody has closed the listener.
+    """
+    check_listening(listener)
+    sock = listener.socket if isinstance(listener, trio.SocketListener) else None
+    if exclusive and sock is not None:
+        # From now on the kernel drops SYNs while clients wait, so this ends under any
+        # load. Such a client tries again in a second, and is refused then.
+        # Not for a shared socket: its processes share the backlog.
+        sock.listen(0)
+    with trio.move_on_after(math.inf if exclusive else BACKLOG_TIME):
+        while sock is None or sock.is_readable():
+            with trio.move_on_after(ACCEPT_TIME) as scope:
+                await _accept(listener, start, shortage)
+            if scope.cancelled_caught and sock is None:
+                return
+
+
+async def wait_for_client(listener: AnyListener) -> None:
+    """Wait until there is a client to accept, if the listener can tell."""
+    check_listening(listener)  # it may have been closed since the last client came
+    if isinstance(listener, trio.SocketListener):
+        await trio.lowlevel.wait_readable(listener.socket)
+
+
+def check_listening(listener: AnyListener) -> None:
+    """Raise `trio.ClosedResourceError` if a listener is known to be closed."""
+    if isinstance(listener, trio.SocketListener) and listener.socket.fileno() == -1:
+        raise trio.ClosedResourceError(f"{listener!r} was closed")
+
+
+def address_of(listener: AnyListener) -> object:
+    """Where a listener listens; None if it is no `trio.SocketListener`."""
+    if isinstance(listener, trio.SocketListener):
+        address: object = listener.socket.getsockname()
+        return address
+    return None
+
+
 async def _accept(
-    listener: AnyListener, start: Callable[[Any, str], object], shortage: _Shortage
+    listener: AnyListener, start: Callable[[Any, str], object], shortage: Shortage
 ) -> None:
     transport, peer = await _accept_one(listener, shortage)
     shortage.over()
@@ -231,7 +243,7 @@ async def _accept(
 
 
 async def _accept_one(
-    listener: AnyListener, shortage: _Shortage
+    listener: AnyListener, shortage: Shortage
 ) -> tuple[trio.abc.Stream, str]:
     while True:
         try:
@@ -250,6 +262,8 @@ async def _accept_one(
             if exc.errno not in SHORTAGE_ERRNOS:
                 raise
             number = exc.errno
+        # Linux says so even if there is nobody to accept.
+        await wait_for_client(listener)
         await shortage.wait(number)
 
 

@@ -103,14 +103,14 @@ class Waits:
     def enter(self, wait: Wait | ParkedReceive, served: ServedConnection) -> None:
         """Register a wait for a connection."""
         self.open[wait] = None
-        served.waiting += 1
-        if served.waiting == 1:
+        if not served.waiting:
             self.connections += 1
+        served.waiting.append(wait)
 
     def leave(self, wait: Wait | ParkedReceive, served: ServedConnection) -> None:
         """Undo `enter`."""
         del self.open[wait]
-        served.waiting -= 1
+        served.waiting.remove(wait)
         if not served.waiting:
             self.connections -= 1
 
@@ -133,6 +133,7 @@ class ServedConnection:
 
     Args:
       stream: Its stream.
+      id_: The number of the connection in traces.
       peer: The name of its peer, for logs.
       waits: The registry of its waits: `cancel_on_drain` uses it.
       draining: Set when its server drains.
@@ -147,7 +148,7 @@ class ServedConnection:
       ready: Whether its handler may be called, or was.
       scope: The cancel scope of everything before the handler, then of the handler.
       failure: The exception of *prepare*, the handshake or the handler.
-      waiting: The number of tasks in a `Wait` for it.
+      waiting: Its waits that are going on.
       timeout: The time limit of its handshake in seconds, if it was shortened.
     """
 
@@ -157,6 +158,7 @@ class ServedConnection:
         "began",
         "failure",
         "handshaken",
+        "id",
         "parked",
         "peer",
         "ready",
@@ -172,9 +174,15 @@ class ServedConnection:
     )
 
     def __init__(
-        self, stream: TLSStream[Any], peer: str, waits: Waits, draining: trio.Event
+        self,
+        stream: TLSStream[Any],
+        id_: int,
+        peer: str,
+        waits: Waits,
+        draining: trio.Event,
     ) -> None:
         self.stream = stream
+        self.id = id_
         self.transport: trio.abc.Stream = stream.transport_stream  # also after unwrap()
         self.peer = peer
         self.waits = waits
@@ -187,7 +195,7 @@ class ServedConnection:
         self.ready = False
         self.scope: trio.CancelScope | None = None
         self.failure: Exception | None = None
-        self.waiting = 0
+        self.waiting: list[Wait | ParkedReceive] = []
         self.timeout: float | None = None
         self.parked = ParkedReceive(self)
 
@@ -218,7 +226,7 @@ class ServedConnection:
                 return Input.SOME
         try:
             state = self.stream.peer_state_nowait()
-        except (trio.ClosedResourceError, trio.NeedHandshakeError):
+        except Exception:  # noqa: BLE001 - closed; no handshake; a hook of the context
             return Input.NOTHING
         if state is PeerState.DATA_WAITING:
             return Input.SOME

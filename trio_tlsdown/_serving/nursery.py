@@ -8,14 +8,14 @@ import math
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple, final
+from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple, cast, final
 
 import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy
-from trio_tlsdown._core.trace import Trace, trace_of
+from trio_tlsdown._core.trace import Trace, connection_ids, trace_of
 from trio_tlsdown._errors import (
     ConnectFailedError,
     ListenFailedError,
@@ -33,7 +33,7 @@ from trio_tlsdown._util import (
     check_type,
 )
 
-from .accept import Handler
+from .accept import Handler, check_listening
 from .contexts import check_server_context, client_context, warn_if_unusable
 from .lifecycle import do_handshake, end_gracefully, outcome_if_over
 from .server import OnError, Prepare, ServerOptions, TLSServer
@@ -55,16 +55,24 @@ class TaskCounter:
         name: object,
     ) -> None:
         """Start a task in *nursery*, as that does."""
+        refusal = f"start_soon() wants an async function, not {async_fn!r}"
         if not callable(async_fn):
-            raise TypeError(f"start_soon() wants an async function, not {async_fn!r}")
-        nursery.start_soon(self._run, async_fn, args, name=name or async_fn)
+            raise TypeError(refusal)
+        # Called here, as Trio does, so that wrong arguments are told at once.
+        awaitable = async_fn(*args)
+        if not isinstance(awaitable, Coroutine):
+            raise TypeError(refusal)
+        coroutine = cast("Coroutine[Any, Any, object]", awaitable)
+        try:
+            nursery.start_soon(self._run, coroutine, name=name or async_fn)
+        except BaseException:  # the nursery is over
+            coroutine.close()
+            raise
         self.running += 1
 
-    async def _run(
-        self, async_fn: Callable[..., Awaitable[object]], args: tuple[object, ...]
-    ) -> None:
+    async def _run(self, coroutine: Awaitable[object]) -> None:
         try:
-            await async_fn(*args)
+            await coroutine
         finally:
             self.running -= 1
             if not self.running:
@@ -218,7 +226,8 @@ class TLSNursery:
         """Start a task, as `trio.Nursery.start_soon` does.
 
         Raises:
-          TypeError: *async_fn* is not callable; it may already have been called.
+          TypeError: *async_fn* is not async, or has been called already; or the arguments
+            do not fit.
           RuntimeError: the nursery is over.
         """
         self._tasks.start_soon(self._nursery, async_fn, args, name)
@@ -397,7 +406,7 @@ class TLSNursery:
             server_hostname=server_hostname,
             https_compatible=https_compatible,
             policy=self._policy,
-            trace=trace_of(self._trace, "client", peer),
+            trace=trace_of(self._trace, next(connection_ids), "client", peer),
         )
         if session is not None:
             # Setting it takes 0.1 ms, so it was not tried earlier as a check.
@@ -535,6 +544,7 @@ class TLSNursery:
             given, or neither is. The listeners stay open after an error.
           ValueError: a number is out of range, or *listeners* is empty or has the same
             one twice.
+          trio.ClosedResourceError: one of *listeners* was closed.
           RuntimeError: the nursery is over.
         """
         self._clients.check_open()
@@ -560,13 +570,13 @@ class TLSNursery:
             check_count("max_connections", max_connections)
         if max_handshakes is not None:
             check_count("max_handshakes", max_handshakes)
+        warn_if_unusable(ssl_context)
         opened: list[trio.SocketListener] = []
         if listeners is None:
             assert port is not None
             opened = await _open_tcp_listeners(host, port, backlog)
         else:
             await trio.lowlevel.checkpoint()
-        warn_if_unusable(ssl_context)
         options = ServerOptions(
             handler=handler,
             prepare=prepare,
@@ -603,6 +613,7 @@ def _check_listeners(
     found = list(listeners)
     for listener in found:
         check_type("each of listeners", listener, trio.abc.Listener)
+        check_listening(listener)
     if not found:
         raise ValueError("listeners must not be empty")
     if len(set(found)) < len(found):

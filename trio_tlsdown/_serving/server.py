@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import math
 import random
 import ssl
@@ -15,14 +16,15 @@ import attrs
 import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy, ShutdownReport
-from trio_tlsdown._core.trace import Trace, trace_of
+from trio_tlsdown._core.trace import Trace, connection_ids, trace_of
 from trio_tlsdown._errors import HandshakeTimeoutError
 from trio_tlsdown._stream.stream import TLSStream
-from trio_tlsdown._util import LOGGER, as_octets, check_seconds
+from trio_tlsdown._util import LOGGER, as_octets, check_seconds, check_type
 
 from .accept import (
     AnyListener,
     Handler,
+    Shortage,
     accept_backlog,
     accept_connections,
     address_of,
@@ -36,6 +38,7 @@ from .drain import (
     DrainReport,
     Input,
     MultiCancelScope,
+    ParkedReceive,
     ServedConnection,
     Wait,
     Waits,
@@ -60,6 +63,9 @@ WAITS_PER_CHECKPOINT: Final = 8  # waits
 # Seconds between two looks at the waits that a drain or max_age may cut short. It is
 # shorter than DRAIN_PATIENCE, so that what comes in parts is seen in time.
 CHECK_INTERVAL: Final = DRAIN_PATIENCE / 2
+
+# Connections with max_age that have ended are not looked for below this number of them.
+FORGET_AT_LEAST: Final = 64
 
 # How long a handshake may take while others wait for its place, in seconds: a client
 # that stalls in it keeps a place, and an honest one seldom needs more than one.
@@ -192,6 +198,9 @@ class TLSServer:
         self._silent_waits = Waits(new=DRAIN_PATIENCE)  # for the first byte
         self._idle_waits = Waits(new=FIRST_REQUEST_TIME)  # for a next request
         self._watching = False
+        # With max_age: who retires when, as a heap; and who has.
+        self._retirements: list[tuple[float, int, ServedConnection]] = []
+        self._retired: set[ServedConnection] = set()
         self._accept_scopes = MultiCancelScope()
         self._backlog_scopes = MultiCancelScope()  # the backlog
         self._grace_over = False
@@ -270,22 +279,27 @@ class TLSServer:
     # Accepting:
 
     async def _accept(self, listener: AnyListener) -> None:
+        shortage = Shortage(self._make_room)
         try:
             with self._accept_scopes.open_child():
                 await accept_connections(
                     listener,
                     self._start,
                     wait_for_room=self._wait_for_room,
-                    make_room=self._evict_oldest,
+                    shortage=shortage,
                 )
             with self._backlog_scopes.open_child():
                 await accept_backlog(
                     listener,
                     self._start,
-                    make_room=self._evict_oldest,
+                    shortage=shortage,
                     exclusive=self._options.exclusive,
                 )
                 await listener.aclose()
+        except trio.ClosedResourceError:
+            # Otherwise somebody has closed it, and nobody would notice.
+            if not self.draining.is_set():
+                raise
         finally:
             try:
                 with trio.CancelScope(shield=True):  # short: it is cancelled at once
@@ -303,16 +317,34 @@ class TLSServer:
             self._handshakes.release()
 
     def _start(self, transport: trio.abc.Stream, peer: str) -> None:
-        served = ServedConnection(
-            self._wrap(transport, peer), peer, self._silent_waits, self.draining
-        )
+        check_type("what a listener accepts", transport, trio.abc.Stream)
+        id_ = next(connection_ids)
+        try:
+            stream = self._wrap(transport, id_, peer)
+        except Exception as exc:  # noqa: BLE001 - such as of a hook of the context
+            self._nursery.start_soon(self._refuse, transport, peer, exc)
+            return
+        served = ServedConnection(stream, id_, peer, self._silent_waits, self.draining)
         self._nursery.start_soon(self._run, served)
         self._connections.add(served)
         if self._slots is not None:
             self._slots.reserve(served)
 
+    async def _refuse(
+        self, transport: trio.abc.Stream, peer: str, error: Exception
+    ) -> None:
+        self._tally[ShutdownOutcome.FAILED] += 1
+        self._ended_by[None] += 1
+        log_failed_handshake(peer, error)
+        with contextlib.suppress(Exception):
+            await trio.aclose_forcefully(transport)
+
     def _wrap(
-        self, transport: trio.abc.Stream, peer: str, initial_bytes: bytes = b""
+        self,
+        transport: trio.abc.Stream,
+        id_: int,
+        peer: str,
+        initial_bytes: bytes = b"",
     ) -> TLSStream[Any]:
         return TLSStream(
             transport,
@@ -320,7 +352,7 @@ class TLSServer:
             server_side=True,
             https_compatible=self._options.https_compatible,
             policy=self._options.policy,
-            trace=trace_of(self._options.trace, "server", peer),
+            trace=trace_of(self._options.trace, id_, "server", peer),
             initial_bytes=initial_bytes,
         )
 
@@ -335,7 +367,8 @@ class TLSServer:
                 await self._handle(served)
         except Exception as exc:  # noqa: BLE001 - it does not affect others
             served.failure = exc
-            with contextlib.suppress(Exception):  # _end() closes it in any case
+            # _end() closes it in any case.
+            with contextlib.suppress(Exception), self._time_to_end():
                 await end_abruptly(served.stream)
         except BaseExceptionGroup as group:
             served.failure, others = group.split(Exception)
@@ -372,13 +405,18 @@ class TLSServer:
         # Honest clients send something at once, so this hits those that do not.
         most = self._options.max_handshakes
         if most is not None and len(self._before_handshake) > most:
-            self._evict_oldest()
+            self._evict(next(iter(self._before_handshake)))
 
-    def _evict_oldest(self) -> None:
-        if self._before_handshake:
-            served = next(iter(self._before_handshake))
-            del self._before_handshake[served]
-            served.cancel_handshake(after=trio.current_time() - served.accepted)
+    def _make_room(self) -> None:
+        # Not one that was just accepted, and has sent its ClientHello.
+        for served in self._before_handshake:
+            if served.input() is Input.NOTHING:
+                self._evict(served)
+                return
+
+    def _evict(self, served: ServedConnection) -> None:
+        del self._before_handshake[served]
+        served.cancel_handshake(after=trio.current_time() - served.accepted)
 
     async def _wait_first_bytes(self, served: ServedConnection) -> bytes | None:
         """Return what was read that belongs to TLS; None if the client has sent nothing."""
@@ -411,7 +449,9 @@ class TLSServer:
             async with self._handshake_turn:
                 pass
             if initial or served.stream.context is not self._ssl_context:
-                served.stream = self._wrap(served.transport, peer_name.get(), initial)
+                served.stream = self._wrap(
+                    served.transport, served.id, peer_name.get(), initial
+                )
             self._handshakes_begun[served] = trio.current_time()
             scope.deadline = trio.current_time() + left
             try:
@@ -453,12 +493,22 @@ class TLSServer:
             # Clients that connected together should not all reconnect together.
             spread = random.uniform(0.9, 1.1)  # noqa: S311 - not a secret
             served.retires = served.accepted + self._options.max_age * spread
-        with trio.CancelScope() as scope:
-            self._set_scope(served, scope)
-            await self._options.handler(served.stream)
-        served.scope = None
+            self._retire_later(served)
+        try:
+            with trio.CancelScope() as scope:
+                self._set_scope(served, scope)
+                await self._options.handler(served.stream)
+        finally:
+            served.scope = None
         if not scope.cancelled_caught:
-            await end_gracefully(served.stream)
+            with self._time_to_end():
+                await end_gracefully(served.stream)
+
+    def _time_to_end(self) -> trio.CancelScope:
+        # A stream keeps to its policy, but closing the transport may take longer.
+        policy = self._options.policy
+        seconds = policy.timeout + policy.linger_timeout
+        return trio.CancelScope(deadline=trio.current_time() + seconds)
 
     # The end of one connection. Nothing here may raise, whatever the user's hooks do, in
     # the context or in logging: it would take the server down.
@@ -630,8 +680,31 @@ class TLSServer:
         while not self._finished.is_set():
             with trio.move_on_after(interval):
                 await self._finished.wait()
-            for wait in [*self._silent_waits.open, *self._idle_waits.open]:
+            for wait in self._due_waits():
                 wait.cut_short()
+
+    def _due_waits(self) -> list[Wait | ParkedReceive]:
+        if self._notice_over.is_set():
+            return [*self._silent_waits.open, *self._idle_waits.open]
+        now = trio.current_time()
+        while self._retirements and self._retirements[0][0] <= now:
+            self._retired.add(heapq.heappop(self._retirements)[2])
+        self._retired = {served for served in self._retired if self._lives(served)}
+        return [wait for served in self._retired for wait in served.waiting]
+
+    def _retire_later(self, served: ServedConnection) -> None:
+        # Most connections may end long before: forget them, rarely enough that it costs
+        # little for each.
+        if len(self._retirements) > 2 * len(self._connections) + FORGET_AT_LEAST:
+            self._retirements = [
+                one for one in self._retirements if self._lives(one[2])
+            ]
+            heapq.heapify(self._retirements)
+        heapq.heappush(self._retirements, (served.retires, served.id, served))
+
+    def _lives(self, served: ServedConnection) -> bool:
+        # A task that its handler has started may outlive it.
+        return bool(served in self._connections or served.waiting)
 
     def _end_grace(self) -> None:
         self._grace_over = True

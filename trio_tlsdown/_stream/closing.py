@@ -135,6 +135,7 @@ class Closer:
         except trio.ClosedResourceError:
             if not state.closed:
                 raise  # the transport was closed by someone else
+        state.settle()
         return self._connection.report()
 
     async def _exchange_at_once(self, *, wait: bool) -> bool:

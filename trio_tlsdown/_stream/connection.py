@@ -20,7 +20,7 @@ from trio_tlsdown._core.report import (
     TraceEvent,
     TraceKind,
 )
-from trio_tlsdown._core.state import ConnectionState, Event, Receiving, Sending
+from trio_tlsdown._core.state import BREAKS, ConnectionState, Event, Receiving, Sending
 from trio_tlsdown._errors import (
     TLSFailedError,
     TransportBrokenError,
@@ -69,15 +69,16 @@ MAX_ANSWERS: Final = 2**16
 
 
 def error_of(
-    state: ConnectionState,
+    outcome: ShutdownOutcome | None,
     *,
+    handshaken: bool,
     mid_record: bool | None,
     transport_error: trio.BrokenResourceError | None,
     tls_error: ssl.SSLError | None,
     server_side: bool,
 ) -> TruncatedError | TransportBrokenError | TLSFailedError | None:
-    """The exception for what broke a connection; None if nothing did."""
-    match state.outcome:
+    """The exception for what broke a connection or a direction; None if nothing did."""
+    match outcome:
         case ShutdownOutcome.TRUNCATED:
             return TruncatedError(mid_record=mid_record)
         case ShutdownOutcome.RESET:
@@ -86,7 +87,7 @@ def error_of(
         case ShutdownOutcome.FAILED:
             return TLSFailedError(
                 tls_error,
-                during_handshake=not state.handshaken,
+                during_handshake=not handshaken,
                 server_side=server_side,
             )
         case _:
@@ -193,7 +194,7 @@ class Connection:
         if not self.state.handshaken:
             self.check_open()
             # Not kept in a variable: its traceback will refer to this frame.
-            raise self.error() or self._cut_short()
+            raise self.error(self.state.broken_by) or self._cut_short()
 
     def _cut_short(self) -> trio.BrokenResourceError:
         error = trio.BrokenResourceError("the handshake was cut short")
@@ -307,7 +308,10 @@ class Connection:
                 )
             case _:
                 self.check_open()
-                raise self.error() or trio.BrokenResourceError(
+                self.state.settle()
+                raise self.error(
+                    BREAKS.get(self.state.sending)
+                ) or trio.BrokenResourceError(
                     "an earlier send was cancelled half-way: nothing can follow it"
                 )
 
@@ -519,15 +523,14 @@ class Connection:
         elapsed = 0.0
         if self._ending_began is not None:
             elapsed = self._until() - self._ending_began
-        outcome = self.state.outcome
         return ShutdownReport(
-            outcome=outcome,
+            outcome=self.state.outcome,
             close_notify_sent=self.state.close_notify_sent,
             close_notify_received=self.state.close_notify_received,
             first=self.state.first,
             discarded=self.engine.unread,
             elapsed=elapsed,
-            error=self.error() if outcome.broken else None,
+            error=self.error(self.state.broken_by),
         )
 
     def _until(self) -> float:
@@ -538,10 +541,13 @@ class Connection:
         except RuntimeError:  # outside trio.run(), of a stream that was never closed
             return self._ending_began or 0.0
 
-    def error(self) -> trio.BrokenResourceError | None:
-        """What broke the connection: a new exception for each caller."""
+    def error(
+        self, outcome: ShutdownOutcome | None
+    ) -> TruncatedError | TransportBrokenError | TLSFailedError | None:
+        """A new exception for what broke the connection, or one direction of it."""
         error = error_of(
-            self.state,
+            outcome,
+            handshaken=self.state.handshaken,
             mid_record=self.records.mid_record,
             transport_error=self.records.error,
             tls_error=self.engine.error,

@@ -70,7 +70,7 @@ class _Ending:
         self.state.process_event_if_legal(Event.CLOSE_NOTIFY_SENT)
 
     def transport_failed(self, error: trio.BrokenResourceError, event: Event) -> None:
-        self.transport_error = without_frames(error)
+        self.transport_error = self.transport_error or without_frames(error)
         self.state.process_event_if_legal(event)
 
     def tls_failed(self, error: ssl.SSLError) -> None:
@@ -90,7 +90,8 @@ class _Ending:
             discarded=self.discarded,
             elapsed=elapsed,
             error=error_of(
-                state,
+                state.broken_by,
+                handshaken=state.handshaken,
                 mid_record=None,  # what the SSLStream had of the last record
                 transport_error=self.transport_error,
                 tls_error=self.tls_error,
@@ -231,6 +232,7 @@ class SSLStreamCloser(trio.abc.AsyncResource):
                 await self._shutdown(transport, ending, unread)
         finally:
             ending.running = False
+        ending.state.settle()
         return self.report
 
     async def _is_usable(self) -> bool:

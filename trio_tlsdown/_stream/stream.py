@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast, final
 import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy, ShutdownReport
-from trio_tlsdown._core.state import Event, Receiving, Sending
+from trio_tlsdown._core.state import BREAKS, Event, Receiving, Sending
 from trio_tlsdown._errors import (
     HalfCloseUnsupportedError,
     TruncatedError,
@@ -400,16 +400,16 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         match self._state.receiving:
             case Receiving.CLOSED:
                 return b""
-            case Receiving.TRUNCATED:
-                if self._https_compatible and not self._records.mid_record:
-                    return b""
-                raise at_address(
-                    TruncatedError(mid_record=self._records.mid_record),
-                    self._connection.address,
-                )
-            case _:
+            case Receiving.TRUNCATED if (
+                self._https_compatible and not self._records.mid_record
+            ):
+                return b""
+            case receiving:
                 # Not kept in a variable: its traceback will refer to this frame.
-                raise self._connection.error() or trio.BrokenResourceError
+                raise (
+                    self._connection.error(BREAKS.get(receiving))
+                    or trio.BrokenResourceError
+                )
 
     # Ending:
 

@@ -220,7 +220,7 @@ class RecordTransport:
 
     Attributes:
       transport: The caller's stream.
-      error: What the transport raised when it failed.
+      error: What the transport raised when it first failed.
       alert_sent: Whether the fatal alert of a failed session was sent.
       interrupted: Set by `interrupt`, until whoever called that clears it.
     """
@@ -398,7 +398,7 @@ class RecordTransport:
             self._has_sent(len(data), last_word=last_word)
 
     def _cannot_send(self, error: trio.BrokenResourceError) -> None:
-        self.error = without_frames(error)
+        self.error = self.error or without_frames(error)
         self._was_reset = is_reset(error)
         self._output.read()
         self._state.process_event_if_legal(Event.SENDING_RESET)
@@ -543,7 +543,7 @@ class RecordTransport:
             return True
 
     def _cannot_receive(self, error: trio.BrokenResourceError) -> None:
-        self.error = without_frames(error)
+        self.error = self.error or without_frames(error)
         self._was_reset = True
         self._at_end = True
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import trio
 import trio.testing
 
-from trio_tlsdown import ShutdownOutcome, TLSStream
+from trio_tlsdown import ShutdownOutcome, TLSStream, TruncatedError
 
 if TYPE_CHECKING:
     from ._scripted import ScriptedPeer
@@ -124,6 +124,8 @@ async def _read_stream(stream: TLSStream[Any]) -> bool:
             pass
     except trio.NeedHandshakeError:
         return False
+    except TruncatedError:
+        return True
     except trio.BrokenResourceError:
-        return stream.report.outcome is ShutdownOutcome.TRUNCATED
+        return False
     return True
