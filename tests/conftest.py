@@ -6,6 +6,10 @@ from .summary import (
     pytest_terminal_summary as pytest_terminal_summary,
     pytest_unconfigure as pytest_unconfigure,
 )
+from .tiers import (
+    pytest_collection_finish as pytest_collection_finish,
+    pytest_collection_modifyitems as pytest_collection_modifyitems,
+)
 
 
 @pytest.fixture(params=VERSIONS)

@@ -88,6 +88,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 
 @needs_posix("SIGTERM")
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_sigterm_lets_idle_clients_go_with_a_close_notify(
     server: Server, tls: Maker
 ) -> None:

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from tests.servers import Stream, nothing_left, serving, until
-from tests.support import NAME, Maker, client_context, server_context
+from tests.support import NAME, TLS13_FIRST, Maker, client_context, server_context
 from trio_tlsdown import (
     ShutdownOutcome,
     ShutdownPolicy,
@@ -165,6 +165,7 @@ async def test_http2_goes_on_after_one_of_its_requests_was_cancelled(
     assert server.tally == {ShutdownOutcome.COMPLETE: 1}
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_a_cancelled_request_leaves_nothing_and_the_client_goes_on(
     tls: Maker,
 ) -> None:

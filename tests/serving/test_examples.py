@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from harness.process import Program, running
 from tests.interop.programs import require
 from tests.servers import HOST, client_of, serving, until
-from tests.support import NAME, Maker, client_context, needs_posix
+from tests.support import NAME, TLS13_FIRST, Maker, client_context, needs_posix
 from trio_tlsdown import ShutdownOutcome, TLSStream
 
 from .processes import (
@@ -115,6 +115,7 @@ def test_what_is_no_header_is_refused(header: bytes) -> None:
         parse(header)
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_a_handler_greets_whom_the_proxy_names(files: Files, tls: Maker) -> None:
     async with example("proxy_protocol", files, 0) as (program, port):
         await (await connect(port)).aclose()  # a health check
@@ -134,6 +135,7 @@ async def test_a_handler_greets_whom_the_proxy_names(files: Files, tls: Maker) -
     assert "ProxyProtocolError: this is no header: b'rubbish'" in lines[1]
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_a_drain_waits_for_no_proxy_that_says_nothing(
     files: Files, tls: Maker
 ) -> None:
@@ -187,6 +189,7 @@ STARTTLS = runpy.run_path(str(EXAMPLES / "starttls.py"))
 Lines = STARTTLS["Lines"]
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_a_draining_server_speaks_starttls(files: Files, tls: Maker) -> None:
     """Before TLS and in it, the next line is what it waits for when it drains."""
     async with example("starttls", files, 0) as (program, port):
@@ -208,6 +211,7 @@ async def test_a_draining_server_speaks_starttls(files: Files, tls: Maker) -> No
     await in_clear_text.aclose()
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_a_server_refuses_clear_text_behind_starttls(
     files: Files, tls: Maker
 ) -> None:
@@ -238,6 +242,7 @@ async def test_who_comes_in_clear_text_is_sent_to_https(files: Files) -> None:
     assert program.log == b""
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_nobody_who_says_nothing_keeps_such_a_server_from_ending(
     files: Files, tls: Maker
 ) -> None:
@@ -273,6 +278,7 @@ async def test_what_is_neither_is_refused(request_: bytes, files: Files) -> None
 # Limits per address:
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_so_many_connections_for_one_address(files: Files, tls: Maker) -> None:
     async with example("per_address", files, 0, 2) as (program, port):
         clients = [await client_of(port, tls.version) for _ in range(2)]
@@ -341,6 +347,7 @@ async def exporting(files: Files) -> AsyncIterator[tuple[Program, int, str]]:
         yield program, port, f"http://{HOST}:{line.split()[-1]}/metrics"
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_prometheus_sees_what_the_server_does(files: Files, tls: Maker) -> None:
     require("curl")
     async with exporting(files) as (program, port, url):

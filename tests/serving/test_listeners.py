@@ -26,6 +26,7 @@ from tests.servers import (
     what_it_sees,
 )
 from tests.support import (
+    TLS13_FIRST,
     Maker,
     client_context,
     descriptors,
@@ -587,6 +588,7 @@ async def test_a_server_needs_a_context(context: Any) -> None:
 
 
 @needs_posix("Unix sockets")
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_wherever_it_is_cancelled_a_given_listener_is_closed_or_not_taken(
     tls: Maker, tmp_path: Path
 ) -> None:

@@ -52,7 +52,8 @@ HTTP = runpy.run_path(str(EXAMPLES / "http11.py"))
 POLICY = ShutdownPolicy(timeout=2, linger_timeout=1)
 
 # For more: make test-all ARGS=tests/serving/test_no_request_is_lost.py TLSDOWN_DRAINS=100
-rounds = pytest.mark.parametrize("drains", [int(os.environ.get("TLSDOWN_DRAINS", "8"))])
+MANY = pytest.param(int(os.environ.get("TLSDOWN_DRAINS", "8")), marks=pytest.mark.long)
+rounds = pytest.mark.parametrize("drains", [2, MANY])
 
 
 @pytest.fixture

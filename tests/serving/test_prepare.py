@@ -18,7 +18,7 @@ from tests.servers import (
     serving,
     until,
 )
-from tests.support import Maker, server_context
+from tests.support import TLS13_FIRST, Maker, server_context
 from trio_tlsdown import (
     HandshakeTimeoutError,
     ShutdownOutcome,
@@ -433,6 +433,7 @@ async def test_when_the_grace_is_over_it_is_cancelled(
 # Cancellation:
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_wherever_it_is_cancelled_nothing_is_left(tls: Maker) -> None:
     async def scenario(cancellation: Cancellation) -> None:
         with cancellation:

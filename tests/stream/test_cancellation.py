@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import Maker, cancel_when_blocked, shake_hands
+from tests.support import TLS13_FIRST, Maker, cancel_when_blocked, shake_hands
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
 from trio_tlsdown.testing import Cancellation, cancel_everywhere
 
@@ -371,6 +371,7 @@ async def test_a_cancelled_shutdown_is_aborted_and_can_go_on(tls: Maker) -> None
     assert await cancel_everywhere(scenario) >= 6
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_a_cancelled_send_never_looks_whole(tls: Maker) -> None:
     """What the peer reads before a clean end is all or nothing."""
     data = b"x" * 600_000  # more than one slice

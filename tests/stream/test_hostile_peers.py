@@ -21,7 +21,14 @@ import trio.testing
 from tests.core.session import session
 from tests.servers import until
 from tests.stream.tickets import NEW_SESSION_TICKET, session_ticket, ticket_body
-from tests.support import NAME, Maker, client_context, server_context, tcp_transports
+from tests.support import (
+    NAME,
+    TLS13_FIRST,
+    Maker,
+    client_context,
+    server_context,
+    tcp_transports,
+)
 from trio_tlsdown import (
     PeerState,
     ShutdownOutcome,
@@ -275,6 +282,7 @@ def storm(peer: ScriptedPeer, records: int) -> bytes:
     return b"".join(peer.handshake_message(1, CLIENT_HELLO) for _ in range(records))
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_answers_are_bounded_while_a_send_is_stuck(tls: Maker) -> None:
     """As trio.SSLStream is: reading stops until they can leave."""
     async with tls.server_and_bare_client() as (server, client):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -139,30 +139,21 @@ class Cell:
     """Whether a task of ours is receiving."""
     host: str
 
-    def __str__(self) -> str:
-        reader = "parked" if self.parked else "unparked"
-        return f"{self.sends}-{self.size}-{reader}-{self.host}"
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def host(request: pytest.FixtureRequest) -> str:
+    result: str = request.param
+    return result
 
 
-CELLS: Final = [
-    Cell(sends, size, parked, host)
-    for sends in ("before", "meanwhile", "afterwards")
-    for size in (SMALL, BIG)
-    for parked in (False, True)
-    for host in ("127.0.0.1", "::1")
-]
+@pytest.fixture
+def cell(sends: str, size: int, host: str, *, parked: bool) -> Cell:
+    return Cell(sends, size, parked, host)
 
 
-def rows(cells: Iterable[Cell]) -> list[pytest.ParameterSet]:
-    """Those with IPv6, which repeat what IPv4 shows, are for `make check`."""
-
-    def marks(cell: Cell) -> Iterator[pytest.MarkDecorator]:
-        if cell.host == "::1":
-            yield pytest.mark.long
-        if cell.sends == "afterwards":
-            yield needs_linux("to see a FIN behind what was not read")
-
-    return [pytest.param(cell, marks=[*marks(cell)], id=str(cell)) for cell in cells]
+needs_to_see_a_fin = needs_linux("to see a FIN behind what was not read")
+AFTERWARDS: Final = pytest.param("afterwards", marks=needs_to_see_a_fin)
+sizes = pytest.mark.parametrize("size", [SMALL, BIG])
 
 
 @attrs.frozen
@@ -257,7 +248,9 @@ async def many(cell: Cell, tls: Maker, make: MakeCloser, seen: Lingering) -> lis
     return fates
 
 
-@pytest.mark.parametrize("cell", rows(CELLS))
+@sizes
+@pytest.mark.parametrize("parked", [False, True])
+@pytest.mark.parametrize("sends", ["before", "meanwhile", AFTERWARDS])
 async def test_what_was_sent_arrives_whole_though_the_peer_sends(
     cell: Cell, tls13: Maker, lingering: Lingering
 ) -> None:
@@ -269,9 +262,17 @@ async def test_what_was_sent_arrives_whole_though_the_peer_sends(
         assert min(fate.held for fate in fates) >= REST
 
 
+@sizes
 @pytest.mark.parametrize(
-    "cell",
-    rows(cell for cell in CELLS if not (cell.parked and cell.sends == "before")),
+    ("sends", "parked"),
+    [
+        ("before", False),
+        *(("meanwhile", parked) for parked in (False, True)),
+        *(
+            pytest.param("afterwards", parked, marks=needs_to_see_a_fin)
+            for parked in (False, True)
+        ),
+    ],
 )
 async def test_trios_own_stream_loses_what_it_sent_if_the_peer_sends(
     cell: Cell, tls13: Maker, lingering: Lingering
