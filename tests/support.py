@@ -111,7 +111,7 @@ def reset(stream: TLSStream[Any]) -> None:
     reset_when_closed(transport)
 
 
-async def shake_hands(client: TLSStream[Any], server: TLSStream[Any]) -> None:
+async def shake_hands(client: Any, server: Any) -> None:
     """Run the handshake of both at once: each needs the other."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.do_handshake)
@@ -224,6 +224,21 @@ class Maker:
         finally:
             await trio.aclose_forcefully(server)
             await trio.aclose_forcefully(theirs)
+
+
+async def must_raise(
+    error: type[Exception], call: Callable[..., Awaitable[object]], *args: object
+) -> None:
+    """Call it, for a task whose call has to fail."""
+    with pytest.raises(error):
+        await call(*args)
+
+
+async def collect(
+    results: list[Any], call: Callable[..., Awaitable[object]], *args: object
+) -> None:
+    """Call it, and keep the result."""
+    results.append(await call(*args))
 
 
 async def cancel_when_blocked(scope: trio.CancelScope) -> None:

@@ -21,6 +21,7 @@ from tests.support import (
     TLS13_FIRST,
     Maker,
     client_context,
+    must_raise,
     needs_posix,
     unread,
 )
@@ -132,10 +133,6 @@ async def test_sigterm_ends_the_server_in_time_whatever_its_clients_do(
     busy = await narrow_client(port, tls.version)
     deaf = await narrow_client(port, tls.version)
 
-    async def ask_deafly() -> None:
-        with pytest.raises(trio.BrokenResourceError):
-            await deaf.send_all(MUCH * 64)  # more than kernels take
-
     async def ask_and_listen() -> None:
         async with trio.open_nursery() as asking:
             asking.start_soon(busy.send_all, MUCH)
@@ -146,7 +143,10 @@ async def test_sigterm_ends_the_server_in_time_whatever_its_clients_do(
         assert (await busy.shutdown()).outcome is ShutdownOutcome.COMPLETE
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ask_deafly)
+        too_much = MUCH * 64  # for kernels
+        nursery.start_soon(
+            must_raise, trio.BrokenResourceError, deaf.send_all, too_much
+        )
         nursery.start_soon(ask_and_listen)
         await until(lambda: is_clogged(deaf) and is_clogged(busy))
         server.terminate()

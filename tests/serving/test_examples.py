@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness.process import Program, running
 from tests.interop.programs import require
-from tests.servers import HOST, client_of, serving, until
+from tests.servers import HOST, client_of, is_told_goodbye, serving, until
 from tests.support import NAME, TLS13_FIRST, Maker, client_context, needs_posix
 from trio_tlsdown import ShutdownOutcome, TLSStream
 
@@ -55,12 +55,6 @@ def tls_over(transport: trio.SocketStream, tls: Maker) -> TLSStream[trio.SocketS
 
 async def whole(stream: trio.abc.ReceiveStream) -> bytes:
     return b"".join([chunk async for chunk in stream])
-
-
-async def is_told_goodbye(client: TLSStream[Any]) -> None:
-    assert await client.receive_some() == b""
-    assert (await client.shutdown()).outcome is COMPLETE
-    await client.aclose()
 
 
 # The PROXY protocol:

@@ -17,7 +17,9 @@ from tests.support import (
     NAME,
     Maker,
     client_context,
+    collect,
     memory_transports,
+    must_raise,
     reset,
     tcp_transports,
 )
@@ -74,13 +76,9 @@ async def test_scenario_2_the_peer_closes_instead_of_answering(
     tls: Maker, transport: str, *, a_is_server: bool
 ) -> None:
     a, b = await parties(tls, transport, a_is_server=a_is_server)
-    reports = []
-
-    async def shut_down() -> None:
-        reports.append(await a.shutdown())
-
+    reports: list[ShutdownReport] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(shut_down)
+        nursery.start_soon(collect, reports, a.shutdown)
         assert await b.receive_some() == b""
         await trio.aclose_forcefully(b)
     assert reports[0].outcome is ShutdownOutcome.TRUNCATED
@@ -279,12 +277,7 @@ async def test_closing_while_another_task_sends_does_not_end_its_data_cleanly(
 ) -> None:
     a, b = await tls.pair("lockstep")
     async with trio.open_nursery() as nursery:
-
-        async def send() -> None:
-            with pytest.raises(trio.ClosedResourceError):
-                await a.send_all(b"x" * 10)
-
-        nursery.start_soon(send)
+        nursery.start_soon(must_raise, trio.ClosedResourceError, a.send_all, b"x" * 10)
         await trio.testing.wait_all_tasks_blocked()
         await a.aclose()
     assert trio.current_time() == 0
@@ -296,12 +289,7 @@ async def test_closing_while_another_task_sends_does_not_end_its_data_cleanly(
 async def test_closing_wakes_a_reader(tls: Maker, transport: str) -> None:
     a, b = await tls.pair(transport)
     async with trio.open_nursery() as nursery:
-
-        async def read() -> None:
-            with pytest.raises(trio.ClosedResourceError):
-                await a.receive_some()
-
-        nursery.start_soon(read)
+        nursery.start_soon(must_raise, trio.ClosedResourceError, a.receive_some)
         await trio.testing.wait_all_tasks_blocked()
         await a.aclose()
     assert await b.receive_some() == b""

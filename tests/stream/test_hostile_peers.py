@@ -26,6 +26,7 @@ from tests.support import (
     TLS13_FIRST,
     Maker,
     client_context,
+    collect,
     server_context,
     tcp_transports,
 )
@@ -398,13 +399,9 @@ async def test_an_answer_leaves_while_a_reader_waits_and_does_not_keep_it(
     received: list[bytes] = []
     async with answer_without_room(tls13, monkeypatch) as (stream, peer, room):
         output = stream._engine.output
-
-        async def receive() -> None:
-            received.append(await stream.receive_some())
-
         with trio.fail_after(5):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(receive)
+                nursery.start_soon(collect, received, stream.receive_some)
                 await until(lambda: output.pending)
                 if beside != "nobody":
                     nursery.start_soon(stream.wait_send_all_might_not_block)

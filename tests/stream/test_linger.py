@@ -21,9 +21,11 @@ from tests.support import (
     NAME,
     Maker,
     client_context,
+    must_raise,
     needs_linux,
     needs_posix,
     server_context,
+    shake_hands,
     unread,
 )
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream
@@ -183,10 +185,6 @@ async def answer_and_close(
         async for _ in closer:
             heard.set()
 
-    async def listen() -> None:
-        with pytest.raises(trio.ClosedResourceError):
-            await hear()
-
     async def answer() -> None:
         await closer.send_all(bytes(cell.size))
         answered.set()
@@ -212,7 +210,7 @@ async def answer_and_close(
         await closer.do_handshake()
     async with trio.open_nursery() as nursery:
         if cell.parked:
-            nursery.start_soon(listen)
+            nursery.start_soon(must_raise, trio.ClosedResourceError, hear)
         if cell.sends == "before":
             await ask()
             if cell.parked:
@@ -296,9 +294,7 @@ async def test_a_peer_that_sends_meanwhile_is_waited_for_until_its_end(
     theirs, transport = await narrow_transports(SMALL)
     peer = TLSStream(theirs, client_context(tls13.version), server_hostname=NAME)
     closer = ours(transport, server_context(tls13.version))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.do_handshake)
-        await closer.do_handshake()
+    await shake_hands(peer, closer)
     await closer.send_all(bytes(SMALL))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(closer.aclose)
@@ -327,9 +323,7 @@ async def test_a_peer_that_sends_twice_afterwards_may_never_read_what_it_has(
     make = trio.SSLStream if gives_up else TLSStream
     peer: Closer = make(theirs, client_context(tls13.version), server_hostname=NAME)
     closer = ours(transport, server_context(tls13.version))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.do_handshake)
-        await closer.do_handshake()
+    await shake_hands(peer, closer)
     await closer.send_all(b"the answer")
     await closer.aclose()
     await peer.send_all(QUESTION)
@@ -415,13 +409,8 @@ async def test_a_peer_that_never_ends_costs_linger_timeout(
     policy = ShutdownPolicy(linger_timeout=linger_timeout)
     closer, peer = await tls13.pair("tcp", client={"policy": policy})
     await peer.send_all(b"nobody reads this")
-
-    async def go_on() -> None:
-        with pytest.raises(trio.BrokenResourceError):
-            await send_on_and_on(peer)
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(go_on)
+        nursery.start_soon(must_raise, trio.BrokenResourceError, send_on_and_on, peer)
         began = trio.current_time()
         await closer.aclose()
         assert linger_timeout <= trio.current_time() - began < linger_timeout + 1
