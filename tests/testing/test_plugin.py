@@ -64,7 +64,10 @@ without_each = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(params=["trio_mode", "marker"])
+BY_MARKER = pytest.param("marker", marks=pytest.mark.long)
+
+
+@pytest.fixture(params=["trio_mode", BY_MARKER])
 def project(request: pytest.FixtureRequest, pytester: pytest.Pytester) -> Project:
     """A project whose async tests run in trio, by either way there is."""
     if request.param == "trio_mode":
@@ -254,6 +257,7 @@ def test_the_readmes_server_runs_in_tls_server(project: Project) -> None:
     """)
 
 
+@pytest.mark.parametrize("project", ["trio_mode", "marker"], indirect=True)
 def test_the_docs_way_to_use_rogue_peer(project: Project) -> None:
     project.passes("""
         async def test(rogue_peer):
