@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 import sys
@@ -124,6 +125,11 @@ async def cut(stream: TLSStream[Any]) -> None:
     await trio.aclose_forcefully(stream)
 
 
+# Each takes as long to make as a handshake. Who changes one makes his own.
+_client_context = functools.cache(client_context)
+_server_context = functools.cache(server_context)
+
+
 @attrs.frozen
 class Maker:
     """Makes connections of one TLS version. Tests get one from the fixture `tls`."""
@@ -147,13 +153,13 @@ class Maker:
         return (
             TLSStream(
                 transports[0],
-                client_context(self.version),
+                _client_context(self.version),
                 server_hostname=NAME,
                 **client or {},
             ),
             TLSStream(
                 transports[1],
-                server_context(self.version),
+                _server_context(self.version),
                 server_side=True,
                 **server or {},
             ),
@@ -194,7 +200,7 @@ class Maker:
         """
         ours, theirs = await TRANSPORTS[transport]()
         client = TLSStream(
-            ours, client_context(self.version), server_hostname=NAME, **options
+            ours, _client_context(self.version), server_hostname=NAME, **options
         )
         peer = self.peer(theirs)
         async with trio.open_nursery() as nursery:
@@ -213,7 +219,7 @@ class Maker:
         """The same with a TLSStream as the server, over memory."""
         theirs, ours = await memory_transports()
         server = TLSStream(
-            ours, server_context(self.version), server_side=True, **options
+            ours, _server_context(self.version), server_side=True, **options
         )
         peer = self.peer(theirs, server_side=False)
         async with trio.open_nursery() as nursery:
