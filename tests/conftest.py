@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from tests.support import VERSIONS, Maker
+from tests.support import VERSIONS, Files, Maker, write_files
 
 from .summary import (
     pytest_terminal_summary as pytest_terminal_summary,
@@ -35,3 +37,9 @@ def tls12() -> Maker:
 def tls13() -> Maker:
     """Makes connections of TLS 1.3."""
     return Maker("TLSv1.3")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """A certificate, its key, and the CA, as files."""
+    return write_files(tmp_path)

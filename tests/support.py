@@ -8,6 +8,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import attrs
@@ -51,6 +52,27 @@ LAYER_FAILED = "RECORD_LAYER_FAILURE"
 BAD_RECORD = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC", LAYER_FAILED}
 
 Transports: TypeAlias = Callable[[], Awaitable[tuple[trio.abc.Stream, trio.abc.Stream]]]
+
+
+@attrs.frozen
+class Files:
+    """A certificate, its key, and the CA that has signed it, as files."""
+
+    folder: Path
+    certificate: str
+    key: str
+    ca: str
+
+
+def write_files(folder: Path) -> Files:
+    """Those of this module."""
+    files = Files(
+        folder, *(str(folder / f"{name}.pem") for name in ("cert", "key", "ca"))
+    )
+    CERT.cert_chain_pems[0].write_to_path(files.certificate)
+    CERT.private_key_pem.write_to_path(files.key)
+    CA.cert_pem.write_to_path(files.ca)
+    return files
 
 
 def client_context(version: str | None = None) -> ssl.SSLContext:

@@ -16,7 +16,7 @@ import trio
 import trustme
 
 from harness.build import BuildError, compiled
-from tests.support import VERSIONS
+from tests.support import VERSIONS, Files, write_files
 from trio_tlsdown import (
     ShutdownOutcome as Outcome,
     ShutdownReport,
@@ -118,7 +118,12 @@ def test_a_lab_that_refuses_fails_each_test(tmp_path: Path) -> None:
 def test_a_handshake_that_fails_leaves_nobody_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labs, "CA", trustme.CA())
+    def write_another_ca(folder: Path) -> Files:
+        files = write_files(folder)
+        trustme.CA().cert_pem.write_to_path(files.ca)
+        return files
+
+    monkeypatch.setattr(labs, "write_files", write_another_ca)
     keys = [KEY._replace(role="client")]
     runs = trio.run(play, keys, BLOCKING, tmp_path)
     with pytest.raises(ExceptionGroup) as caught:

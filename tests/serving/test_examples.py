@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,28 +17,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from harness.process import Program, running
 from tests.interop.programs import require
 from tests.servers import HOST, client_of, is_told_goodbye, serving, until
-from tests.support import NAME, TLS13_FIRST, Maker, client_context, needs_posix
+from tests.support import NAME, TLS13_FIRST, Files, Maker, client_context, needs_posix
 from trio_tlsdown import ShutdownOutcome, TLSStream
 
 from .processes import (
     EXAMPLES,
-    Files,
     curl,
     end,
     example,
     free_port,
     terminate,
-    write_files,
 )
 
 pytestmark = needs_posix("SIGTERM")
 
 COMPLETE = ShutdownOutcome.COMPLETE
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return write_files(tmp_path)
 
 
 async def connect(port: int, preamble: bytes = b"") -> trio.SocketStream:
