@@ -162,10 +162,10 @@ $(BENCH): $(EMPTY) $(SOURCES)
 	@$(PIP) install --editable . --group bench
 	@touch $@
 
-# What the tests need is more than the demo and the benchmarks need.
+# What the tests need is more than the demo needs.
 $(TEST): $(EMPTY) $(SOURCES)
 	@$(PIP) install --editable '.[cli,httpx,testing]' --group test
-	@touch $(DEMO) $(BENCH) $@
+	@touch $(DEMO) $@
 
 $(PEERS): $(TEST)
 	@$(PIP) install --group peers

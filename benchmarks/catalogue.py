@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
-
-import numpy as np
 
 from .measure import Measurement
 from .workloads.job import Job
@@ -36,9 +34,16 @@ class Workload:
     """How many samples at the beginning do not count."""
 
 
-def _percentile(percent: float) -> Callable[[Measurement, Job], float]:
+def percentile(values: Sequence[float], percent: int) -> float:
+    """By linear interpolation, also of one value only."""
+    if len(values) == 1:
+        return values[0]
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def _percentile(percent: int) -> Callable[[Measurement, Job], float]:
     def of(run: Measurement, _: Job) -> float:
-        return MICRO * float(np.percentile([s.seconds for s in run.samples], percent))
+        return MICRO * percentile([s.seconds for s in run.samples], percent)
 
     return of
 

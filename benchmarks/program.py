@@ -48,8 +48,9 @@ def load(peer: str) -> PythonPeer:
 def client(peer: PythonPeer, host: str, port: int, ca_file: str, job: Job) -> Samples:
     context = ssl.create_default_context(cafile=ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    run = module_of(job.kind).client
-    return peer.run(partial(run, peer.connect, host, port, context, job))
+    assert peer.connect is not None
+    connect = partial(peer.connect, host, port, context)
+    return peer.run(partial(module_of(job.kind).client, connect, job))
 
 
 def server(peer: PythonPeer, host: str, certificate: str, control: Control) -> Samples:

@@ -8,10 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
-
 from .catalogue import WORKLOADS
 from .implementations import BASELINE, IMPLEMENTATIONS, OURS
 from .report import NONE, number, times
@@ -188,6 +184,11 @@ def source(figures: Published) -> str:
 
 def draw(figures: Published, file: Path) -> None:
     """How many times as good as SSLStream each one is, in each row."""
+    # It takes long to load, and the rest does not need it.
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     labels: list[str] = []
     points: dict[str, tuple[list[float], list[int]]] = {}
     for row in figures["rows"]:

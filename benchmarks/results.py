@@ -8,9 +8,7 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from .catalogue import WORKLOADS, Metric
+from .catalogue import WORKLOADS, Metric, percentile
 from .implementations import IMPLEMENTATIONS
 from .workloads.job import Job
 
@@ -39,7 +37,7 @@ class Outcome:
         if self.failed or not self.rounds:
             return None
         values = [round_[metric] for round_ in self.rounds]
-        first, median, third = map(float, np.percentile(values, [25, 50, 75]))
+        first, median, third = (percentile(values, each) for each in (25, 50, 75))
         return first, median, third
 
     @property

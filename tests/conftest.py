@@ -1,10 +1,16 @@
+from pathlib import Path
+
 import pytest
 
-from tests.support import VERSIONS, Maker
+from tests.support import VERSIONS, Files, Maker, write_files
 
 from .summary import (
     pytest_terminal_summary as pytest_terminal_summary,
     pytest_unconfigure as pytest_unconfigure,
+)
+from .tiers import (
+    pytest_collection_finish as pytest_collection_finish,
+    pytest_collection_modifyitems as pytest_collection_modifyitems,
 )
 
 
@@ -31,3 +37,9 @@ def tls12() -> Maker:
 def tls13() -> Maker:
     """Makes connections of TLS 1.3."""
     return Maker("TLSv1.3")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """A certificate, its key, and the CA, as files."""
+    return write_files(tmp_path)

@@ -14,6 +14,7 @@ import trio.testing
 
 from tests.support import CA, NAME, client_context, descriptors, server_context
 from trio_tlsdown import (
+    ShutdownOutcome,
     ShutdownPolicy,
     TLSListener,
     TLSNursery,
@@ -129,6 +130,19 @@ async def answer_each(stream: TLSStream[Any]) -> None:
     """A handler as it should be: a drain ends it between two requests."""
     while request := await receive_until_drain(stream):
         await stream.send_all(b"answer to " + request)
+
+
+async def ask(client: TLSStream[Any]) -> None:
+    """Have `answer_each` answer."""
+    await client.send_all(b"request")
+    assert await client.receive_some() == b"answer to request"
+
+
+async def is_told_goodbye(client: TLSStream[Any]) -> None:
+    """Wait for the server's close_notify, answer it, and close."""
+    assert await client.receive_some() == b""
+    assert (await client.shutdown()).outcome is ShutdownOutcome.COMPLETE
+    await client.aclose()
 
 
 async def what_it_sees(stream: TLSStream[Any]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import attrs
@@ -50,6 +52,27 @@ LAYER_FAILED = "RECORD_LAYER_FAILURE"
 BAD_RECORD = {"DECRYPTION_FAILED_OR_BAD_RECORD_MAC", LAYER_FAILED}
 
 Transports: TypeAlias = Callable[[], Awaitable[tuple[trio.abc.Stream, trio.abc.Stream]]]
+
+
+@attrs.frozen
+class Files:
+    """A certificate, its key, and the CA that has signed it, as files."""
+
+    folder: Path
+    certificate: str
+    key: str
+    ca: str
+
+
+def write_files(folder: Path) -> Files:
+    """Those of this module."""
+    files = Files(
+        folder, *(str(folder / f"{name}.pem") for name in ("cert", "key", "ca"))
+    )
+    CERT.cert_chain_pems[0].write_to_path(files.certificate)
+    CERT.private_key_pem.write_to_path(files.key)
+    CA.cert_pem.write_to_path(files.ca)
+    return files
 
 
 def client_context(version: str | None = None) -> ssl.SSLContext:
@@ -111,7 +134,7 @@ def reset(stream: TLSStream[Any]) -> None:
     reset_when_closed(transport)
 
 
-async def shake_hands(client: TLSStream[Any], server: TLSStream[Any]) -> None:
+async def shake_hands(client: Any, server: Any) -> None:
     """Run the handshake of both at once: each needs the other."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.do_handshake)
@@ -122,6 +145,11 @@ async def cut(stream: TLSStream[Any]) -> None:
     """Close the transport first: the peer sees a FIN and no close_notify."""
     await stream.transport_stream.aclose()
     await trio.aclose_forcefully(stream)
+
+
+# Each takes as long to make as a handshake. Who changes one makes his own.
+_client_context = functools.cache(client_context)
+_server_context = functools.cache(server_context)
 
 
 @attrs.frozen
@@ -147,13 +175,13 @@ class Maker:
         return (
             TLSStream(
                 transports[0],
-                client_context(self.version),
+                _client_context(self.version),
                 server_hostname=NAME,
                 **client or {},
             ),
             TLSStream(
                 transports[1],
-                server_context(self.version),
+                _server_context(self.version),
                 server_side=True,
                 **server or {},
             ),
@@ -194,7 +222,7 @@ class Maker:
         """
         ours, theirs = await TRANSPORTS[transport]()
         client = TLSStream(
-            ours, client_context(self.version), server_hostname=NAME, **options
+            ours, _client_context(self.version), server_hostname=NAME, **options
         )
         peer = self.peer(theirs)
         async with trio.open_nursery() as nursery:
@@ -213,7 +241,7 @@ class Maker:
         """The same with a TLSStream as the server, over memory."""
         theirs, ours = await memory_transports()
         server = TLSStream(
-            ours, server_context(self.version), server_side=True, **options
+            ours, _server_context(self.version), server_side=True, **options
         )
         peer = self.peer(theirs, server_side=False)
         async with trio.open_nursery() as nursery:
@@ -224,6 +252,21 @@ class Maker:
         finally:
             await trio.aclose_forcefully(server)
             await trio.aclose_forcefully(theirs)
+
+
+async def must_raise(
+    error: type[Exception], call: Callable[..., Awaitable[object]], *args: object
+) -> None:
+    """Call it, for a task whose call has to fail."""
+    with pytest.raises(error):
+        await call(*args)
+
+
+async def collect(
+    results: list[Any], call: Callable[..., Awaitable[object]], *args: object
+) -> None:
+    """Call it, and keep the result."""
+    results.append(await call(*args))
 
 
 async def cancel_when_blocked(scope: trio.CancelScope) -> None:

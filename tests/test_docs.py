@@ -1,8 +1,9 @@
-"""Every Python block of the pages runs, and every public name is in the reference."""
+"""Every Python block runs, no link leads nowhere, every public name is documented."""
 
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import inspect
 import re
 from collections.abc import Coroutine
@@ -63,6 +64,14 @@ def test_no_link_of_a_page_leads_nowhere(page: str) -> None:
     path = ROOT / page
     links = RELATIVE_LINK.findall(path.read_text("utf-8"))
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_on_the_package_index_no_link_leads_nowhere() -> None:
+    description = importlib.metadata.metadata("trio-tlsdown").json["description"]
+    assert isinstance(description, str)
+    assert "# trio_tlsdown" in description
+    assert "The tutorial is" in description  # a link in the repository
+    assert RELATIVE_LINK.findall(description) == []
 
 
 @pytest.mark.parametrize("package", [trio_tlsdown, trio_tlsdown.testing])

@@ -21,13 +21,7 @@ from .interface import Connection, Control, PythonPeer, Samples
 BACKLOG: Final = 2**16  # the kernel has a limit of its own
 
 
-async def connect(
-    host: str,
-    port: int,
-    context: ssl.SSLContext,
-    session: ssl.SSLSession | None = None,
-) -> Connection:
-    assert session is None
+async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
     stream = await anyio.connect_tcp(host, port, ssl_context=context, tls_hostname=host)
     return Connection(
         send=stream.send,

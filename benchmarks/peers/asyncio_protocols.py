@@ -117,13 +117,7 @@ class Client(Protocol):
         await self.closed
 
 
-async def connect(
-    host: str,
-    port: int,
-    context: ssl.SSLContext,
-    session: ssl.SSLSession | None = None,
-) -> Connection:
-    assert session is None
+async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
     loop = asyncio.get_running_loop()
     _, client = await loop.create_connection(Client, host, port, ssl=context)
     return Connection(

@@ -15,12 +15,7 @@ import trio
 from .interface import Connection, PythonPeer
 
 
-async def connect(
-    host: str,
-    port: int,
-    context: ssl.SSLContext,
-    session: ssl.SSLSession | None = None,
-) -> Connection:
+async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
     transport = await trio.open_tcp_stream(host, port)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname=host)

@@ -44,17 +44,9 @@ class Control(Protocol):
         """Block until the server has to end its connections."""
 
 
-class Connect(Protocol):
-    """Connect to a host and port, and shake hands; resume a session if there is one."""
-
-    def __call__(
-        self,
-        host: str,
-        port: int,
-        context: ssl.SSLContext,
-        session: ssl.SSLSession | None = None,
-    ) -> Awaitable[Connection]: ...
-
+Connect: TypeAlias = Callable[..., Awaitable[Connection]]
+"""Connect to a host and port with a context, and shake hands. Whoever can resumes a
+*session*. A workload is given it with all but the session."""
 
 Samples: TypeAlias = list[Sample]
 Serve: TypeAlias = Callable[[str, ssl.SSLContext, Control], Coroutine[Any, Any, Sample]]

@@ -6,8 +6,6 @@ Timed: all of it, from the first call until the implementation's usual close, as
 
 from __future__ import annotations
 
-import ssl
-
 from benchmarks.peers.interface import Connect, Samples
 from benchmarks.sample import Stopwatch
 
@@ -17,13 +15,11 @@ from .job import Job
 __all__ = ["client", "serve"]
 
 
-async def client(
-    connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-) -> Samples:
+async def client(connect: Connect, job: Job) -> Samples:
     samples = []
     for _ in range(job.repeat):
         watch = Stopwatch()
-        connection = await connect(host, port, context)
+        connection = await connect()
         await exchange(connection, job)
         await connection.close()
         samples.append(watch.sample())

@@ -6,8 +6,6 @@ sample.
 
 from __future__ import annotations
 
-import ssl
-
 from benchmarks.peers.interface import Connect, Samples
 from benchmarks.sample import Stopwatch
 
@@ -16,18 +14,16 @@ from .job import Job
 from .server import Server
 
 
-async def client(
-    connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-) -> Samples:
+async def client(connect: Connect, job: Job) -> Samples:
     samples = []
-    first = await connect(host, port, context)
+    first = await connect()
     await exchange(first, job)
     assert first.session is not None
     session = first.session()
     await first.close()
     for _ in range(job.repeat):
         watch = Stopwatch()
-        connection = await connect(host, port, context, session)
+        connection = await connect(session=session)
         await exchange(connection, job)
         await connection.close()
         samples.append(watch.sample())

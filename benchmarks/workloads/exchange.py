@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
@@ -28,20 +27,16 @@ def settle() -> None:
 
 
 End: TypeAlias = Callable[[], Awaitable[object]]
-Client: TypeAlias = Callable[
-    [Connect, str, int, ssl.SSLContext, Job], Awaitable[Samples]
-]
+Client: TypeAlias = Callable[[Connect, Job], Awaitable[Samples]]
 
 
 def end_after_exchange(choose: Callable[[Connection], End | None]) -> Client:
     """A client that times the way to end a connection that *choose* picks."""
 
-    async def client(
-        connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-    ) -> Samples:
+    async def client(connect: Connect, job: Job) -> Samples:
         samples = []
         for _ in range(job.repeat):
-            connection = await connect(host, port, context)
+            connection = await connect()
             end = choose(connection)
             assert end is not None
             await exchange(connection, job)

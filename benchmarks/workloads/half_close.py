@@ -7,8 +7,6 @@ end. A sample is a connection; opening and closing it are not timed.
 
 from __future__ import annotations
 
-import ssl
-
 from benchmarks.peers.interface import Connect, Samples
 from benchmarks.sample import Stopwatch
 
@@ -17,13 +15,11 @@ from .job import Job
 from .server import READ_SIZE, Server
 
 
-async def client(
-    connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-) -> Samples:
+async def client(connect: Connect, job: Job) -> Samples:
     samples = []
     request = bytes(job.size)
     for _ in range(job.repeat):
-        connection = await connect(host, port, context)
+        connection = await connect()
         assert connection.half_close is not None
         settle()
         received = 0

@@ -5,8 +5,6 @@ Timed: one send, and the read of the answer. A sample is one exchange.
 
 from __future__ import annotations
 
-import ssl
-
 from benchmarks.peers.interface import Connect, Samples
 from benchmarks.sample import Stopwatch
 
@@ -14,11 +12,9 @@ from .job import Job
 from .server import Server
 
 
-async def client(
-    connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-) -> Samples:
+async def client(connect: Connect, job: Job) -> Samples:
     samples = []
-    connection = await connect(host, port, context)
+    connection = await connect()
     send, receive = connection.send, connection.receive
     data = bytes(job.size)
     for _ in range(job.repeat):

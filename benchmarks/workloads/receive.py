@@ -7,7 +7,6 @@ opening and closing it are not timed.
 
 from __future__ import annotations
 
-import ssl
 from typing import Final
 
 from benchmarks.peers.interface import Connect, Samples
@@ -19,12 +18,10 @@ from .server import READ_SIZE, Server
 CHUNK: Final = 2**20
 
 
-async def client(
-    connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-) -> Samples:
+async def client(connect: Connect, job: Job) -> Samples:
     samples = []
     for _ in range(job.repeat):
-        connection = await connect(host, port, context)
+        connection = await connect()
         receive, receive_at_most = connection.receive, connection.receive_at_most
         await receive_at_most(1)
         left = job.size

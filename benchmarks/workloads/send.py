@@ -10,7 +10,6 @@ closing it are not timed.
 from __future__ import annotations
 
 import socket
-import ssl
 from typing import Final
 
 from benchmarks.peers.interface import Connect, Samples
@@ -23,13 +22,11 @@ HEADER: Final = 5
 BESIDE_PLAINTEXT: Final = 17  # bytes in a TLS 1.3 record: its type, and the AEAD's tag
 
 
-async def client(
-    connect: Connect, host: str, port: int, context: ssl.SSLContext, job: Job
-) -> Samples:
+async def client(connect: Connect, job: Job) -> Samples:
     samples = []
     data = bytes(job.piece)
     for _ in range(job.repeat):
-        connection = await connect(host, port, context)
+        connection = await connect()
         send = connection.send
         await connection.receive()
         watch = Stopwatch()

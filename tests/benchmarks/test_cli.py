@@ -203,7 +203,9 @@ def ctrl_c_is_not_ignored() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("ctrl_c_is_not_ignored")
-@pytest.mark.parametrize("what", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "what", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_ctrl_c_in_the_middle_of_a_run_keeps_the_results(
     what: signal.Signals, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from benchmarks.measure import CannotError
 from benchmarks.report import number, show
 from benchmarks.results import Outcome, Results, load, save
 from benchmarks.targets import TARGETS, Target, compared
-from tests.interop.programs import require
+from tests.interop.programs import require, require_module
 
 from .faking import Scripted, measured, measurement
 
@@ -202,6 +202,7 @@ def test_a_file_that_json_did_not_write_is_refused(text: str, tmp_path: Path) ->
 def test_the_figures_are_put_into_a_page_with_json_and_a_picture_beside_it(
     whole: Results, tmp_path: Path
 ) -> None:
+    require_module("matplotlib")
     page = tmp_path / "page.md"
     page.write_text(f"before\n{publish.BEGIN}old\n{publish.END}after\n", "utf-8")
     for _ in range(2):

@@ -48,15 +48,24 @@ SERVER_JOBS = [
     Job(kind="burst", connections=3),
     Job(kind="drain", connections=3),
 ]
+# Our own does each job in `make test`, and each peer does one.
 CLIENTS = [
-    pytest.param(peer, job, id=f"{job.kind}-{job.piece}-{peer}")
+    pytest.param(
+        *(peer, job),
+        id=f"{job.kind}-{job.piece}-{peer}",
+        marks=[pytest.mark.long] * (peer != "tlsdown" and job.kind != "send"),
+    )
     for peer in PEERS
     for job in CLIENT_JOBS
     if load(peer).connect is not None and job.kind not in load(peer).cannot
     if peer != "floor" or job.kind == "send"
 ]
 SERVERS = [
-    pytest.param(peer, job, id=f"{job.kind}-{peer}")
+    pytest.param(
+        *(peer, job),
+        id=f"{job.kind}-{peer}",
+        marks=[pytest.mark.long] * (peer != "tlsdown" and job.kind != "echo"),
+    )
     for peer in PEERS
     for job in SERVER_JOBS
     if load(peer).serve is not None

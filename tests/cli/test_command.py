@@ -54,7 +54,14 @@ def test_the_module_runs_the_command() -> None:
 
 
 @needs_linux("/dev/full")
-@pytest.mark.parametrize("arguments", [["demo"], ["demo", "--json"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["demo"], marks=pytest.mark.long),
+        ["demo", "--json"],
+        pytest.param(["--help"], marks=pytest.mark.long),
+    ],
+)
 def test_a_full_disk_is_no_traceback(arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
         result = python("-m", "trio_tlsdown", *arguments, stdout=full)
@@ -87,7 +94,9 @@ def test_ctrl_c_while_it_loads_is_no_traceback(monkeypatch: pytest.MonkeyPatch) 
         main()
 
 
-@pytest.mark.parametrize("option", ["--tls=1.3", "--json"])
+@pytest.mark.parametrize(
+    "option", ["--tls=1.3", pytest.param("--json", marks=pytest.mark.long)]
+)
 def test_a_reader_that_has_gone_is_no_traceback(option: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -150,12 +150,21 @@ def test_the_log_can_be_json(tmp_path: Path) -> None:
 
 
 @needs_posix(SIGINT)
-def test_how_the_answer_is_framed_can_be_chosen(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "framing", [pytest.param("length", marks=pytest.mark.long), "chunked"]
+)
+def test_the_answer_can_say_how_long_it_is(tmp_path: Path, framing: str) -> None:
     name = "cut_before_close_notify"
-    for framing in ("length", "chunked"):
-        with rogues(tmp_path, name, "--answer", framing) as rogue:
-            with pytest.raises(IncompleteRead):
-                rogue.get(name)
+    with rogues(tmp_path, name, "--answer", framing) as rogue:
+        with pytest.raises(IncompleteRead):
+            rogue.get(name)
+
+
+@needs_posix(SIGINT)
+def test_the_answer_can_last_until_the_end_and_there_can_be_none(
+    tmp_path: Path,
+) -> None:
+    name = "cut_before_close_notify"
     with rogues(tmp_path, name, "--answer", "close") as rogue:
         assert rogue.get(name) == b"half an answer"
         # OpenSSL notices, and says so, unless Python has told it not to, as Debian's

@@ -19,6 +19,7 @@ from tests.stream.tickets import session_ticket
 from tests.support import (
     CA,
     NAME,
+    TLS13_FIRST,
     Maker,
     client_context,
     needs_posix,
@@ -290,6 +291,7 @@ async def test_a_pool_closes_its_connections_with_a_close_notify(tls: Maker) -> 
     assert server.tally == {ShutdownOutcome.COMPLETE: 1}
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_a_cancelled_request_leaves_nothing_and_the_pool_goes_on(
     tls: Maker,
 ) -> None:

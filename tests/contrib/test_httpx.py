@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from tests.servers import Stream, nothing_left, serving, until
-from tests.support import NAME, Maker, client_context, server_context
+from tests.support import NAME, TLS13_FIRST, Maker, client_context, server_context
 from trio_tlsdown import (
     ShutdownOutcome,
     ShutdownPolicy,
@@ -105,25 +105,23 @@ async def test_plain_httpx_takes_half_a_body_for_a_whole_one(tls: Maker) -> None
             assert (response.status_code, response.text) == (200, "half of it")
 
 
-@pytest.fixture
-def h2_handler() -> Any:
-    return runpy.run_path(str(EXAMPLES / "h2_server.py"))["handler"]
-
-
-def http2_context(version: str) -> ssl.SSLContext:
-    context = server_context(version)
+@asynccontextmanager
+async def http2_server(tls: Maker) -> AsyncIterator[str]:
+    """The URL of one; behind the block, one connection has ended well."""
+    handler = runpy.run_path(str(EXAMPLES / "h2_server.py"))["handler"]
+    context = server_context(tls.version)
     context.set_alpn_protocols(["h2"])
-    return context
+    async with nothing_left(), open_tls_nursery() as nursery:
+        server = await nursery.start_server(handler, 0, context, host="127.0.0.1")
+        yield url_of(server)
+        await server.drain()
+    assert server.tally == {ShutdownOutcome.COMPLETE: 1}
 
 
 async def test_alpn_chooses_http2_and_requests_share_a_connection(
-    tls: Maker, h2_handler: Any
+    tls: Maker,
 ) -> None:
-    async with nothing_left(), open_tls_nursery() as nursery:
-        server = await nursery.start_server(
-            h2_handler, 0, http2_context(tls.version), host="127.0.0.1"
-        )
-        url = url_of(server)
+    async with http2_server(tls) as url:
         async with client_for(tls.version, http2=True) as client:
             responses = []
 
@@ -135,18 +133,12 @@ async def test_alpn_chooses_http2_and_requests_share_a_connection(
                     asking.start_soon(ask, path)
             assert {r.http_version for r in responses} == {"HTTP/2"}
             assert {r.text for r in responses} == {"/one", "/two", "/three"}
-        await server.drain()
-    assert server.tally == {ShutdownOutcome.COMPLETE: 1}
 
 
 async def test_http2_goes_on_after_one_of_its_requests_was_cancelled(
-    tls: Maker, h2_handler: Any
+    tls: Maker,
 ) -> None:
-    async with nothing_left(), open_tls_nursery() as nursery:
-        server = await nursery.start_server(
-            h2_handler, 0, http2_context(tls.version), host="127.0.0.1"
-        )
-        url = url_of(server)
+    async with http2_server(tls) as url:
         sending = trio.Event()
 
         async def endless_body() -> AsyncIterator[bytes]:
@@ -161,10 +153,9 @@ async def test_http2_goes_on_after_one_of_its_requests_was_cancelled(
                 await sending.wait()
                 asking.cancel_scope.cancel()
             assert (await client.get(f"{url}/two")).text == "/two"
-        await server.drain()
-    assert server.tally == {ShutdownOutcome.COMPLETE: 1}
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_a_cancelled_request_leaves_nothing_and_the_client_goes_on(
     tls: Maker,
 ) -> None:
@@ -264,7 +255,7 @@ def test_what_is_no_pool_is_refused() -> None:
 
 
 async def test_the_example_says_what_is_whole_and_what_is_not(
-    tls: Maker, h2_handler: Any, capsys: pytest.CaptureFixture[str]
+    tls: Maker, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = runpy.run_path(str(EXAMPLES / "httpx_client.py"))
     context = client_context(tls.version)
@@ -272,11 +263,8 @@ async def test_the_example_says_what_is_whole_and_what_is_not(
     async with serving(tls.version, cut_short, https_compatible=True) as (_, server):
         with pytest.raises(SystemExit, match="no complete response: ReadError"):
             await example["main"](url_of(server))
-    async with open_tls_nursery() as nursery:
-        server = await nursery.start_server(
-            h2_handler, 0, http2_context(tls.version), host="127.0.0.1"
-        )
-        await example["main"](f"{url_of(server)}/five")
+    async with http2_server(tls) as url:
+        await example["main"](f"{url}/five")
     assert capsys.readouterr().out == "HTTP/2 200 5\n"
 
 

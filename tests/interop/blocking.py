@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 import attrs
-import pytest
 import trio
 
 from harness.process import PATIENCE
@@ -111,26 +110,3 @@ def reset(peer: socket.socket) -> None:
     """Close with a RST instead of a FIN."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.close()
-
-
-def send_close_notify(peer: ssl.SSLSocket) -> None:
-    """Send close_notify and do not wait for an answer."""
-    select.select([], [peer], [], PATIENCE)  # until it is writable
-    peer.settimeout(0)
-    with pytest.raises(ssl.SSLWantReadError):
-        peer.unwrap()
-
-
-def receive_exactly(peer: ssl.SSLSocket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        data += peer.recv(size - len(data))
-    return bytes(data)
-
-
-def receive_all(peer: ssl.SSLSocket) -> bytes:
-    """Receive until close_notify."""
-    data = bytearray()
-    while chunk := peer.recv(2**16):
-        data += chunk
-    return bytes(data)

@@ -9,7 +9,6 @@ The versions of Boost and OpenSSL are shown, but not compared.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -30,12 +29,12 @@ from .boost_scenarios import (
     Variant,
     usual,
 )
-from .rows import VARIABLE
+from .rows import write
 from .situations import TLS13
 from .table import VERSIONS_OF_PEERS, make, table, where
 
 PAGE: Final = Path("docs/boost_asio.md")
-ROWS: Final = "boost_asio/rows.jsonl"
+ROWS: Final = "boost_asio/rows"
 
 QUESTION: Final = (
     "https://stackoverflow.com/questions/25587403/"
@@ -174,22 +173,17 @@ class BoostRow:
 
 def record(played: Played, came: tuple[Came, Came], boost: str) -> None:
     """Write it down, if a folder is named."""
-    folder = os.environ.get(VARIABLE)
-    if folder:
-        variant, (a, b) = played.variant, came
-        row = BoostRow(
-            variant=variant.name,
-            tls=played.version,
-            role=played.role,
-            pair=played.pair,
-            a=in_words(a, variant, variant.either),
-            b=in_words(b, variant, ()),
-            boost=boost,
-        )
-        file = Path(folder, ROWS)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a") as lines:
-            print(json.dumps(attrs.asdict(row)), file=lines)
+    variant, (a, b) = played.variant, came
+    row = BoostRow(
+        variant=variant.name,
+        tls=played.version,
+        role=played.role,
+        pair=played.pair,
+        a=in_words(a, variant, variant.either),
+        b=in_words(b, variant, ()),
+        boost=boost,
+    )
+    write(ROWS, row)
 
 
 def in_words(came: Came, variant: Variant, either: Sequence[Code]) -> str:
@@ -258,7 +252,7 @@ def place(row: BoostRow, party: str) -> BoostRow:
 
 
 def read(folder: Path) -> list[BoostRow]:
-    lines = (folder / ROWS).read_text().splitlines()
+    lines = (folder / f"{ROWS}.jsonl").read_text().splitlines()
     return [BoostRow(**json.loads(line)) for line in lines]
 
 

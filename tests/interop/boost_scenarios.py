@@ -18,7 +18,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager, suppress
 from itertools import product
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import attrs
 import trio
@@ -76,30 +76,14 @@ def codes(answer: str) -> list[Code]:
     ]
 
 
-class Party(Protocol):
-    """A or B."""
-
-    received: int
-    """Bytes, besides the greeting."""
-
-    async def sends(self, size: int) -> None: ...
-    async def receives(self, size: int) -> None: ...
-    async def reads_to_the_end(self) -> None: ...
-    async def starts_to_send(self, nursery: trio.Nursery, size: int) -> None: ...
-    async def awaits_input(self) -> None: ...
-    async def shuts_down(self) -> None: ...
-    async def shuts_down_while_reading(self) -> None: ...
-    async def closes_without_waiting(self) -> None: ...
-    async def closes_the_transport(self) -> None: ...
-
-
 @attrs.define(eq=False)
 class Theirs:
     """Boost.Asio as a party."""
 
     lab: Lab
     said: list[Code] = attrs.field(factory=list)
-    received: int = 0
+    read: int = 0
+    """Bytes, besides the greeting."""
 
     async def sends(self, size: int) -> None:
         await self.lab.sends(size)
@@ -109,7 +93,7 @@ class Theirs:
 
     async def reads_to_the_end(self) -> None:
         answer = await self._does("receive")
-        self.received += int(answer.split()[2])
+        self.read += int(answer.split()[2])
 
     async def starts_to_send(self, nursery: trio.Nursery, size: int) -> None:
         # Its kernel takes all of it.
@@ -137,23 +121,17 @@ class Theirs:
 
 
 @attrs.define(eq=False)
-class We:
+class We(Ours):
     """TLSStream as a party."""
 
-    ours: Ours
-    received: int = 0
+    read: int = 0
 
-    async def sends(self, size: int) -> None:
-        await self.ours.sends(size)
-
-    async def receives(self, size: int) -> None:
-        await self.ours.receives(size)
-
-    async def reads_to_the_end(self) -> None:
-        before = self.ours.received
+    async def reads_to_the_end(self) -> int:
+        before = self.received
         with suppress(TransportBrokenError):  # the report tells
-            await self.ours.reads_to_the_end()
-        self.received += self.ours.received - before
+            await super().reads_to_the_end()
+        self.read += self.received - before
+        return self.read
 
     async def starts_to_send(self, nursery: trio.Nursery, size: int) -> None:
         nursery.start_soon(self._sends_if_it_can, size)
@@ -163,22 +141,25 @@ class We:
             await self.sends(size)
 
     async def awaits_input(self) -> None:
-        await trio.lowlevel.wait_readable(self.ours.stream.transport_stream.socket)
+        await trio.lowlevel.wait_readable(self.stream.transport_stream.socket)
 
     async def shuts_down(self) -> None:
-        await self.ours.stream.shutdown()
+        await self.stream.shutdown()
 
     async def shuts_down_while_reading(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.ours.reads_no_more_than_the_end)
-            nursery.start_soon(self.ours.stream.shutdown)
+            nursery.start_soon(self.reads_no_more_than_the_end)
+            nursery.start_soon(self.shuts_down)
 
     async def closes_without_waiting(self) -> None:
-        await self.ours.stream.shutdown(wait=False)
-        await self.ours.stream.aclose()
+        await self.stream.shutdown(wait=False)
+        await self.stream.aclose()
 
     async def closes_the_transport(self) -> None:
-        await support.cut(self.ours.stream)
+        await support.cut(self.stream)
+
+
+Party: TypeAlias = We | Theirs
 
 
 async def b_closes_then_a_shuts_down(a: Party, b: Party) -> None:
@@ -461,11 +442,11 @@ def how_much(received: int, sent: int) -> str:
     return "all" if received == sent else "part"
 
 
-def came_of(party: We | Theirs, sent: int) -> Came:
-    got = how_much(party.received, sent)
+def came_of(party: Party, sent: int) -> Came:
+    got = how_much(party.read, sent)
     if isinstance(party, Theirs):
         return Came(party.said, None, got)
-    return Came((), party.ours.stream.report, got)
+    return Came((), party.stream.report, got)
 
 
 @attrs.define(eq=False)
@@ -487,9 +468,7 @@ class Stage:
         return came_of(a, B_SENDS), came_of(b, A_SENDS)
 
     @asynccontextmanager
-    async def _parties(
-        self, played: Played
-    ) -> AsyncIterator[tuple[We | Theirs, We | Theirs]]:
+    async def _parties(self, played: Played) -> AsyncIterator[tuple[Party, Party]]:
         if played.pair == "Boost, Boost":
             server, client = self.labs
             async with trio.open_nursery() as nursery:
@@ -502,7 +481,7 @@ class Stage:
         its_role: Role = "client" if (played.role == "client") is it_is_a else "server"
         player = Player(self.labs[0], self.listener, self.folder / "secrets")
         async with player.connection(Key("", played.version, its_role), []) as stream:
-            us, it = We(Ours(stream)), Theirs(self.labs[0])
+            us, it = We(stream), Theirs(self.labs[0])
             yield (it, us) if it_is_a else (us, it)
             await stream.aclose()
 

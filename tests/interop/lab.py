@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from harness.process import PATIENCE, Program, running
-from tests.support import CA, CERT
+from tests.support import write_files
 
 from .endings import Saw
 
@@ -119,12 +119,9 @@ async def open_lab(
       folder: For these files.
       patience: Seconds that it may run.
     """
-    certificate, key, ca = (folder / f"{name}.pem" for name in ("cert", "key", "ca"))
-    CERT.cert_chain_pems[0].write_to_path(certificate)
-    CERT.private_key_pem.write_to_path(key)
-    CA.cert_pem.write_to_path(ca)
-    files = [str(file) for file in (certificate, key, ca)]
-    async with running(*command, *files, patience=patience) as program:
+    files = write_files(folder)
+    names = files.certificate, files.key, files.ca
+    async with running(*command, *names, patience=patience) as program:
         word, port, version = (await program.prints_line()).split(maxsplit=2)
         assert word == "listening"
         yield Lab(program, int(port), version)

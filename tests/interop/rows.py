@@ -157,9 +157,14 @@ def cells_of(ending: Ending) -> dict[str, str]:
 
 def record(row: Row) -> None:
     """Write it down, if a folder is named."""
+    write("".join(filter(str.isalnum, row.peer.lower())), row)
+
+
+def write(name: str, row: attrs.AttrsInstance) -> None:
+    """Add a line to the file of this name."""
     folder = os.environ.get(VARIABLE)
     if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        name = "".join(letter for letter in row.peer.lower() if letter.isalnum())
-        with (Path(folder) / f"{name}.jsonl").open("a") as file:
-            print(json.dumps(attrs.asdict(row)), file=file)
+        file = Path(folder, f"{name}.jsonl")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a") as lines:
+            print(json.dumps(attrs.asdict(row)), file=lines)

@@ -27,6 +27,7 @@ async def test_a_lab_in_c_says_what_it_cannot_do(tmp_path: Path) -> None:
         assert await lab.tries("send 1") == ["failed error there is no connection"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "library",
     [test_peer_gnutls, test_peer_mbedtls, test_peer_openssl, test_peer_wolfssl],

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from harness.process import Program, running
-from tests.support import NAME, Maker, server_context
+from tests.support import NAME, TLS13_FIRST, Maker, server_context
 from trio_tlsdown import TLSStream
 
 from . import we
@@ -149,6 +149,7 @@ async def test_we_answer_after_gnutls_cli_has_half_closed(
 
 
 @pytest.mark.parametrize("cell", ["2A", "4A"])
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_what_we_sent_right_before_closing_reaches_gnutls_cli(
     both: tuple[we.Stream, Program], cell: str
 ) -> None:

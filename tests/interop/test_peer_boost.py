@@ -84,6 +84,7 @@ def everything(
     return trio.run(play_all, chosen, labs, tmp_path_factory.mktemp("boost"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("played", ALL, ids=str)
 def test_a_scenario_ends_as_it_has_to(everything: All, played: Played) -> None:
     came = everything[played]

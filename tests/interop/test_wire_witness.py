@@ -6,11 +6,10 @@ from these traces.
 
 from __future__ import annotations
 
-import enum
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import attrs
 import pytest
@@ -22,30 +21,20 @@ from trio_tlsdown.cli._scenarios import SCENARIOS, run
 from trio_tlsdown.cli._stage import SIDES, VERSIONS, Party, Version, open_stage
 
 from .capture import CLOSE_NOTIFY, Connections, Packet, witness
+from .signs import Sign, by, bytes_sent, on_the_wire, told
 
 HOST: Final = "127.1.0.2"  # an address of our own
-
-
-class Sign(enum.Enum):
-    """What ends a direction, or a connection."""
-
-    CLOSE_NOTIFY = "close_notify"
-    FIN = "FIN"
-    RST = "RST"
-
-
-Seen: TypeAlias = list[tuple[Party, Sign]]
 
 
 @attrs.frozen
 class Story:
     """The signs of a scenario."""
 
-    sent: Seen
+    sent: list[Sign]
     """On the wire: every close_notify, and the first end of the transport. (After a reset
-    there is no second.)"""
+    there is no second.) ``>`` is by A."""
 
-    heard: dict[Party, list[Sign]]
+    heard: dict[Party, list[str]]
     """In the trace: what each party received before it closed."""
 
 
@@ -53,39 +42,25 @@ class Story:
 STORIES: Final[dict[str, Story]] = {
     **dict.fromkeys(
         ("1a", "1b"),
-        Story(
-            [("B", Sign.FIN), ("A", Sign.CLOSE_NOTIFY)],
-            {"A": [Sign.FIN], "B": []},
-        ),
+        Story([("<", "FIN"), (">", CLOSE_NOTIFY)], {"A": ["FIN"], "B": []}),
     ),
     "2": Story(
-        [("A", Sign.CLOSE_NOTIFY), ("B", Sign.FIN)],
-        {"A": [Sign.FIN], "B": [Sign.CLOSE_NOTIFY]},
+        [(">", CLOSE_NOTIFY), ("<", "FIN")], {"A": ["FIN"], "B": [CLOSE_NOTIFY]}
     ),
     # B closes without having read A's close_notify.
-    "2 reset": Story(
-        [("A", Sign.CLOSE_NOTIFY), ("B", Sign.RST)],
-        {"A": [Sign.RST], "B": []},
-    ),
+    "2 reset": Story([(">", CLOSE_NOTIFY), ("<", "RST")], {"A": ["RST"], "B": []}),
     "3": Story(
-        [("A", Sign.CLOSE_NOTIFY), ("B", Sign.CLOSE_NOTIFY), ("A", Sign.FIN)],
-        {"A": [Sign.CLOSE_NOTIFY], "B": [Sign.CLOSE_NOTIFY, Sign.FIN]},
+        [(">", CLOSE_NOTIFY), ("<", CLOSE_NOTIFY), (">", "FIN")],
+        {"A": [CLOSE_NOTIFY], "B": [CLOSE_NOTIFY, "FIN"]},
     ),
     **dict.fromkeys(
         ("4a", "4b"),
         Story(
-            [("A", Sign.CLOSE_NOTIFY), ("A", Sign.FIN), ("B", Sign.CLOSE_NOTIFY)],
-            {"A": [], "B": [Sign.CLOSE_NOTIFY]},
+            [(">", CLOSE_NOTIFY), (">", "FIN"), ("<", CLOSE_NOTIFY)],
+            {"A": [], "B": [CLOSE_NOTIFY]},
         ),
     ),
 }
-
-RECEIVED: Final = {
-    TraceKind.CLOSE_NOTIFY_RECEIVED: Sign.CLOSE_NOTIFY,
-    TraceKind.FIN_RECEIVED: Sign.FIN,
-    TraceKind.RESET_RECEIVED: Sign.RST,
-}
-PARTIES: Final[dict[str, Party]] = {side: party for party, side in SIDES.items()}
 
 
 @attrs.frozen
@@ -96,55 +71,19 @@ class Witnessed:
     ports: dict[Party, int]
     packets: Sequence[Packet] = ()
 
-    def told(self) -> list[tuple[Party, bool]]:
-        """What each party did, according to the trace: close_notify, or the end."""
-        return [
-            (PARTIES[event.side], event.kind is TraceKind.CLOSE_NOTIFY_SENT)
-            for event in self.events
-            if event.kind is TraceKind.CLOSE_NOTIFY_SENT
-            or event is self._first(TraceKind.TRANSPORT_CLOSED)
-        ]
+    def by(self, party: Party) -> list[TraceEvent]:
+        """Its trace."""
+        return [event for event in self.events if event.side == SIDES[party]]
 
-    def _first(self, kind: TraceKind) -> TraceEvent:
-        return next(event for event in self.events if event.kind is kind)
+    def signs(self) -> list[Sign]:
+        """What went over the wire, in order; ``>`` is by A."""
+        return on_the_wire(self.packets, self.ports["A"])
 
-    def heard(self, party: Party) -> list[Sign]:
-        """What this party received, according to the trace."""
-        return [
-            sign
-            for event in self.events
-            for kind, sign in RECEIVED.items()
-            if event.side == SIDES[party] and event.kind is kind
-        ]
-
-    def signs(self) -> Seen:
-        """What went over the wire, in order."""
-        seen: Seen = []
-        for packet in self.packets:
-            party = self._sender(packet)
-            alerts = [record for record in packet.records if "alert" in record]
-            assert set(alerts) <= {CLOSE_NOTIFY}, "an alert that is not close_notify"
-            seen += [(party, Sign.CLOSE_NOTIFY)] * len(alerts)
-            seen += [(party, Sign.FIN)] * packet.fin
-            seen += [(party, Sign.RST)] * packet.reset
-        return seen
-
-    def bytes_told(self, party: Party) -> int:
-        """How many bytes this party sent, according to its trace."""
-        return sum(
-            event.size
-            for event in self.events
-            if event.side == SIDES[party] and event.kind is TraceKind.BYTES_SENT
-        )
-
-    def bytes_seen(self, party: Party) -> int:
-        """How many bytes this party sent, each counted once."""
-        return sum(
-            packet.size for packet in self.packets if self._sender(packet) == party
-        )
-
-    def _sender(self, packet: Packet) -> Party:
-        return "A" if packet.source == self.ports["A"] else "B"
+    def until_the_transport_ends(self) -> list[Sign]:
+        """Every alert, and the first FIN or RST."""
+        signs = self.signs()
+        end = next(sign for sign in signs if "alert" not in sign[1])
+        return [sign for sign in signs if "alert" in sign[1] or sign is end]
 
 
 async def play(scenario: str, version: Version) -> Witnessed:
@@ -204,12 +143,6 @@ def key(request: pytest.FixtureRequest) -> tuple[str, Version]:
     return result
 
 
-def until_the_transport_ends(signs: Seen) -> Seen:
-    """Every close_notify, and the first FIN or RST."""
-    end = next(sign for sign in signs if sign[1] is not Sign.CLOSE_NOTIFY)
-    return [sign for sign in signs if sign[1] is Sign.CLOSE_NOTIFY or sign is end]
-
-
 def test_every_scenario_of_the_demo_has_a_witness() -> None:
     assert set(SCENARIOS) | {"2 reset"} == set(STORIES)
 
@@ -217,33 +150,43 @@ def test_every_scenario_of_the_demo_has_a_witness() -> None:
 def test_the_wire_shows_what_the_scenario_is_about(
     runs: Runs, key: tuple[str, Version]
 ) -> None:
-    assert until_the_transport_ends(runs[key].signs()) == STORIES[key[0]].sent
+    assert runs[key].until_the_transport_ends() == STORIES[key[0]].sent
 
 
 def test_what_a_party_says_it_did_went_over_the_wire_in_that_order(
     runs: Runs, key: tuple[str, Version]
 ) -> None:
-    seen = until_the_transport_ends(runs[key].signs())
-    assert runs[key].told() == [
-        (party, sign is Sign.CLOSE_NOTIFY) for party, sign in seen
+    closed = TraceKind.TRANSPORT_CLOSED
+    first = next(event for event in runs[key].events if event.kind is closed)
+    assert [
+        (">" if event.side == SIDES["A"] else "<", event is not first)
+        for event in runs[key].events
+        if event.kind is TraceKind.CLOSE_NOTIFY_SENT or event is first
+    ] == [
+        (party, sign == CLOSE_NOTIFY)
+        for party, sign in runs[key].until_the_transport_ends()
     ]
 
 
-@pytest.mark.parametrize(("party", "other"), [("A", "B"), ("B", "A")])
+@pytest.mark.parametrize(("party", "other"), [("A", "<"), ("B", ">")])
 def test_what_a_party_says_it_received_the_other_sent_in_that_order(
-    runs: Runs, key: tuple[str, Version], party: Party, other: Party
+    runs: Runs, key: tuple[str, Version], party: Party, other: Literal["<", ">"]
 ) -> None:
-    heard = runs[key].heard(party)
+    heard = by("<", told(runs[key].by(party)))
     assert heard == STORIES[key[0]].heard[party]
-    sent = [sign for sender, sign in runs[key].signs() if sender == other]
-    assert heard == sent[: len(heard)]
+    assert heard == by(other, runs[key].signs())[: len(heard)]
 
 
 @pytest.mark.parametrize("party", ["A", "B"])
 def test_the_trace_counts_the_bytes_that_went_over_the_wire(
     runs: Runs, key: tuple[str, Version], party: Party
 ) -> None:
-    assert runs[key].bytes_told(party) == runs[key].bytes_seen(party) > 0
+    count = sum(
+        event.size
+        for event in runs[key].by(party)
+        if event.kind is TraceKind.BYTES_SENT
+    )
+    assert count == bytes_sent(runs[key].packets, runs[key].ports[party]) > 0
 
 
 def test_a_capture_that_is_not_allowed_skips_the_test(

@@ -50,11 +50,6 @@ async def shut_down_too(ours: Stream, peer: Peer) -> None:
     await ours.shutdown()
 
 
-async def shut_down_too_when_it_is_gone(ours: Stream, peer: Peer) -> None:
-    await peer.ended.wait()
-    await shut_down_too(ours, peer)
-
-
 async def close_the_transport(ours: Stream, peer: Peer) -> None:
     await support.cut(ours)
 

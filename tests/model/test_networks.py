@@ -20,7 +20,7 @@ import attrs
 import pytest
 import trio
 
-from tests.support import Maker
+from tests.support import Maker, shake_hands
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream
 
 T = TypeVar("T")
@@ -141,9 +141,7 @@ class Network:
         one, other = tls.wrap(
             (transports[0], transports[1]), client=options, server=options
         )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(one.do_handshake)
-            nursery.start_soon(other.do_handshake)
+        await shake_hands(one, other)
         return one, other
 
 

@@ -35,12 +35,9 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
             await send({"type": f"lifespan.{event}.complete"})
 
 
-@pytest.mark.usefixtures("in_place")
-async def test_hypercorn_goes_on_serving_after_each_connection(
-    tls: Maker, tmp_path: Path
-) -> None:
-    """On TLS 1.2 it has to be told that there is no half-close in words it knows."""
-    certificate = tmp_path / "certificate.pem"
+async def ask_hypercorn(tls: Maker, folder: Path, *, times: int = 1) -> None:
+    """Have it answer on so many connections; on TLS 1.3 it half-closes each."""
+    certificate = folder / "certificate.pem"
     issued = CA.issue_cert(NAME, HOST)
     issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
     config = hypercorn.Config()
@@ -52,7 +49,7 @@ async def test_hypercorn_goes_on_serving_after_each_connection(
             [url] = await nursery.start(
                 partial(hypercorn.trio.serve, app, config, shutdown_trigger=over.wait)
             )
-            for _ in range(3):
+            for _ in range(times):
                 client = await open_tls_over_tcp_stream(
                     HOST,
                     int(url.rpartition(":")[2]),
@@ -68,3 +65,11 @@ async def test_hypercorn_goes_on_serving_after_each_connection(
                 assert half_closed is (tls.version == "TLSv1.3")
                 await client.aclose()
             over.set()
+
+
+@pytest.mark.usefixtures("in_place")
+async def test_hypercorn_goes_on_serving_after_each_connection(
+    tls: Maker, tmp_path: Path
+) -> None:
+    """On TLS 1.2 it has to be told that there is no half-close in words it knows."""
+    await ask_hypercorn(tls, tmp_path, times=3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ import trio
 
 from tests.interop.programs import require_module
 from tests.servers import HOST, Stream, client_of, port_of, serving
-from tests.support import CA, NAME, Maker, client_context
+from tests.support import NAME, Maker, client_context
 from trio_tlsdown import (
     TLSListener,
     TruncatedError,
-    open_tls_over_tcp_stream,
 )
 
 for _name in ("dns", "hypercorn", "trio_websocket"):
@@ -26,11 +24,9 @@ import dns.message
 import dns.rrset
 import h11
 import httpx
-import hypercorn
-import hypercorn.trio
 import trio_websocket
 
-from tests.programs.test_hypercorn import REQUEST, app
+from tests.programs.test_hypercorn import ask_hypercorn
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -120,29 +116,7 @@ async def test_hypercorn_sends_a_close_notify_on_tls13(
     monkeypatch.setattr(trio, "SSLListener", trio.SSLListener)  # to be undone
     shown["let_hypercorn_use_tlsstream"]()
     assert vars(trio)["SSLListener"] is TLSListener
-    certificate = tmp_path / "certificate.pem"
-    issued = CA.issue_cert(NAME, HOST)
-    issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
-    config = hypercorn.Config()
-    config.bind = [f"{HOST}:0"]
-    config.certfile = config.keyfile = str(certificate)
-    over = trio.Event()
-    async with trio.open_nursery() as nursery:
-        [url] = await nursery.start(
-            partial(hypercorn.trio.serve, app, config, shutdown_trigger=over.wait)
-        )
-        client = await open_tls_over_tcp_stream(
-            HOST,
-            int(url.rpartition(":")[2]),
-            ssl_context=client_context(tls.version),
-            https_compatible=True,
-        )
-        await client.send_all(REQUEST)
-        answer = b"".join([chunk async for chunk in client])
-        assert answer.startswith(b"HTTP/1.1 200 ")
-        assert client.report.close_notify_received is (tls.version == "TLSv1.3")
-        await client.aclose()
-        over.set()
+    await ask_hypercorn(tls, tmp_path)
 
 
 async def test_the_page_about_httpx_is_right(tls: Maker) -> None:

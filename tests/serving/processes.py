@@ -10,34 +10,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import attrs
 import trio
 
 from harness.process import Program, running
 from tests.interop.programs import require
-from tests.support import CA, CERT
+from tests.support import Files
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-
-
-@attrs.frozen
-class Files:
-    """A certificate, its key, and the CA that has signed it, as files."""
-
-    folder: Path
-    certificate: str
-    key: str
-    ca: str
-
-
-def write_files(folder: Path) -> Files:
-    files = Files(
-        folder, *(str(folder / f"{name}.pem") for name in ("cert", "key", "ca"))
-    )
-    CERT.cert_chain_pems[0].write_to_path(files.certificate)
-    CERT.private_key_pem.write_to_path(files.key)
-    CA.cert_pem.write_to_path(files.ca)
-    return files
 
 
 @asynccontextmanager

@@ -22,7 +22,9 @@ from tests.support import (
     Maker,
     client_context,
     memory_transports,
+    must_raise,
     server_context,
+    shake_hands,
     tcp_transports,
 )
 from trio_tlsdown import (
@@ -309,9 +311,7 @@ async def test_an_exception_aborts_it_and_resets_tcp(
     ours, theirs = await tcp_transports()
     peer = TLSStream(theirs, server_context(tls.version), server_side=True)
     stream = of_kind(kind, ours, tls.version)
-    async with trio.open_nursery() as tasks:
-        tasks.start_soon(peer.do_handshake)
-        await stream.do_handshake()
+    await shake_hands(peer, stream)
     with suppress(ExceptionGroup):
         async with open_tls_nursery() as nursery:
             nursery.adopt(stream)
@@ -341,9 +341,7 @@ async def test_a_policy_may_forbid_the_reset_of_an_sslstream(tls: Maker) -> None
     ours, theirs = await tcp_transports()
     peer = TLSStream(theirs, server_context(tls.version), server_side=True)
     stream = of_kind(trio.SSLStream, ours, tls.version)
-    async with trio.open_nursery() as tasks:
-        tasks.start_soon(peer.do_handshake)
-        await stream.do_handshake()
+    await shake_hands(peer, stream)
     with suppress(ExceptionGroup):
         async with open_tls_nursery(ShutdownPolicy(reset_on_abort=False)) as nursery:
             nursery.adopt(stream)
@@ -396,14 +394,9 @@ async def test_an_sslstream_that_is_being_read_is_aborted(tls: Maker) -> None:
     async with served(tls.version, "tcp") as ours, trio.open_nursery() as tasks:
         stream = of_kind(trio.SSLStream, ours, tls.version)
         await stream.do_handshake()
-
-        async def read() -> None:
-            with pytest.raises(trio.ClosedResourceError):
-                await stream.receive_some()
-
         async with open_tls_nursery() as nursery:
             nursery.adopt(stream)
-            tasks.start_soon(read)
+            tasks.start_soon(must_raise, trio.ClosedResourceError, stream.receive_some)
             await trio.testing.wait_all_tasks_blocked()
         assert nursery.tally == {ABORTED: 1}
 

@@ -18,10 +18,10 @@ import trio
 from harness.process import Program, running
 from tests.interop.programs import require
 from tests.servers import HOST, client_of, until
-from tests.support import NAME, needs_linux
+from tests.support import NAME, Files, needs_linux
 from trio_tlsdown import ShutdownOutcome
 
-from .processes import EXAMPLES, Files, alive, curl, end, free_port, write_files
+from .processes import EXAMPLES, alive, curl, end, free_port
 
 pytestmark = [needs_linux("what is inherited, /proc"), pytest.mark.long]
 
@@ -46,10 +46,11 @@ def make_context():
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Files:
-    (tmp_path / "app.py").write_text(APP)
-    (tmp_path / "http11.py").write_bytes((EXAMPLES / "http11.py").read_bytes())
-    return write_files(tmp_path)
+def files(files: Files) -> Files:
+    """And a program that they serve."""
+    (files.folder / "app.py").write_text(APP)
+    (files.folder / "http11.py").write_bytes((EXAMPLES / "http11.py").read_bytes())
+    return files
 
 
 def write_programs(page: str, folder: Path) -> None:

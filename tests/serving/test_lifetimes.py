@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from tests.servers import Stream, SyncClient, client_of, port_of, serving, until
-from tests.support import Maker, server_context
+from tests.support import TLS13_FIRST, Maker, server_context
 from trio_tlsdown import (
     ShutdownOutcome,
     cancel_on_drain,
@@ -225,6 +225,7 @@ async def test_an_age_that_cannot_be_one_is_refused(
             await tls.start_server(echo, 0, server_context(), max_age=age)
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_wherever_it_is_cancelled_nothing_is_left_of_a_server_with_an_age(
     tls: Maker, autojump_clock: Clock
 ) -> None:

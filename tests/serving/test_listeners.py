@@ -20,12 +20,15 @@ from tests.servers import (
     HOST,
     SyncClient,
     answer_each,
+    ask,
     client_over,
+    is_told_goodbye,
     nothing_left,
     until,
     what_it_sees,
 )
 from tests.support import (
+    TLS13_FIRST,
     Maker,
     client_context,
     descriptors,
@@ -105,17 +108,6 @@ async def serving_on(
         yield tls, server
 
 
-async def ask(client: TLSStream[Any]) -> None:
-    await client.send_all(b"request")
-    assert await client.receive_some() == b"answer to request"
-
-
-async def goodbye(client: TLSStream[Any]) -> None:
-    assert await client.receive_some() == b""
-    assert (await client.shutdown()).outcome is COMPLETE
-    await client.aclose()
-
-
 # Unix sockets:
 
 
@@ -128,7 +120,7 @@ async def test_a_unix_socket_is_served_and_drained(tls: Maker, tmp_path: Path) -
             transport = await trio.open_unix_socket(tmp_path / "socket")
             client = client_over(transport, tls.version)
             await ask(client)
-            nursery.start_soon(goodbye, client)
+            nursery.start_soon(is_told_goodbye, client)
             assert (await server.drain()).tally == {COMPLETE: 1}
 
 
@@ -145,7 +137,7 @@ async def test_a_request_in_the_kernel_of_a_unix_socket_is_answered(
 
         async def receive() -> None:
             assert await client.receive_some() == b"answer to request"
-            await goodbye(client)
+            await is_told_goodbye(client)
 
         await client.send_all(b"request")
         nursery.start_soon(receive)
@@ -173,7 +165,7 @@ async def test_clients_in_the_backlog_of_a_given_socket_are_served(
 
                 async def visit(client: TLSStream[Any] = client) -> None:
                     await ask(client)
-                    await goodbye(client)
+                    await is_told_goodbye(client)
 
                 nursery.start_soon(visit)
             report = await server.drain()
@@ -230,7 +222,7 @@ async def test_a_listener_of_memory_streams_is_served_and_drained(tls: Maker) ->
         assert server.addresses == (None,)
         client = client_over(listener.connect(), tls.version)
         await ask(client)
-        nursery.start_soon(goodbye, client)
+        nursery.start_soon(is_told_goodbye, client)
         assert (await server.drain()).tally == {COMPLETE: 1}
         assert listener.closed
     assert names == ["a client over StapledStream"]
@@ -247,7 +239,7 @@ async def test_a_drain_takes_those_whom_any_listener_has_for_us(
 
                 async def visit(client: TLSStream[Any] = client) -> None:
                     await ask(client)
-                    await goodbye(client)
+                    await is_told_goodbye(client)
 
                 nursery.start_soon(visit)
             assert (await server.drain()).tally == {COMPLETE: 7}
@@ -292,7 +284,7 @@ async def test_a_request_that_has_come_over_memory_streams_is_answered(
         async def listen() -> None:
             if come:
                 assert await client.receive_some() == b"answer to request"
-            await goodbye(client)
+            await is_told_goodbye(client)
 
         if come:
             await client.send_all(b"request")
@@ -332,7 +324,7 @@ async def test_limits_hold_for_any_listener(tls: Maker, autojump_clock: Clock) -
             await trio.sleep(10)
             assert len(server.connections) == 1
             await first.aclose()
-        nursery.start_soon(goodbye, second)
+        nursery.start_soon(is_told_goodbye, second)
         await server.drain()
 
 
@@ -355,7 +347,7 @@ async def test_tls_in_tls_is_served(tls: Maker, autojump_clock: Clock) -> None:
         await tunnel.do_handshake()
         client = client_over(tunnel, tls.version)
         await ask(client)
-        nursery.start_soon(goodbye, client)
+        nursery.start_soon(is_told_goodbye, client)
         assert (await server.drain()).tally == {COMPLETE: 1}
         nursery.cancel_scope.cancel()
 
@@ -396,7 +388,7 @@ async def test_a_transport_that_cannot_be_closed_concerns_nobody_else(
         await until(lambda: server.tally == {FAILED: 1})
         client = client_over(listener.connect(), tls.version)
         await ask(client)
-        nursery.start_soon(goodbye, client)
+        nursery.start_soon(is_told_goodbye, client)
         await server.drain()
     assert "closing the connection from a client over Stuck failed" in caplog.text
 
@@ -572,7 +564,7 @@ async def test_when_descriptors_run_out_the_client_that_is_silent_longest_makes_
         assert silent[1].sock.recv(1) == b""
         for each in (*silent, first):
             each.sock.close()
-        nursery.start_soon(goodbye, client)
+        nursery.start_soon(is_told_goodbye, client)
         await server.drain()
 
 
@@ -792,6 +784,7 @@ def close(listener: Any) -> None:
 
 
 @needs_posix("Unix sockets")
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_wherever_it_is_cancelled_a_given_listener_is_closed_or_not_taken(
     tls: Maker, tmp_path: Path
 ) -> None:

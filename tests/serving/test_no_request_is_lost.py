@@ -13,7 +13,6 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -28,6 +27,7 @@ from tests.servers import HOST, SyncClient, client_of, until
 from tests.support import (
     NAME,
     TLS13_FIRST,
+    Files,
     Maker,
     client_context,
     needs_linux,
@@ -43,7 +43,7 @@ from trio_tlsdown import (
     open_tls_nursery,
 )
 
-from .processes import EXAMPLES, Files, free_port, listening, write_files
+from .processes import EXAMPLES, free_port, listening
 
 pytestmark = needs_linux("a socket that processes share")
 
@@ -52,12 +52,8 @@ HTTP = runpy.run_path(str(EXAMPLES / "http11.py"))
 POLICY = ShutdownPolicy(timeout=2, linger_timeout=1)
 
 # For more: make test-all ARGS=tests/serving/test_no_request_is_lost.py TLSDOWN_DRAINS=100
-rounds = pytest.mark.parametrize("drains", [int(os.environ.get("TLSDOWN_DRAINS", "8"))])
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return write_files(tmp_path)
+MANY = pytest.param(int(os.environ.get("TLSDOWN_DRAINS", "8")), marks=pytest.mark.long)
+rounds = pytest.mark.parametrize("drains", [2, MANY])
 
 
 # Servers that take turns:

@@ -13,16 +13,17 @@ from tests.servers import (
     HOST,
     Stream,
     answer_each,
+    ask,
     client_over,
+    is_told_goodbye,
     port_of,
     serving,
     until,
 )
-from tests.support import Maker, server_context
+from tests.support import TLS13_FIRST, Maker, server_context
 from trio_tlsdown import (
     HandshakeTimeoutError,
     ShutdownOutcome,
-    TLSStream,
     cancel_on_drain,
     draining,
     open_tls_nursery,
@@ -73,17 +74,6 @@ async def connect(server: Any, preamble: bytes = b"") -> trio.SocketStream:
     return transport
 
 
-async def ask(client: TLSStream[Any]) -> None:
-    await client.send_all(b"request")
-    assert await client.receive_some() == b"answer to request"
-
-
-async def goodbye(client: TLSStream[Any]) -> None:
-    assert await client.receive_some() == b""
-    assert (await client.shutdown()).outcome is COMPLETE
-    await client.aclose()
-
-
 # What was read:
 
 
@@ -132,7 +122,7 @@ async def test_it_may_have_read_nothing_too_far(nothing: Any, tls: Maker) -> Non
         await transport.send_all(b"hello")
         client = client_over(transport, tls.version)
         await ask(client)
-        tasks.start_soon(goodbye, client)
+        tasks.start_soon(is_told_goodbye, client)
         await server.drain()
     assert server.tally == {COMPLETE: 1}
 
@@ -199,7 +189,7 @@ async def test_who_is_refused_is_told_of_and_counted(
         )
         client = client_over(await connect(server, b"a friend\n"), tls.version)
         await ask(client)
-        tasks.start_soon(goodbye, client)
+        tasks.start_soon(is_told_goodbye, client)
         await server.drain()
     assert server.tally == {FAILED: 1, COMPLETE: 1}
 
@@ -327,7 +317,7 @@ async def test_the_one_that_came_first_makes_room(
         assert await stalling[0].receive_some() == b""
         await until(lambda: server.tally == {FAILED: 1})
         assert "longer than 10 s" in caplog.text
-        tasks.start_soon(goodbye, client)
+        tasks.start_soon(is_told_goodbye, client)
         await server.drain(grace=1)
         for transport in stalling:
             await transport.aclose()
@@ -368,7 +358,7 @@ async def test_a_drain_lets_it_finish(tls: Maker, autojump_clock: Clock) -> None
 
         async def visit() -> None:
             await ask(client)
-            await goodbye(client)
+            await is_told_goodbye(client)
 
         await until(lambda: server.connections)
         tasks.start_soon(visit)
@@ -404,7 +394,7 @@ async def test_a_drain_gives_a_new_client_a_moment(
                 await slow.send_all(b"a friend\n")
                 client = client_over(slow, tls.version)
                 await ask(client)
-                await goodbye(client)
+                await is_told_goodbye(client)
 
             nursery.start_soon(visit)
             report = await server.drain()
@@ -433,6 +423,7 @@ async def test_when_the_grace_is_over_it_is_cancelled(
 # Cancellation:
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_wherever_it_is_cancelled_nothing_is_left(tls: Maker) -> None:
     async def scenario(cancellation: Cancellation) -> None:
         with cancellation:
@@ -445,7 +436,7 @@ async def test_wherever_it_is_cancelled_nothing_is_left(tls: Maker) -> None:
                     await transport.send_all(b"a friend\n")
                     client = client_over(transport, tls.version)
                     await ask(client)
-                    tasks.start_soon(goodbye, client)
+                    tasks.start_soon(is_told_goodbye, client)
                     await server.drain()
                 finally:
                     await trio.aclose_forcefully(transport)

@@ -18,6 +18,7 @@ from tests.servers import (
     HOST,
     Stream,
     client_of,
+    is_told_goodbye,
     port_of,
     rogue_of,
     serving,
@@ -672,7 +673,7 @@ async def test_an_idle_handler_leaves_at_once(
         clients = [await client_of(port_of(server), tls.version) for _ in range(3)]
         await trio.testing.wait_all_tasks_blocked()
         for client in clients:
-            nursery.start_soon(expect_goodbye, client)
+            nursery.start_soon(is_told_goodbye, client)
         report = await server.drain(grace=grace)
         assert report.tally == {COMPLETE: 3}
         assert report.handlers_cancelled == 0
@@ -681,11 +682,6 @@ async def test_an_idle_handler_leaves_at_once(
         assert not server.connections
         with pytest.raises(OSError, match="all attempts"):
             await trio.open_tcp_stream(HOST, port_of(server))
-
-
-async def expect_goodbye(client: Stream) -> None:
-    assert await client.receive_some() == b""
-    await goodbye(client)
 
 
 async def test_an_answer_that_has_begun_is_finished(
@@ -698,7 +694,7 @@ async def test_an_answer_that_has_begun_is_finished(
 
         async def listen() -> None:
             assert await client.receive_some() == b"question"
-            await expect_goodbye(client)
+            await is_told_goodbye(client)
 
         nursery.start_soon(listen)
         report = await server.drain(grace=5)
@@ -754,7 +750,7 @@ async def test_a_wait_that_begins_in_a_drain_is_cut_short_at_once(
 
     async with serving(tls.version, handler) as (nursery, server):
         client = await client_of(port_of(server), tls.version)
-        nursery.start_soon(expect_goodbye, client)
+        nursery.start_soon(is_told_goodbye, client)
         report = await server.drain(grace=1)
         assert report.tally == {COMPLETE: 1}
     [scope] = scopes
@@ -779,7 +775,7 @@ async def test_a_wait_that_is_over_is_not_cut_short(tls: Maker) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.drain)
             assert await client.receive_some() == b"answer"
-            await expect_goodbye(client)
+            await is_told_goodbye(client)
     [scope] = scopes
     assert not scope.cancel_called
 
@@ -796,7 +792,7 @@ async def test_a_task_of_a_handler_finds_the_server_too(tls: Maker) -> None:
     async with serving(tls.version, handler) as (nursery, server):
         client = await client_of(port_of(server), tls.version)
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(expect_goodbye, client)
+        nursery.start_soon(is_told_goodbye, client)
         assert (await server.drain()).tally == {COMPLETE: 1}
 
 
@@ -854,7 +850,7 @@ async def test_wherever_a_drain_is_cancelled_another_one_ends_it(
             busy = await client_of(port_of(server), tls13.version)
             await busy.send_all(b"question")
             await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(expect_goodbye, idle)
+            nursery.start_soon(is_told_goodbye, idle)
             with cancellation:
                 await server.drain(grace=0.5)
             assert server.draining.is_set() or cancellation.cancelled

@@ -12,6 +12,7 @@ import trio.testing
 
 from tests.servers import (
     Stream,
+    answer_each,
     client_of,
     port_of,
     rogue_of,
@@ -31,16 +32,6 @@ FAILED = ShutdownOutcome.FAILED
 TRUNCATED = ShutdownOutcome.TRUNCATED
 
 
-async def answer_each(stream: Stream) -> None:
-    while True:
-        request = b""
-        with cancel_on_drain():
-            request = await stream.receive_some()
-        if not request:
-            return
-        await stream.send_all(request)
-
-
 def doing(statistics: TLSServerStatistics) -> tuple[int, int, int]:
     return statistics.handshaking, statistics.open, statistics.idle
 
@@ -58,7 +49,7 @@ async def test_it_tells_what_its_connections_do(tls: Maker) -> None:
         await client.do_handshake()
         await until(lambda: doing(server.statistics()) == (0, 1, 1))
         await client.send_all(b"hello")
-        assert await client.receive_some() == b"hello"
+        assert await client.receive_some() == b"answer to hello"
         await trio.testing.wait_all_tasks_blocked()
         assert doing(server.statistics()) == (0, 1, 1)
         tasks.start_soon(client.shutdown)

@@ -13,7 +13,13 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import Maker, cancel_when_blocked, shake_hands
+from tests.support import (
+    TLS13_FIRST,
+    Maker,
+    cancel_when_blocked,
+    must_raise,
+    shake_hands,
+)
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSFailedError, TLSStream
 from trio_tlsdown.testing import Cancellation, cancel_everywhere
 
@@ -371,6 +377,7 @@ async def test_a_cancelled_shutdown_is_aborted_and_can_go_on(tls: Maker) -> None
     assert await cancel_everywhere(scenario) >= 6
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_a_cancelled_send_never_looks_whole(tls: Maker) -> None:
     """What the peer reads before a clean end is all or nothing."""
     data = b"x" * 600_000  # more than one slice
@@ -525,14 +532,11 @@ async def test_a_stream_that_is_closed_while_a_reader_is_about_to_take_gives_not
 
 async def test_what_arrives_while_we_close_is_not_taken_in(tls: Maker) -> None:
     async with stepped(tls) as pair, trio.open_nursery() as nursery:
-
-        async def read() -> None:
-            with pytest.raises(trio.ClosedResourceError):
-                await pair.stream.receive_some()
-
         pair.stream.transport_stream.stuck = True
         await pair.peer.send_all(b"too late")
-        nursery.start_soon(read)
+        nursery.start_soon(
+            must_raise, trio.ClosedResourceError, pair.stream.receive_some
+        )
         await trio.testing.wait_all_tasks_blocked()
         await trio.aclose_forcefully(pair.stream)
         pair.stream.transport_stream.unstick.set()

@@ -14,7 +14,14 @@ import trio
 import trio.testing
 
 from tests.servers import HOST, Stream, port_of, serving, until
-from tests.support import NAME, Maker, client_context, server_context, tcp_transports
+from tests.support import (
+    NAME,
+    Maker,
+    client_context,
+    must_raise,
+    server_context,
+    tcp_transports,
+)
 from trio_tlsdown import (
     PeerState,
     ShutdownOutcome,
@@ -102,12 +109,9 @@ async def cancel_a_block(stream: Stream) -> None:
 
 async def close_beside_a_sender(stream: Stream) -> None:
     async with trio.open_nursery() as nursery:
-
-        async def send() -> None:
-            with pytest.raises(trio.ClosedResourceError):
-                await stream.send_all(bytes(20_000_000))
-
-        nursery.start_soon(send)
+        nursery.start_soon(
+            must_raise, trio.ClosedResourceError, stream.send_all, bytes(20_000_000)
+        )
         await trio.testing.wait_all_tasks_blocked()
         await stream.aclose()
 

@@ -17,8 +17,12 @@ from tests.support import (
     NAME,
     Maker,
     client_context,
+    collect,
     memory_transports,
+    must_raise,
     reset,
+    server_context,
+    shake_hands,
     tcp_transports,
 )
 from trio_tlsdown import (
@@ -74,13 +78,9 @@ async def test_scenario_2_the_peer_closes_instead_of_answering(
     tls: Maker, transport: str, *, a_is_server: bool
 ) -> None:
     a, b = await parties(tls, transport, a_is_server=a_is_server)
-    reports = []
-
-    async def shut_down() -> None:
-        reports.append(await a.shutdown())
-
+    reports: list[ShutdownReport] = []
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(shut_down)
+        nursery.start_soon(collect, reports, a.shutdown)
         assert await b.receive_some() == b""
         await trio.aclose_forcefully(b)
     assert reports[0].outcome is ShutdownOutcome.TRUNCATED
@@ -279,12 +279,7 @@ async def test_closing_while_another_task_sends_does_not_end_its_data_cleanly(
 ) -> None:
     a, b = await tls.pair("lockstep")
     async with trio.open_nursery() as nursery:
-
-        async def send() -> None:
-            with pytest.raises(trio.ClosedResourceError):
-                await a.send_all(b"x" * 10)
-
-        nursery.start_soon(send)
+        nursery.start_soon(must_raise, trio.ClosedResourceError, a.send_all, b"x" * 10)
         await trio.testing.wait_all_tasks_blocked()
         await a.aclose()
     assert trio.current_time() == 0
@@ -296,12 +291,7 @@ async def test_closing_while_another_task_sends_does_not_end_its_data_cleanly(
 async def test_closing_wakes_a_reader(tls: Maker, transport: str) -> None:
     a, b = await tls.pair(transport)
     async with trio.open_nursery() as nursery:
-
-        async def read() -> None:
-            with pytest.raises(trio.ClosedResourceError):
-                await a.receive_some()
-
-        nursery.start_soon(read)
+        nursery.start_soon(must_raise, trio.ClosedResourceError, a.receive_some)
         await trio.testing.wait_all_tasks_blocked()
         await a.aclose()
     assert await b.receive_some() == b""
@@ -405,9 +395,15 @@ async def test_a_fin_without_close_notify_is_no_clean_end(
 async def test_a_reset_is_no_clean_end(
     tls: Maker, *, inside: bool, ignore_eof: bool, https_compatible: bool
 ) -> None:
-    a, b = await tls.pair("tcp", client={"https_compatible": https_compatible})
-    if ignore_eof:  # the context is of this stream only, and OpenSSL asks it late
-        a.context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+    ours, theirs = await tcp_transports()
+    context = client_context(tls.version)
+    if ignore_eof:
+        context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+    a = TLSStream(
+        ours, context, server_hostname=NAME, https_compatible=https_compatible
+    )
+    b = TLSStream(theirs, server_context(tls.version), server_side=True)
+    await shake_hands(a, b)
     await b.send_all(b"data")
     assert await a.receive_some() == b"data"
     if inside:

@@ -21,7 +21,15 @@ import trio.testing
 from tests.core.session import session
 from tests.servers import until
 from tests.stream.tickets import NEW_SESSION_TICKET, session_ticket, ticket_body
-from tests.support import NAME, Maker, client_context, server_context, tcp_transports
+from tests.support import (
+    NAME,
+    TLS13_FIRST,
+    Maker,
+    client_context,
+    collect,
+    server_context,
+    tcp_transports,
+)
 from trio_tlsdown import (
     PeerState,
     ShutdownOutcome,
@@ -275,6 +283,7 @@ def storm(peer: ScriptedPeer, records: int) -> bytes:
     return b"".join(peer.handshake_message(1, CLIENT_HELLO) for _ in range(records))
 
 
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_answers_are_bounded_while_a_send_is_stuck(tls: Maker) -> None:
     """As trio.SSLStream is: reading stops until they can leave."""
     async with tls.server_and_bare_client() as (server, client):
@@ -390,13 +399,9 @@ async def test_an_answer_leaves_while_a_reader_waits_and_does_not_keep_it(
     received: list[bytes] = []
     async with answer_without_room(tls13, monkeypatch) as (stream, peer, room):
         output = stream._engine.output
-
-        async def receive() -> None:
-            received.append(await stream.receive_some())
-
         with trio.fail_after(5):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(receive)
+                nursery.start_soon(collect, received, stream.receive_some)
                 await until(lambda: output.pending)
                 if beside != "nobody":
                     nursery.start_soon(stream.wait_send_all_might_not_block)

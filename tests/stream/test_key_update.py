@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.support import Maker, server_context
+from tests.support import Maker, collect, server_context
 from trio_tlsdown import ShutdownOutcome, TLSStream
 
 with warnings.catch_warnings(action="ignore"):  # asyncore, on Python 3.11
@@ -65,12 +65,8 @@ async def test_a_key_update_is_answered_and_costs_nothing(*, half_closed: bool) 
 
     stream, run = await served(client)
     answers: list[bytes] = []
-
-    async def keep_answer() -> None:
-        answers.append(await run())
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(keep_answer)
+        nursery.start_soon(collect, answers, run)
         await stream.do_handshake()
         if half_closed:
             await stream.send_eof()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -21,9 +21,11 @@ from tests.support import (
     NAME,
     Maker,
     client_context,
+    must_raise,
     needs_linux,
     needs_posix,
     server_context,
+    shake_hands,
     unread,
 )
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream
@@ -139,30 +141,21 @@ class Cell:
     """Whether a task of ours is receiving."""
     host: str
 
-    def __str__(self) -> str:
-        reader = "parked" if self.parked else "unparked"
-        return f"{self.sends}-{self.size}-{reader}-{self.host}"
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def host(request: pytest.FixtureRequest) -> str:
+    result: str = request.param
+    return result
 
 
-CELLS: Final = [
-    Cell(sends, size, parked, host)
-    for sends in ("before", "meanwhile", "afterwards")
-    for size in (SMALL, BIG)
-    for parked in (False, True)
-    for host in ("127.0.0.1", "::1")
-]
+@pytest.fixture
+def cell(sends: str, size: int, host: str, *, parked: bool) -> Cell:
+    return Cell(sends, size, parked, host)
 
 
-def rows(cells: Iterable[Cell]) -> list[pytest.ParameterSet]:
-    """Those with IPv6, which repeat what IPv4 shows, are for `make check`."""
-
-    def marks(cell: Cell) -> Iterator[pytest.MarkDecorator]:
-        if cell.host == "::1":
-            yield pytest.mark.long
-        if cell.sends == "afterwards":
-            yield needs_linux("to see a FIN behind what was not read")
-
-    return [pytest.param(cell, marks=[*marks(cell)], id=str(cell)) for cell in cells]
+needs_to_see_a_fin = needs_linux("to see a FIN behind what was not read")
+AFTERWARDS: Final = pytest.param("afterwards", marks=needs_to_see_a_fin)
+sizes = pytest.mark.parametrize("size", [SMALL, BIG])
 
 
 @attrs.frozen
@@ -192,10 +185,6 @@ async def answer_and_close(
         async for _ in closer:
             heard.set()
 
-    async def listen() -> None:
-        with pytest.raises(trio.ClosedResourceError):
-            await hear()
-
     async def answer() -> None:
         await closer.send_all(bytes(cell.size))
         answered.set()
@@ -221,7 +210,7 @@ async def answer_and_close(
         await closer.do_handshake()
     async with trio.open_nursery() as nursery:
         if cell.parked:
-            nursery.start_soon(listen)
+            nursery.start_soon(must_raise, trio.ClosedResourceError, hear)
         if cell.sends == "before":
             await ask()
             if cell.parked:
@@ -257,7 +246,9 @@ async def many(cell: Cell, tls: Maker, make: MakeCloser, seen: Lingering) -> lis
     return fates
 
 
-@pytest.mark.parametrize("cell", rows(CELLS))
+@sizes
+@pytest.mark.parametrize("parked", [False, True])
+@pytest.mark.parametrize("sends", ["before", "meanwhile", AFTERWARDS])
 async def test_what_was_sent_arrives_whole_though_the_peer_sends(
     cell: Cell, tls13: Maker, lingering: Lingering
 ) -> None:
@@ -269,9 +260,17 @@ async def test_what_was_sent_arrives_whole_though_the_peer_sends(
         assert min(fate.held for fate in fates) >= REST
 
 
+@sizes
 @pytest.mark.parametrize(
-    "cell",
-    rows(cell for cell in CELLS if not (cell.parked and cell.sends == "before")),
+    ("sends", "parked"),
+    [
+        ("before", False),
+        *(("meanwhile", parked) for parked in (False, True)),
+        *(
+            pytest.param("afterwards", parked, marks=needs_to_see_a_fin)
+            for parked in (False, True)
+        ),
+    ],
 )
 async def test_trios_own_stream_loses_what_it_sent_if_the_peer_sends(
     cell: Cell, tls13: Maker, lingering: Lingering
@@ -295,9 +294,7 @@ async def test_a_peer_that_sends_meanwhile_is_waited_for_until_its_end(
     theirs, transport = await narrow_transports(SMALL)
     peer = TLSStream(theirs, client_context(tls13.version), server_hostname=NAME)
     closer = ours(transport, server_context(tls13.version))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.do_handshake)
-        await closer.do_handshake()
+    await shake_hands(peer, closer)
     await closer.send_all(bytes(SMALL))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(closer.aclose)
@@ -326,9 +323,7 @@ async def test_a_peer_that_sends_twice_afterwards_may_never_read_what_it_has(
     make = trio.SSLStream if gives_up else TLSStream
     peer: Closer = make(theirs, client_context(tls13.version), server_hostname=NAME)
     closer = ours(transport, server_context(tls13.version))
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.do_handshake)
-        await closer.do_handshake()
+    await shake_hands(peer, closer)
     await closer.send_all(b"the answer")
     await closer.aclose()
     await peer.send_all(QUESTION)
@@ -414,13 +409,8 @@ async def test_a_peer_that_never_ends_costs_linger_timeout(
     policy = ShutdownPolicy(linger_timeout=linger_timeout)
     closer, peer = await tls13.pair("tcp", client={"policy": policy})
     await peer.send_all(b"nobody reads this")
-
-    async def go_on() -> None:
-        with pytest.raises(trio.BrokenResourceError):
-            await send_on_and_on(peer)
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(go_on)
+        nursery.start_soon(must_raise, trio.BrokenResourceError, send_on_and_on, peer)
         began = trio.current_time()
         await closer.aclose()
         assert linger_timeout <= trio.current_time() - began < linger_timeout + 1

@@ -23,6 +23,7 @@ from tests.support import (
     Maker,
     client_context,
     memory_transports,
+    must_raise,
     reset,
     server_context,
     shake_hands,
@@ -76,12 +77,7 @@ async def test_the_wrong_host_name_is_refused(tls: Maker) -> None:
     a = TLSStream(ours, client_context(tls.version), server_hostname="other.example")
     b = TLSStream(theirs, server_context(tls.version), server_side=True)
     async with trio.open_nursery() as nursery:
-
-        async def refused() -> None:
-            with pytest.raises(TLSFailedError):
-                await b.receive_some()
-
-        nursery.start_soon(refused)
+        nursery.start_soon(must_raise, TLSFailedError, b.receive_some)
         with pytest.raises(TLSFailedError, match=r"other\.example"):
             await a.send_all(b"secret")
     await trio.aclose_forcefully(a)
@@ -222,12 +218,7 @@ async def test_a_reset_within_the_handshake_is_reported_as_a_reset(tls: Maker) -
     ours, theirs = await tcp_transports()
     a = TLSStream(ours, client_context(tls.version), server_hostname=NAME)
     async with trio.open_nursery() as nursery:
-
-        async def reset() -> None:
-            with pytest.raises(TransportBrokenError):
-                await a.do_handshake()
-
-        nursery.start_soon(reset)
+        nursery.start_soon(must_raise, TransportBrokenError, a.do_handshake)
         await theirs.receive_some(1)  # the rest stays unread: RST
         await theirs.aclose()
     assert a.report.outcome is ShutdownOutcome.RESET

@@ -24,6 +24,7 @@ from tests.support import (
     TRANSPORTS,
     client_context,
     memory_transports,
+    must_raise,
     tcp_transports,
 )
 from trio_tlsdown import (
@@ -220,12 +221,9 @@ async def test_closing_ends_a_send_that_waits_for_a_reader() -> None:
 async def test_a_peer_that_vanishes_in_a_renegotiation_wakes_the_sender() -> None:
     async with asked_to_renegotiate() as (client, server):
         async with trio.open_nursery() as nursery:
-
-            async def send() -> None:
-                with pytest.raises(trio.BrokenResourceError):
-                    await client.send_all(b"never")
-
-            nursery.start_soon(send)
+            nursery.start_soon(
+                must_raise, trio.BrokenResourceError, client.send_all, b"never"
+            )
             await trio.testing.wait_all_tasks_blocked()
             await server.transport.aclose()
         assert client.report.outcome is ShutdownOutcome.TRUNCATED
@@ -234,12 +232,7 @@ async def test_a_peer_that_vanishes_in_a_renegotiation_wakes_the_sender() -> Non
 async def test_a_peer_that_breaks_tls_in_a_renegotiation_fails_the_sender() -> None:
     async with asked_to_renegotiate() as (client, server):
         async with trio.open_nursery() as nursery:
-
-            async def send() -> None:
-                with pytest.raises(TLSFailedError):
-                    await client.send_all(b"never")
-
-            nursery.start_soon(send)
+            nursery.start_soon(must_raise, TLSFailedError, client.send_all, b"never")
             await trio.testing.wait_all_tasks_blocked()
             await server.transport.send_all(b"\x16\x03\x03\x00\x20" + bytes(32))
         assert client.report.outcome is ShutdownOutcome.FAILED

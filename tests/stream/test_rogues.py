@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import cache
+from itertools import product
 from typing import Any, Final, Literal
 
 import pytest
@@ -195,8 +196,7 @@ async def _play(
 
 @pytest.mark.parametrize("transport", ["memory", "tcp"])
 @pytest.mark.parametrize("rogue_is_server", [False, True])
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize(("behaviour", "operation"), [*product(BEHAVIOURS, OPERATIONS)])
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_each_operation_ends_as_the_table_says(
     behaviour: str,

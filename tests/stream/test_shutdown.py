@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from hypothesis import given, settings, strategies as st
 
-from tests.support import VERSIONS, Maker
+from tests.support import VERSIONS, Maker, collect, must_raise
 from trio_tlsdown import (
     HalfCloseUnsupportedError,
     ShutdownOutcome,
@@ -139,12 +139,8 @@ async def test_what_the_peer_still_sends_is_kept_for_a_later_reader(
 ) -> None:
     a, b = await tls.pair()
     reports: list[ShutdownReport] = []
-
-    async def shut_down() -> None:
-        reports.append(await a.shutdown())
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(shut_down)
+        nursery.start_soon(collect, reports, a.shutdown)
         for _ in range(10):
             await b.send_all(b"x" * 1000)
         await b.shutdown()
@@ -481,12 +477,8 @@ async def test_a_shutdown_takes_over_from_one_that_was_cancelled(tls: Maker) -> 
 async def test_shutdown_tells_when_another_task_closes(tls: Maker) -> None:
     a, b = await tls.pair()
     reports: list[ShutdownReport] = []
-
-    async def shut_down() -> None:
-        reports.append(await a.shutdown())
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(shut_down)
+        nursery.start_soon(collect, reports, a.shutdown)
         await trio.testing.wait_all_tasks_blocked()
         await a.aclose()
     assert reports[0].outcome is ShutdownOutcome.SENT
@@ -678,12 +670,7 @@ async def test_unwrap_says_closed_when_another_task_closes_meanwhile(
 ) -> None:
     a, b = await tls.pair()
     async with trio.open_nursery() as nursery:
-
-        async def unwrap() -> None:
-            with pytest.raises(trio.ClosedResourceError):
-                await a.unwrap()
-
-        nursery.start_soon(unwrap)
+        nursery.start_soon(must_raise, trio.ClosedResourceError, a.unwrap)
         await trio.testing.wait_all_tasks_blocked()
         await a.aclose()
     await b.aclose()

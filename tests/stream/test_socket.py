@@ -20,6 +20,7 @@ from tests.support import (
     Maker,
     cancel_when_blocked,
     client_context,
+    must_raise,
     needs_posix,
     reset,
     server_context,
@@ -390,14 +391,12 @@ async def test_a_send_that_another_task_has_forestalled_by_closing_is_told_so(
         await a.do_handshake()
         await a.aclose()
 
-    async def send() -> None:
-        with pytest.raises(trio.ClosedResourceError):
-            await a.send_all(b"never sent")
-
     async with trio.open_nursery() as nursery:
         nursery.start_soon(shake_hands_and_close)
         await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(send)
+        nursery.start_soon(
+            must_raise, trio.ClosedResourceError, a.send_all, b"never sent"
+        )
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(trio.BrokenResourceError):
             await b.receive_some()

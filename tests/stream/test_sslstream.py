@@ -16,7 +16,15 @@ import trio
 import trio.testing
 
 import trio_tlsdown
-from tests.support import CA, TRANSPORTS, VERSIONS, Maker
+from tests.support import (
+    CA,
+    TRANSPORTS,
+    VERSIONS,
+    Maker,
+    collect,
+    must_raise,
+    shake_hands,
+)
 from trio_tlsdown import (
     ShutdownOutcome,
     ShutdownPolicy,
@@ -178,9 +186,7 @@ async def pair(
     context.sslobject_class = sslobject_class
     client = kind(ours, context, server_hostname=NAME)
     server = TLSStream(theirs, server_context(version=version, ca=CA), server_side=True)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.do_handshake)
-        nursery.start_soon(server.do_handshake)
+    await shake_hands(client, server)
     return client, server
 
 
@@ -429,12 +435,8 @@ async def test_a_sender_that_comes_too_late_breaks_no_more_than_it_has_to(
 ) -> None:
     client, server = await pair(tls.version)
     reports: list[ShutdownReport] = []
-
-    async def shut_down() -> None:
-        reports.append(await shutdown(client))
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(shut_down)
+        nursery.start_soon(collect, reports, shutdown, client)
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(trio.BrokenResourceError):
             await client.send_all(b"behind our close_notify")
@@ -458,12 +460,8 @@ async def test_two_tasks_cannot_shut_an_sslstream_down_together(tls: Maker) -> N
 async def test_closing_in_another_task_ends_a_shutdown(tls: Maker) -> None:
     client, _ = await pair(tls.version)
     reports: list[ShutdownReport] = []
-
-    async def shut_down() -> None:
-        reports.append(await shutdown(client))
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(shut_down)
+        nursery.start_soon(collect, reports, shutdown, client)
         await trio.testing.wait_all_tasks_blocked()
         await client.aclose()
     [report] = reports
@@ -473,13 +471,8 @@ async def test_closing_in_another_task_ends_a_shutdown(tls: Maker) -> None:
 async def test_a_transport_that_somebody_closes_under_it_is_told(tls: Maker) -> None:
     client, _ = await pair(tls.version)
     transport = client.transport_stream
-
-    async def shut_down() -> None:
-        with pytest.raises(trio.ClosedResourceError):
-            await shutdown(client)
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(shut_down)
+        nursery.start_soon(must_raise, trio.ClosedResourceError, shutdown, client)
         await trio.testing.wait_all_tasks_blocked()
         await transport.aclose()
     assert client.transport_stream is transport
@@ -576,9 +569,7 @@ async def test_a_transport_that_was_closed_under_it_is_told_as_closed() -> None:
     mine, theirs = await tcp_transports()
     ours = trio.SSLStream(mine, context, server_hostname=NAME)
     other = trio.SSLStream(theirs, server_context(version="TLSv1.3"), server_side=True)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(ours.do_handshake)
-        nursery.start_soon(other.do_handshake)
+    await shake_hands(ours, other)
     await mine.aclose()
     with pytest.raises(trio.ClosedResourceError):
         await shutdown(ours)

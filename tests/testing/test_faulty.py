@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from tests.support import (
+    TLS13_FIRST,
     TRANSPORTS,
     Maker,
     lockstep_transports,
@@ -205,6 +206,7 @@ async def exchange(
 
 
 @pytest.mark.parametrize("direction", ["send", "receive"])
+@pytest.mark.parametrize("version", TLS13_FIRST)
 async def test_a_cut_at_any_byte_is_never_a_clean_end(
     tls: Maker, direction: Direction, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -57,8 +57,17 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Without
 # pytest itself loads pytest-trio, unless it is told which plugins there are.
 JUST_OURS = ["--disable-plugin-autoload", "-p", "trio_tlsdown"]
 
+TRUSTME = pytest.param("trustme", marks=pytest.mark.long)
+CRYPTOGRAPHY = pytest.param("cryptography", marks=pytest.mark.long)
+without_each = pytest.mark.parametrize(
+    "missing", ["pytest_trio", TRUSTME, CRYPTOGRAPHY]
+)
 
-@pytest.fixture(params=["trio_mode", "marker"])
+
+BY_MARKER = pytest.param("marker", marks=pytest.mark.long)
+
+
+@pytest.fixture(params=["trio_mode", BY_MARKER])
 def project(request: pytest.FixtureRequest, pytester: pytest.Pytester) -> Project:
     """A project whose async tests run in trio, by either way there is."""
     if request.param == "trio_mode":
@@ -248,6 +257,7 @@ def test_the_readmes_server_runs_in_tls_server(project: Project) -> None:
     """)
 
 
+@pytest.mark.parametrize("project", ["trio_mode", "marker"], indirect=True)
 def test_the_docs_way_to_use_rogue_peer(project: Project) -> None:
     project.passes("""
         async def test(rogue_peer):
@@ -440,45 +450,44 @@ def test_pytest_fixtures_has_a_line_on_each(pytester: pytest.Pytester) -> None:
         assert line.endswith(".")
 
 
-def test_a_fixture_says_what_to_install(pytester: pytest.Pytester) -> None:
-    """In a run that pytest-trio, trustme and cryptography are missing from."""
+@without_each
+def test_a_fixture_says_what_to_install(
+    pytester: pytest.Pytester, missing: str
+) -> None:
     source = "import pytest\n" + "".join(
         f"async def test_{name}({name}): pass\n" for name in FIXTURES
     )
-    for missing in "pytest_trio", "trustme", "cryptography":
-        pytester.makeconftest(WITHOUT.format(name=missing))
-        pytester.makepyfile(test_users=source)
-        result = pytester.runpytest_subprocess(*JUST_OURS)
-        result.assert_outcomes(errors=len(FIXTURES))
-        needed = missing.replace("_", "-")
-        message = (
-            f"the fixtures of trio-tlsdown need {needed}, which comes with: {INSTALL}"
-        )
-        assert result.stdout.lines.count(message) == len(FIXTURES)
+    pytester.makeconftest(WITHOUT.format(name=missing))
+    pytester.makepyfile(test_users=source)
+    result = pytester.runpytest_subprocess(*JUST_OURS)
+    result.assert_outcomes(errors=len(FIXTURES))
+    needed = missing.replace("_", "-")
+    message = f"the fixtures of trio-tlsdown need {needed}, which comes with: {INSTALL}"
+    assert result.stdout.lines.count(message) == len(FIXTURES)
 
 
+@without_each
 def test_a_project_that_uses_no_fixture_is_not_concerned(
-    pytester: pytest.Pytester,
+    pytester: pytest.Pytester, missing: str
 ) -> None:
     """The plugin imports nothing of the extra, and needs nothing of it."""
-    for missing in "pytest_trio", "trustme", "cryptography":
-        pytester.makeconftest(WITHOUT.format(name=missing))
-        pytester.makepyfile(
-            test_users="""
-            import sys
+    pytester.makeconftest(WITHOUT.format(name=missing))
+    pytester.makepyfile(
+        test_users="""
+        import sys
 
-            def test(pytestconfig):
-                assert pytestconfig.pluginmanager.hasplugin("trio_tlsdown")
-                extra = {"pytest_trio", "trustme", "cryptography"}
-                assert not extra & sys.modules.keys()
-                assert "trio_tlsdown.testing" not in sys.modules
-            """
-        )
-        result = pytester.runpytest_subprocess(*JUST_OURS, "-W", "error")
-        result.assert_outcomes(passed=1)
+        def test(pytestconfig):
+            assert pytestconfig.pluginmanager.hasplugin("trio_tlsdown")
+            extra = {"pytest_trio", "trustme", "cryptography"}
+            assert not extra & sys.modules.keys()
+            assert "trio_tlsdown.testing" not in sys.modules
+        """
+    )
+    result = pytester.runpytest_subprocess(*JUST_OURS, "-W", "error")
+    result.assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize("missing", ["trustme", "cryptography"])
+@pytest.mark.parametrize("missing", [TRUSTME, "cryptography"])
 def test_the_kit_itself_says_what_to_install(
     pytester: pytest.Pytester, missing: str
 ) -> None:

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 import trustme
 
-from tests.support import VERSIONS, descriptors
+from tests.support import VERSIONS, descriptors, must_raise
 from trio_tlsdown import (
     ShutdownOutcome,
     TLSFailedError,
@@ -165,13 +165,8 @@ async def test_a_scripted_peer_that_refuses_sends_its_alert(kind: str) -> None:
     ours, theirs = await Connect(kind, "").transports()
     stream = TLSStream(ours, server_context(version="TLSv1.2"), server_side=True)
     peer = ScriptedPeer(theirs, server_side=False, ca=trustme.CA())
-
-    async def refuses() -> None:
-        with pytest.raises(ssl.SSLCertVerificationError):
-            await peer.handshake()
-
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(refuses)
+        nursery.start_soon(must_raise, ssl.SSLCertVerificationError, peer.handshake)
         with pytest.raises(TLSFailedError) as caught:
             await stream.do_handshake()
     assert caught.value.reason == "TLSV1_ALERT_UNKNOWN_CA"

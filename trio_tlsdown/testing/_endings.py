@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import trio
-import trio.testing
 
 from trio_tlsdown import ShutdownOutcome, TLSStream, TruncatedError
 
@@ -92,6 +91,9 @@ def _received(end: End) -> bool:
 
 async def _read_on(end: End) -> bool:
     """Read what has come; whether *end* was able to."""
+    # It imports pytest, if that is there, for which the command would wait at its start.
+    from trio.testing import wait_all_tasks_blocked
+
     able = True
 
     async def read() -> None:
@@ -101,7 +103,7 @@ async def _read_on(end: End) -> bool:
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
-            await trio.testing.wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
             scope.cancel()  # there is no more
     return able
 
