@@ -83,9 +83,7 @@ class Soak:
         async with trio.open_nursery() as nursery:
             for _ in range(at_once):
                 nursery.start_soon(work)
-        return statistics.linear_regression(
-            list(samples), list(samples.values())
-        ).slope
+        return statistics.linear_regression(list(samples), list(samples.values())).slope
 
     async def good(self) -> None:
         """All that was sent comes back, and both sides end well."""
@@ -191,9 +189,7 @@ async def serve_and_be_served(
 ) -> float:
     rng = random.Random(SEED)  # noqa: S311 - to be the same each time
     async with open_tls_nursery(policy=POLICY) as tls:
-        server = await tls.start_server(
-            echo, 0, server_context(VERSION), host=HOST
-        )
+        server = await tls.start_server(echo, 0, server_context(VERSION), host=HOST)
         hasty = await tls.start_server(
             end_at_once, 0, server_context(VERSION), host=HOST, handshake_timeout=2
         )
@@ -222,7 +218,7 @@ async def test_of_many_connections_nothing_is_lost_and_nothing_is_left(
     warm = Traces.now()
     slope = await serve_and_be_served(clients, CONNECTIONS, at_once)
     done = Traces.now()
-    print(
+    print(  # noqa: T201 - these are the figures of docs/proof.md
         f"{CONNECTIONS} connections: {slope:+.1f} bytes of memory each;",
         f"{len(done.descriptors - warm.descriptors)} descriptors,",
         f"{done.tasks - warm.tasks} tasks, {done.sessions - warm.sessions} sessions,",
