@@ -68,6 +68,31 @@ async def serving(
             yield tls, server
 
 
+class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
+    """Gives one end of a pair of memory streams for each that `connect` gives."""
+
+    def __init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[trio.abc.Stream](100)
+        self.closed = False
+
+    def connect(self) -> trio.abc.Stream:
+        ours, _ = self.connect_pair()
+        return ours
+
+    def connect_pair(self) -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        """Both ends: the client's, and that which `accept` gives."""
+        ours, theirs = trio.testing.memory_stream_pair()
+        self._send.send_nowait(theirs)
+        return ours, theirs
+
+    async def accept(self) -> trio.abc.Stream:
+        return await self._receive.receive()
+
+    async def aclose(self) -> None:
+        self.closed = True
+        await self._receive.aclose()
+
+
 def port_of(server: TLSServer | list[TLSListener[trio.SocketStream]]) -> int:
     """The port of a server, or of listeners, that have just one."""
     if isinstance(server, TLSServer):

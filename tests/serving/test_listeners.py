@@ -18,6 +18,7 @@ import trio.testing
 
 from tests.servers import (
     HOST,
+    MemoryListener,
     SyncClient,
     answer_each,
     client_over,
@@ -51,26 +52,6 @@ COMPLETE = ShutdownOutcome.COMPLETE
 FAILED = ShutdownOutcome.FAILED
 
 Clock = trio.testing.MockClock
-
-
-class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
-    """Gives one end of a pair of memory streams for each that `connect` gives."""
-
-    def __init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[trio.abc.Stream](100)
-        self.closed = False
-
-    def connect(self) -> trio.abc.Stream:
-        ours, theirs = trio.testing.memory_stream_pair()
-        self._send.send_nowait(theirs)
-        return ours
-
-    async def accept(self) -> trio.abc.Stream:
-        return await self._receive.receive()
-
-    async def aclose(self) -> None:
-        self.closed = True
-        await self._receive.aclose()
 
 
 def unix_listener(path: Path | str) -> trio.SocketListener:

@@ -570,6 +570,7 @@ async def test_a_close_after_somebody_closed_the_transport_is_an_abort(
 ) -> None:
     a, b = await tls.pair("tcp")
     await a.transport_stream.aclose()
+    assert is_over(a)
     await a.aclose()
     assert a.report.outcome is ShutdownOutcome.ABORTED
     await trio.aclose_forcefully(b)
