@@ -37,11 +37,11 @@ def test_a_policy_has_documented_defaults() -> None:
     assert policy.reset_on_abort
 
 
-def test_policy_and_report_are_made_by_keyword() -> None:
+@pytest.mark.parametrize("made", [ShutdownPolicy(), SOME_REPORT])
+def test_policy_and_report_are_made_by_keyword(made: Any) -> None:
+    values = attrs.astuple(made)
     with pytest.raises(TypeError):
-        ShutdownPolicy(1.0)  # type: ignore[misc]
-    with pytest.raises(TypeError):
-        ShutdownReport(*attrs.astuple(SOME_REPORT))
+        type(made)(*values)
 
 
 def test_a_policy_takes_for_ever_and_nothing() -> None:

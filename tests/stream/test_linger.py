@@ -5,6 +5,7 @@ Kernels are the subject here, so time is real.
 
 from __future__ import annotations
 
+import itertools
 import select
 import socket
 import ssl
@@ -27,7 +28,13 @@ from tests.support import (
     unread,
 )
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream
-from trio_tlsdown._stream.linger import linger, unacknowledged
+from trio_tlsdown._stream.linger import (
+    _Discarding,
+    _pauses,
+    all_acknowledged_and_read,
+    linger,
+    unacknowledged,
+)
 from trio_tlsdown.testing import FaultyStream, Rechunk, tcp_transports
 from trio_tlsdown.testing._transports import reset
 
@@ -517,3 +524,31 @@ async def test_if_the_kernel_does_not_count_a_close_waits_for_the_peers_end(
 async def test_a_family_of_sockets_that_cannot_tell_is_no_error() -> None:
     with trio.socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
         assert unacknowledged(sock) is None
+
+
+async def test_what_cannot_tell_is_not_known_to_be_quiet(
+    tls13: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_tlsdown._stream.linger.unread", lambda sock: None)
+    closer, peer = await tls13.pair("tcp")
+    assert not all_acknowledged_and_read(closer.transport_stream)
+    await trio.aclose_forcefully(closer)
+    await trio.aclose_forcefully(peer)
+
+
+async def test_lingering_discards_8_mib_at_most() -> None:
+    sizes: list[int] = []
+
+    class Endless:
+        async def recv(self, size: int) -> bytes:
+            sizes.append(size)
+            return bytes(size)
+
+    endless: Any = Endless()
+    await _Discarding(endless).until_delivered(until_fin=True)
+    assert sizes == [2**16] * 128
+
+
+def test_lingering_polls_first_and_then_sleeps_longer_and_longer() -> None:
+    pauses = list(itertools.islice(_pauses(), 27))
+    assert pauses == [0] * 20 + [0.001, 0.002, 0.004, 0.008, 0.016, 0.016, 0.016]

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from hypothesis import given, strategies as st
 
-from tests.support import Maker
+from tests.support import Maker, reset
 from trio_tlsdown import ShutdownOutcome
 from trio_tlsdown._core.state import ConnectionState
 from trio_tlsdown._stream.transport import (
@@ -80,11 +80,9 @@ def test_reads_are_big_only_while_they_come_back_full() -> None:
 async def test_what_went_wrong_counts_more_than_that_it_was_cancelled() -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
-        try:
+        with pytest.raises(trio.Cancelled) as caught:
             await trio.lowlevel.checkpoint()
-        except trio.Cancelled as exc:
-            cancelled = exc
-            raise
+    cancelled = caught.value
     wrong = ValueError()
     group = BaseExceptionGroup("", [cancelled, BaseExceptionGroup("", [wrong])])
     assert _most_important(group) is wrong
@@ -103,8 +101,19 @@ async def test_nothing_goes_between_the_parts_of_what_another_task_sends(
     records.lock.release()
     assert records.flush_nowait()
     assert await b.receive_some() == b"later"
+    assert records.flush_nowait()  # there is nothing left
     await trio.aclose_forcefully(a)
     await trio.aclose_forcefully(b)
+
+
+async def test_what_a_reset_connection_cannot_take_is_not_kept(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    reset(b)
+    await trio.aclose_forcefully(b)
+    a._engine.encrypt(b"too late")
+    assert a._connection.records.flush_nowait()
+    assert not a._engine.output.pending
+    await trio.aclose_forcefully(a)
 
 
 async def test_a_close_notify_that_the_kernel_cannot_take_waits_for_it(
