@@ -21,6 +21,8 @@ from trio_tlsdown import (
     ShutdownPolicy,
     TLSFailedError,
     TLSStream,
+    TraceEvent,
+    TraceKind,
     TruncatedError,
     open_tls_nursery,
 )
@@ -568,11 +570,13 @@ async def test_leaving_a_nursery_does_not_wait_for_the_one_who_leaves_to_read(
 async def test_a_close_after_somebody_closed_the_transport_is_an_abort(
     tls: Maker,
 ) -> None:
-    a, b = await tls.pair("tcp")
+    events: list[TraceEvent] = []
+    a, b = await tls.pair("tcp", client={"trace": events.append})
     await a.transport_stream.aclose()
     assert is_over(a)
     await a.aclose()
     assert a.report.outcome is ShutdownOutcome.ABORTED
+    assert events[-1].kind is TraceKind.TRANSPORT_CLOSED
     await trio.aclose_forcefully(b)
 
 

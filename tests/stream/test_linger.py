@@ -10,6 +10,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -356,9 +357,13 @@ async def test_a_peer_that_sends_twice_afterwards_may_never_read_what_it_has(
 # What is waited for, and what is not:
 
 
-async def quiet_pair(tls: Maker) -> tuple[TLSStream[Any], TLSStream[Any]]:
+async def quiet_pair(
+    tls: Maker, *, https_compatible: bool = False
+) -> tuple[TLSStream[Any], TLSStream[Any]]:
     """Two that have talked, and have acknowledged and read all of it."""
-    closer, peer = await tls.pair("tcp", client={"policy": PATIENT})
+    closer, peer = await tls.pair(
+        "tcp", client={"policy": PATIENT, "https_compatible": https_compatible}
+    )
     await closer.send_all(b"x")
     await peer.receive_some()
     await peer.send_all(b"y")
@@ -376,6 +381,15 @@ async def test_a_quiet_connection_is_closed_at_once(
     assert lingering.ever == []
     assert await peer.receive_some() == b""
     await peer.aclose()
+
+
+async def test_so_is_a_quiet_connection_that_ends_without_a_word(
+    tls13: Maker, lingering: Lingering
+) -> None:
+    closer, peer = await quiet_pair(tls13, https_compatible=True)
+    await closer.aclose()
+    assert lingering.ever == []
+    await trio.aclose_forcefully(peer)
 
 
 async def test_unread_input_does_not_make_a_close_wait_for_the_peers_end(
@@ -526,14 +540,21 @@ async def test_a_family_of_sockets_that_cannot_tell_is_no_error() -> None:
         assert unacknowledged(sock) is None
 
 
-async def test_what_cannot_tell_is_not_known_to_be_quiet(
-    tls13: Maker, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("descriptor", [0, 7])
+def test_a_socket_that_cannot_tell_is_not_known_to_be_quiet(
+    monkeypatch: pytest.MonkeyPatch, descriptor: int
 ) -> None:
     monkeypatch.setattr("trio_tlsdown._stream.linger.unread", lambda sock: None)
-    closer, peer = await tls13.pair("tcp")
-    assert not all_acknowledged_and_read(closer.transport_stream)
-    await trio.aclose_forcefully(closer)
-    await trio.aclose_forcefully(peer)
+    stream: Any = SimpleNamespace(socket=SimpleNamespace(fileno=lambda: descriptor))
+    assert not all_acknowledged_and_read(stream)
+
+
+async def test_lingering_does_not_wait_for_the_peers_end_unless_told_to() -> None:
+    ours, theirs = await tcp_transports()
+    with trio.fail_after(5):
+        await linger(ours, 60)
+    await ours.aclose()
+    await theirs.aclose()
 
 
 async def test_lingering_discards_8_mib_at_most() -> None:
