@@ -76,14 +76,13 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
         self.closed = False
 
     def connect(self) -> trio.abc.Stream:
-        ours, _ = self.connect_pair()
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.hand_over(theirs)
         return ours
 
-    def connect_pair(self) -> tuple[trio.abc.Stream, trio.abc.Stream]:
-        """Both ends: the client's, and that which `accept` gives."""
-        ours, theirs = trio.testing.memory_stream_pair()
-        self._send.send_nowait(theirs)
-        return ours, theirs
+    def hand_over(self, stream: trio.abc.Stream) -> None:
+        """Let it be the next that `accept` gives."""
+        self._send.send_nowait(stream)
 
     async def accept(self) -> trio.abc.Stream:
         return await self._receive.receive()

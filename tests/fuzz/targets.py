@@ -17,8 +17,8 @@ from trio_tlsdown import (
     ShutdownPolicy,
     TLSServer,
     TLSStream,
-    cancel_on_drain,
     open_tls_nursery,
+    receive_until_drain,
 )
 from trio_tlsdown._core.engine import Engine
 from trio_tlsdown._core.state import ConnectionState, Receiving
@@ -189,7 +189,7 @@ class HandlerError(Exception):
 
 
 class Client:
-    """A client of a server, over memory."""
+    """A client of a server."""
 
     def __init__(self, version: str, transport: trio.abc.Stream) -> None:
         self.peer = Peer(contexts(version)[0], server_side=False)
@@ -210,7 +210,7 @@ class Client:
 
     async def cut(self) -> None:
         assert isinstance(self._transport, trio.abc.HalfCloseableStream)
-        with suppress(trio.ClosedResourceError):
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self._transport.send_eof()
 
     async def vanish(self) -> None:
@@ -238,10 +238,11 @@ class Client:
 
 
 class Serving:
-    """A server in memory, and its clients."""
+    """A server, and its clients, in memory or over pairs of sockets."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, *, sockets: bool) -> None:
         self._version = version
+        self._sockets = sockets
         self._listener = MemoryListener()
         self._clients: dict[trio.abc.Stream, Client] = {}
         self._errors: list[Exception] = []
@@ -267,7 +268,9 @@ class Serving:
                 assert took <= GRACE + POLICY.timeout + POLICY.linger_timeout + 0.1
                 assert not server.connections
             nursery.cancel_scope.cancel()
-        for client in self._clients.values():
+        for transport, client in self._clients.items():
+            await client.vanish()
+            await trio.aclose_forcefully(transport)  # it may not have been accepted
             check_words(client.peer, client.heard)
         for error in self._errors:
             assert isinstance(error, (trio.BrokenResourceError, HandlerError)), error
@@ -286,7 +289,8 @@ class Serving:
             nursery.start_soon(partial(server.drain, grace=size / 100))
         elif choice > 9 or not self._clients:
             if not self._listener.closed:
-                ours, theirs = self._listener.connect_pair()
+                ours, theirs = self._transports()
+                self._listener.hand_over(theirs)
                 self._clients[theirs] = client = Client(self._version, ours)
                 nursery.start_soon(client.listen)
         else:
@@ -294,30 +298,31 @@ class Serving:
             await clients[who % len(clients)].step(choice, size, fuzz)
         await trio.testing.wait_all_tasks_blocked()
 
+    def _transports(self) -> tuple[trio.abc.Stream, trio.abc.Stream]:
+        if not self._sockets:
+            return trio.testing.memory_stream_pair()
+        ours, theirs = trio.socket.socketpair()
+        return trio.SocketStream(ours), trio.SocketStream(theirs)
+
     async def _handler(self, stream: TLSStream[trio.abc.Stream]) -> None:
         client = self._clients[stream.transport_stream]
-        while True:
-            chunk = None
-            with cancel_on_drain():
-                chunk = await stream.receive_some()
-            if chunk is None:
-                return
-            if not chunk:
-                check_end(client.peer, client.heard)
-                return
+        while chunk := await receive_until_drain(stream):
             client.heard += chunk
             if chunk[0] == 1:
                 raise HandlerError
             if chunk[0] == 2:
                 return
             await stream.send_all(chunk)
+        if stream.report.close_notify_received:
+            check_end(client.peer, client.heard)
 
 
 def server(data: bytes) -> None:
     """Clients that do anything at any time, and a server that drains meanwhile."""
     fuzz = Bytes(data)
     clock = trio.testing.MockClock()
-    serving = Serving(VERSIONS[fuzz.number() & 1])
+    choice = fuzz.number()
+    serving = Serving(VERSIONS[choice & 1], sockets=bool(choice & 2))
     trio.run(serving.run, fuzz, clock, clock=clock)
 
 
