@@ -521,6 +521,9 @@ async def test_an_answer_that_can_never_leave_is_dropped(
 ) -> None:
     """A send was cut: who receives must not try to send it on and on."""
     async with answer_without_room(tls13, monkeypatch) as (stream, _, room):
+        monkeypatch.setattr(
+            NonBlockingSocket, "wait_writable", lambda _: trio.sleep_forever()
+        )
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stream.send_all, bytes(20_000_000))
