@@ -11,8 +11,8 @@
 #   make interop     talk to all of them, and make docs/interop.md, docs/boost_asio.md
 #   make docs        the site: docs/ by Sphinx, into .venv/docs
 #   make check       all of these but the demo
-#   make mutants     is each small mistake in the core noticed? ARGS=one file, or all
-#   make fuzz        bytes that nobody would think of: make fuzz ARGS='engine 600'
+#   make mutants     is each small mistake noticed? make mutants ARGS=--help
+#   make fuzz        a minute of bytes that nobody would think of: make fuzz ARGS=--help
 #   make bench       the package beside other TLS implementations; make bench ARGS=--help
 #   make clean       remove all that these have made
 #
@@ -132,7 +132,7 @@ mutants: $(TEST)
 
 fuzz: $(TEST)
 	@$(PIP) install --group fuzz
-	$(BIN)/python .ci/fuzz $(or $(ARGS),engine)
+	$(BIN)/python .ci/fuzz $(ARGS)
 
 check: lint types coverage docs
 

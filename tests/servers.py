@@ -69,6 +69,30 @@ async def serving(
             yield tls, server
 
 
+class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
+    """Gives one end of a pair of memory streams for each that `connect` gives."""
+
+    def __init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel[trio.abc.Stream](100)
+        self.closed = False
+
+    def connect(self) -> trio.abc.Stream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        self.hand_over(theirs)
+        return ours
+
+    def hand_over(self, stream: trio.abc.Stream) -> None:
+        """Let it be the next that `accept` gives."""
+        self._send.send_nowait(stream)
+
+    async def accept(self) -> trio.abc.Stream:
+        return await self._receive.receive()
+
+    async def aclose(self) -> None:
+        self.closed = True
+        await self._receive.aclose()
+
+
 def port_of(server: TLSServer | list[TLSListener[trio.SocketStream]]) -> int:
     """The port of a server, or of listeners, that have just one."""
     if isinstance(server, TLSServer):

@@ -7,7 +7,13 @@ from typing import Any
 import attrs
 import pytest
 
-from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, ShutdownReport
+from trio_tlsdown import (
+    ShutdownOutcome,
+    ShutdownPolicy,
+    ShutdownReport,
+    TraceEvent,
+    TraceKind,
+)
 
 
 def report(outcome: ShutdownOutcome, *, sent: bool, received: bool) -> ShutdownReport:
@@ -22,9 +28,20 @@ def report(outcome: ShutdownOutcome, *, sent: bool, received: bool) -> ShutdownR
     )
 
 
+SOME_REPORT = report(ShutdownOutcome.OPEN, sent=False, received=False)
+
+
 def test_a_policy_has_documented_defaults() -> None:
     policy = ShutdownPolicy()
     assert (policy.timeout, policy.linger_timeout, policy.max_unread) == (5, 2, 2**20)
+    assert policy.reset_on_abort
+
+
+@pytest.mark.parametrize("made", [ShutdownPolicy(), SOME_REPORT])
+def test_policy_and_report_are_made_by_keyword(made: Any) -> None:
+    values = attrs.astuple(made)
+    with pytest.raises(TypeError):
+        type(made)(*values)
 
 
 def test_a_policy_takes_for_ever_and_nothing() -> None:
@@ -105,3 +122,17 @@ def test_only_four_outcomes_are_final() -> None:
         ShutdownOutcome.RESET,
         ShutdownOutcome.FAILED,
     }
+
+
+def test_only_two_events_end_a_connection() -> None:
+    assert {kind for kind in TraceKind if kind.ends_connection} == {
+        TraceKind.TRANSPORT_CLOSED,
+        TraceKind.UNWRAPPED,
+    }
+
+
+def test_an_event_is_frozen_and_has_no_size_but_for_bytes() -> None:
+    event = TraceEvent(0.0, "client", TraceKind.HANDSHAKE_DONE)
+    assert event.size == 0
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        event.size = 1  # type: ignore[misc]

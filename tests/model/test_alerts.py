@@ -65,3 +65,14 @@ async def test_empty_records_and_warnings_by_turns_are_no_end(tls12: Maker) -> N
         await peer.send(turns + peer.encrypt(b"data") + peer.close_notify())
         assert await client.receive_some() == b"data"
         assert await client.receive_some() == b""
+
+
+async def test_a_close_notify_in_clear_text_is_no_end(tls: Maker) -> None:
+    """Anybody on the way can send that."""
+    async with tls.client_and_bare_server() as (client, peer):
+        clear = b"\x15\x03\x03\x00\x02" + bytes([WARNING, CLOSE_NOTIFY])
+        await peer.send(peer.encrypt(b"before") + clear)
+        assert await client.receive_some() == b"before"
+        with pytest.raises(TLSFailedError):
+            await client.receive_some()
+        assert not client.report.peer_data_complete

@@ -1,6 +1,6 @@
 """Networks that are not loopback: two network namespaces and a cable between them.
 
-It takes root. What `tc netem` does is tried where the kernel has it.
+It takes root.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -23,44 +24,37 @@ import trio
 from tests.support import Maker, shake_hands
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream
 
+from .link import TUN, Link, Trouble, tun
+
 T = TypeVar("T")
 Pair: TypeAlias = tuple[TLSStream[Any], TLSStream[Any]]
 
 CLONE_NEWNET: Final = 0x40000000
 NAMESPACES: Final = Path("/run/netns")
 ADDRESSES: Final = ("10.77.77.1", "10.77.77.2")
-DATA: Final = bytes(range(256)) * 2000
+DATA: Final = bytes(range(256)) * 1000
+SOME: Final = DATA[:30_000]
+SEED: Final = 7
+CLOSES: Final = int(os.environ.get("TLSDOWN_CLOSES", "2"))
+TROUBLES: Final = {
+    "delay": Trouble(delay=0.05),
+    "loss": Trouble(delay=0.005, loss=0.05),
+    "reordering": Trouble(delay=0.02, reordering=0.25),
+    "doubling": Trouble(delay=0.005, doubling=0.25),
+}
+PULLED: Final = Trouble(loss=1)
 
 ROOT: Final = (
-    os.name == "posix" and os.geteuid() == 0 and shutil.which("ip") is not None
+    os.name == "posix"
+    and os.geteuid() == 0
+    and shutil.which("ip") is not None
+    and os.path.exists(TUN)
 )
-pytestmark = pytest.mark.skipif(not ROOT, reason="network namespaces take root and ip")
+pytestmark = pytest.mark.skipif(
+    not ROOT, reason=f"network namespaces take root, ip and {TUN}"
+)
 
 numbers = itertools.count()
-
-
-def netem(namespace: str, device: str) -> str:
-    return f"ip netns exec {namespace} tc qdisc add dev {device} root netem"
-
-
-def has_netem() -> bool:
-    """Whether the kernel can make a bad cable; not every one has it."""
-    if not ROOT:  # pragma: no cover - as the user is
-        return False
-    name = f"tlsdown{os.getpid()}-try"
-    commands = f"ip netns add {name}", f"{netem(name, 'lo')} delay 1ms"
-    made = [
-        subprocess.run(command.split(), check=False, capture_output=True).returncode  # noqa: S603
-        for command in commands
-        if shutil.which("tc") is not None
-    ]
-    subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)  # noqa: S603, S607
-    return made == [0, 0]
-
-
-DISTURBANCES: Final = (
-    ["delay 50ms", "delay 5ms loss 3%", "delay 20ms reorder 25%"] if has_netem() else []
-)
 
 
 def run(*command: str) -> None:
@@ -74,39 +68,32 @@ def ip(*arguments: str) -> None:
     run("ip", *arguments)
 
 
-@attrs.frozen
+@attrs.define
 class Network:
     """Two namespaces, each with one end of a cable."""
 
     names: tuple[str, str]
+    link: Link = attrs.field(init=False)
 
     @classmethod
-    def create(cls) -> Network:
+    def create(cls, mtu: int) -> Network:
         mark = f"tlsdown{os.getpid()}-{next(numbers)}"
         network = cls((f"{mark}a", f"{mark}b"))
-        one, other = network.names
         for name in network.names:
             ip("netns", "add", name)
-        link = f"-n {one} link add cable type veth peer name cable netns {other}"
-        ip(*link.split())
-        for name, address in zip(network.names, ADDRESSES, strict=True):
-            ip("-n", name, "address", "add", f"{address}/24", "dev", "cable")
-            ip("-n", name, "link", "set", "cable", "up")
+        devices = [network.inside(place, lambda: tun("cable")) for place in (0, 1)]
+        network.link = Link((devices[0], devices[1]), SEED)
+        for name, ours, theirs in zip(
+            network.names, ADDRESSES, reversed(ADDRESSES), strict=True
+        ):
+            ip("-n", name, "address", "add", ours, "peer", theirs, "dev", "cable")
+            ip("-n", name, "link", "set", "cable", "mtu", str(mtu), "up")
         return network
 
     def remove(self) -> None:
+        self.link.close()
         for name in self.names:
             ip("netns", "delete", name)
-
-    def set(self, *what: str) -> None:
-        """At both ends of the cable."""
-        for name in self.names:
-            ip("-n", name, "link", "set", "cable", *what)
-
-    def disturb(self, what: str) -> None:  # pragma: no cover - as the kernel is
-        """Have the cable delay, lose or reorder packets."""
-        for name in self.names:
-            run(*f"{netem(name, 'cable')} {what}".split())
 
     def inside(self, place: int, call: Callable[[], T]) -> T:
         """Call in a thread that has moved there: its sockets stay there."""
@@ -146,8 +133,8 @@ class Network:
 
 
 @pytest.fixture
-def network() -> Iterator[Network]:
-    network = Network.create()
+def network(request: pytest.FixtureRequest) -> Iterator[Network]:
+    network = Network.create(mtu=getattr(request, "param", 1500))
     yield network
     network.remove()
 
@@ -173,15 +160,93 @@ async def all_arrives(pair: Pair) -> None:
     await other.aclose()
 
 
-@pytest.mark.parametrize("trouble", ["mtu 576", *DISTURBANCES])
-async def test_a_bad_cable_costs_no_byte(
-    tls: Maker, network: Network, trouble: str
-) -> None:
-    if trouble in DISTURBANCES:  # pragma: no cover - not every kernel has netem
-        network.disturb(trouble)
-    else:
-        network.set(*trouble.split())
+@pytest.mark.parametrize("network", [576], indirect=True)
+async def test_a_small_mtu_costs_no_byte(tls: Maker, network: Network) -> None:
     await all_arrives(await network.pair(tls, ShutdownPolicy(linger_timeout=10)))
+
+
+bad_cables = pytest.mark.parametrize("trouble", TROUBLES.values(), ids=list(TROUBLES))
+
+
+@pytest.mark.long
+@bad_cables
+async def test_a_bad_cable_costs_no_byte(
+    tls: Maker, network: Network, trouble: Trouble
+) -> None:
+    network.link.trouble = trouble
+    await all_arrives(await network.pair(tls, ShutdownPolicy(linger_timeout=10)))
+
+
+@pytest.mark.long
+@bad_cables
+async def test_over_a_bad_cable_both_alerts_cross(
+    tls13: Maker, network: Network, trouble: Trouble
+) -> None:
+    one, other = await network.pair(tls13, ShutdownPolicy(timeout=10))
+    network.link.trouble = trouble
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.shutdown)
+        nursery.start_soon(other.shutdown)
+    for stream in (one, other):
+        assert stream.report.outcome is ShutdownOutcome.COMPLETE
+        assert stream.report.elapsed >= trouble.delay
+        await stream.aclose()
+
+
+@pytest.mark.long
+@bad_cables
+@pytest.mark.parametrize("end", ["shutdown", "aclose"])
+async def test_a_bad_cable_holds_no_ending_beyond_its_bounds(
+    tls13: Maker, network: Network, trouble: Trouble, end: str
+) -> None:
+    """The peer takes nothing and answers nothing."""
+    policy = ShutdownPolicy(timeout=0.4, linger_timeout=0.2)
+    one, other = await network.pair(tls13, policy)
+    network.link.trouble = trouble
+    before = trio.current_time()
+    with trio.move_on_after(0.2):
+        await one.send_all(bytes(10_000_000))
+    await getattr(one, end)()
+    await one.aclose()
+    assert trio.current_time() - before < 2
+    assert one.report.outcome is ShutdownOutcome.ABORTED
+    assert not one.report.secure
+    await trio.aclose_forcefully(other)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("loss", [0.1, 0.3, 1])
+async def test_over_a_cable_that_loses_much_an_end_is_clean_only_if_all_arrived(
+    tls13: Maker, network: Network, loss: float
+) -> None:
+    """The peer sends meanwhile, so the kernel ends it by RST when lingering is over."""
+    policy = ShutdownPolicy()
+    bad = Trouble(delay=0.01, loss=loss)
+
+    async def received_of_a_close() -> bytes:
+        network.link.trouble = Trouble()
+        one, other = await network.pair(tls13, policy)
+        network.link.trouble = bad
+        received = bytearray()
+        async with other, trio.open_nursery() as nursery:
+            nursery.start_soon(receive, other, received)
+            await other.send_all(b"nobody reads this")
+            await one.send_all(SOME)
+            before = trio.current_time()
+            await one.aclose()
+            assert trio.current_time() - before < policy.linger_timeout + 1
+            network.link.trouble = Trouble()
+        assert received == SOME or not other.report.close_notify_received
+        return bytes(received)
+
+    async def receive(stream: TLSStream[Any], received: bytearray) -> None:
+        with suppress(trio.BrokenResourceError):
+            async for chunk in stream:
+                received.extend(chunk)
+
+    got = [await received_of_a_close() for _ in range(CLOSES)]
+    assert all(map(SOME.startswith, got))
+    print(f"loss {loss:.0%}: of {CLOSES} closes, {got.count(SOME)} lost nothing")  # noqa: T201
 
 
 @pytest.mark.parametrize("end", ["shutdown", "aclose", "unwrap"])
@@ -191,7 +256,7 @@ async def test_a_cable_that_is_pulled_holds_no_ending_beyond_its_bounds(
 ) -> None:
     policy = ShutdownPolicy(timeout=0.4, linger_timeout=0.2)
     one, other = await network.pair(tls, policy)
-    network.set("down")
+    network.link.trouble = PULLED
     before = trio.current_time()
     if unsent:
         await one.send_all(bytes(unsent))
@@ -215,9 +280,10 @@ async def test_a_peer_whose_kernel_vanished_holds_nobody(
     """The peer's machine has started anew: it knows of no connection, and says RST."""
     policy = ShutdownPolicy(timeout=0.4, linger_timeout=0.2)
     one, other = await network.pair(tls, policy)
-    network.set("down")
+    network.link.trouble = PULLED
     await trio.aclose_forcefully(other)  # its RST is lost
-    network.set("up")
+    await trio.sleep(0.1)  # until the cable has had it
+    network.link.trouble = Trouble()
     await one.send_all(b"are you there?")
     with pytest.raises(trio.BrokenResourceError), trio.fail_after(20):
         await one.receive_some()

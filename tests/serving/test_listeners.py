@@ -18,6 +18,7 @@ import trio.testing
 
 from tests.servers import (
     HOST,
+    MemoryListener,
     SyncClient,
     answer_each,
     ask,
@@ -60,26 +61,6 @@ COMPLETE = ShutdownOutcome.COMPLETE
 FAILED = ShutdownOutcome.FAILED
 
 Clock = trio.testing.MockClock
-
-
-class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
-    """Gives one end of a pair of memory streams for each that `connect` gives."""
-
-    def __init__(self) -> None:
-        self._send, self._receive = trio.open_memory_channel[trio.abc.Stream](100)
-        self.closed = False
-
-    def connect(self) -> trio.abc.Stream:
-        ours, theirs = trio.testing.memory_stream_pair()
-        self._send.send_nowait(theirs)
-        return ours
-
-    async def accept(self) -> trio.abc.Stream:
-        return await self._receive.receive()
-
-    async def aclose(self) -> None:
-        self.closed = True
-        await self._receive.aclose()
 
 
 def unix_listener(path: Path | str) -> trio.SocketListener:
@@ -750,7 +731,7 @@ async def test_a_listener_that_somebody_closes_for_a_drain_is_no_error(
     ):
         client = client_over(await connect(listener), tls.version)
         await ask(client)
-        nursery.start_soon(goodbye, client)
+        nursery.start_soon(is_told_goodbye, client)
         another = await connect(listener) if moment == "full" else None
         await trio.testing.wait_all_tasks_blocked()
         if moment in {"notice", "drain"}:

@@ -11,6 +11,7 @@ import trio.testing
 
 from tests.servers import (
     HOST,
+    MemoryListener,
     Stream,
     answer_each,
     ask,
@@ -32,8 +33,6 @@ from trio_tlsdown import (
 from trio_tlsdown._serving.drain import DRAIN_PATIENCE
 from trio_tlsdown._serving.server import HURRIED_HANDSHAKE_TIMEOUT
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
-
-from .test_listeners import MemoryListener
 
 COMPLETE = ShutdownOutcome.COMPLETE
 FAILED = ShutdownOutcome.FAILED

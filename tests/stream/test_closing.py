@@ -28,10 +28,13 @@ from trio_tlsdown import (
     ShutdownPolicy,
     TLSFailedError,
     TLSStream,
+    TraceEvent,
+    TraceKind,
     TruncatedError,
     open_tls_nursery,
 )
 from trio_tlsdown._stream.linger import unacknowledged
+from trio_tlsdown._stream.stream import is_over
 from trio_tlsdown.testing import ScriptedPeer
 
 Ending: TypeAlias = Callable[[TLSStream[Any]], Awaitable[object]]
@@ -563,3 +566,49 @@ async def test_leaving_a_nursery_does_not_wait_for_the_one_who_leaves_to_read(
             before = trio.current_time()
         assert trio.current_time() - before < 10
         await until(lambda: server.tally)
+
+
+# Transports that do as they like:
+
+
+async def test_a_close_after_somebody_closed_the_transport_is_an_abort(
+    tls: Maker,
+) -> None:
+    events: list[TraceEvent] = []
+    a, b = await tls.pair("tcp", client={"trace": events.append})
+    await a.transport_stream.aclose()
+    assert is_over(a)
+    await a.aclose()
+    assert a.report.outcome is ShutdownOutcome.ABORTED
+    assert events[-1].kind is TraceKind.TRANSPORT_CLOSED
+    await trio.aclose_forcefully(b)
+
+
+async def test_a_stream_is_over_when_it_has_closed_and_not_before(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair("memory")
+    gate = gated(a.transport_stream.send_stream)
+    assert not is_over(a)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.aclose)
+        await trio.testing.wait_all_tasks_blocked()
+        assert not is_over(a)
+        gate.set()
+    assert is_over(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_a_stream_whose_transport_refuses_to_be_closed_is_not_over(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair("memory")
+
+    def refuse() -> None:
+        raise OSError("not now")
+
+    a.transport_stream.send_stream.close_hook = refuse
+    with pytest.raises(OSError, match="not now"):
+        await a.aclose()
+    assert not is_over(a)
+    await trio.aclose_forcefully(b)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import socket
+import ssl
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -22,6 +24,8 @@ from tests.core.session import session
 from tests.servers import until
 from tests.stream.tickets import NEW_SESSION_TICKET, session_ticket, ticket_body
 from tests.support import (
+    CA,
+    CERT,
     NAME,
     TLS13_FIRST,
     Maker,
@@ -135,9 +139,9 @@ async def test_half_a_session_ticket_is_waited_for(tls13: Maker, call: str) -> N
         assert client.report.close_notify_sent is (call != "send_all")
 
 
-async def test_endless_empty_records_are_refused(tls13: Maker) -> None:
+async def test_endless_empty_records_are_refused(tls: Maker) -> None:
     """OpenSSL counts them, so that they cannot keep it busy within one call."""
-    async with tls13.client_and_bare_server() as (client, server):
+    async with tls.client_and_bare_server() as (client, server):
         empty = b"".join(server.record(23, b"") for _ in range(100))
         await server.send(empty)
         with pytest.raises(TLSFailedError):
@@ -357,6 +361,80 @@ async def test_a_reader_gets_its_data_before_it_answers(tls13: Maker) -> None:
         assert client._engine.output.pending
 
 
+async def test_endless_hello_requests_cost_no_memory_and_hold_no_task(
+    tls12: Maker,
+) -> None:
+    async with tls12.client_and_bare_server() as (client, server):
+        requests = b"".join(server.handshake_message(0, b"") for _ in range(1000))
+        steps = 0
+
+        async def count() -> None:
+            nonlocal steps
+            while True:
+                await trio.lowlevel.checkpoint()
+                steps += 1
+
+        await server.send(requests)
+        with trio.move_on_after(0.2):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(count)
+                await client.receive_some()
+        assert steps >= 1000 // MAX_RECORDS_PER_READ
+        assert client._engine.output.pending < MAX_ANSWERS
+        assert not client._engine._incoming.pending
+
+
+# Before anybody is known:
+
+
+@pytest.mark.parametrize("liar", ["client", "server"])
+async def test_a_chain_of_certificates_has_to_be_of_a_sane_size(
+    tls: Maker, tmp_path: Path, liar: str
+) -> None:
+    """OpenSSL takes 100 KiB, and does not wait for what a message says it will have."""
+    chain = tmp_path / "chain.pem"
+    pem = CERT.private_key_and_cert_chain_pem.bytes()
+    chain.write_bytes(pem + CA.cert_pem.bytes() * 500)
+    contexts = {
+        "client": client_context(tls.version),
+        "server": server_context(tls.version),
+    }
+    contexts["server"].verify_mode = ssl.CERT_REQUIRED
+    CA.configure_trust(contexts["server"])
+    contexts[liar].load_cert_chain(chain)
+    ours, theirs = await tcp_transports()
+    streams = {
+        "client": TLSStream(ours, contexts["client"], server_hostname=NAME),
+        "server": TLSStream(theirs, contexts["server"], server_side=True),
+    }
+
+    async def lie() -> None:
+        with suppress(trio.BrokenResourceError):
+            await streams[liar].receive_some()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lie)
+        [victim] = streams.keys() - {liar}
+        with pytest.raises(TLSFailedError) as caught:
+            await streams[victim].do_handshake()
+        nursery.cancel_scope.cancel()
+    assert isinstance(caught.value.__cause__, ssl.SSLError)
+    assert caught.value.__cause__.reason == "EXCESSIVE_MESSAGE_SIZE"
+    for stream in streams.values():
+        await trio.aclose_forcefully(stream)
+
+
+async def test_endless_warnings_before_the_handshake_are_refused(tls: Maker) -> None:
+    """CVE-2016-8610: each of them is cheap to send, and may not be ignored for ever."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    server = TLSStream(ours, server_context(tls.version), server_side=True)
+    warning = b"\x15\x03\x01\x00\x02" + bytes([1, 90])
+    await theirs.send_all(warning * 100)
+    with pytest.raises(TLSFailedError), trio.fail_after(5):
+        await server.do_handshake()
+    await trio.aclose_forcefully(server)
+
+
 @asynccontextmanager
 async def answer_without_room(
     tls: Maker, monkeypatch: pytest.MonkeyPatch
@@ -442,6 +520,11 @@ async def test_an_answer_that_can_never_leave_is_dropped(
 ) -> None:
     """A send was cut: who receives must not try to send it on and on."""
     async with answer_without_room(tls13, monkeypatch) as (stream, _, room):
+        monkeypatch.setattr(
+            NonBlockingSocket,
+            "wait_writable",
+            lambda _: trio.sleep_forever(),  # noqa: ASYNC105
+        )
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(stream.send_all, bytes(20_000_000))

@@ -5,10 +5,12 @@ Kernels are the subject here, so time is real.
 
 from __future__ import annotations
 
+import itertools
 import select
 import socket
 import ssl
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -29,7 +31,13 @@ from tests.support import (
     unread,
 )
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream
-from trio_tlsdown._stream.linger import linger, unacknowledged
+from trio_tlsdown._stream.linger import (
+    _Discarding,
+    _pauses,
+    all_acknowledged_and_read,
+    linger,
+    unacknowledged,
+)
 from trio_tlsdown.testing import FaultyStream, Rechunk, tcp_transports
 from trio_tlsdown.testing._transports import reset
 
@@ -344,9 +352,13 @@ async def test_a_peer_that_sends_twice_afterwards_may_never_read_what_it_has(
 # What is waited for, and what is not:
 
 
-async def quiet_pair(tls: Maker) -> tuple[TLSStream[Any], TLSStream[Any]]:
+async def quiet_pair(
+    tls: Maker, *, https_compatible: bool = False
+) -> tuple[TLSStream[Any], TLSStream[Any]]:
     """Two that have talked, and have acknowledged and read all of it."""
-    closer, peer = await tls.pair("tcp", client={"policy": PATIENT})
+    closer, peer = await tls.pair(
+        "tcp", client={"policy": PATIENT, "https_compatible": https_compatible}
+    )
     await closer.send_all(b"x")
     await peer.receive_some()
     await peer.send_all(b"y")
@@ -364,6 +376,15 @@ async def test_a_quiet_connection_is_closed_at_once(
     assert lingering.ever == []
     assert await peer.receive_some() == b""
     await peer.aclose()
+
+
+async def test_so_is_a_quiet_connection_that_ends_without_a_word(
+    tls13: Maker, lingering: Lingering
+) -> None:
+    closer, peer = await quiet_pair(tls13, https_compatible=True)
+    await closer.aclose()
+    assert lingering.ever == []
+    await trio.aclose_forcefully(peer)
 
 
 async def test_unread_input_does_not_make_a_close_wait_for_the_peers_end(
@@ -507,3 +528,38 @@ async def test_if_the_kernel_does_not_count_a_close_waits_for_the_peers_end(
 async def test_a_family_of_sockets_that_cannot_tell_is_no_error() -> None:
     with trio.socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
         assert unacknowledged(sock) is None
+
+
+@pytest.mark.parametrize("descriptor", [0, 7])
+def test_a_socket_that_cannot_tell_is_not_known_to_be_quiet(
+    monkeypatch: pytest.MonkeyPatch, descriptor: int
+) -> None:
+    monkeypatch.setattr("trio_tlsdown._stream.linger.unread", lambda sock: None)
+    stream: Any = SimpleNamespace(socket=SimpleNamespace(fileno=lambda: descriptor))
+    assert not all_acknowledged_and_read(stream)
+
+
+async def test_lingering_does_not_wait_for_the_peers_end_unless_told_to() -> None:
+    ours, theirs = await tcp_transports()
+    with trio.fail_after(5):
+        await linger(ours, 60)
+    await ours.aclose()
+    await theirs.aclose()
+
+
+async def test_lingering_discards_8_mib_at_most() -> None:
+    sizes: list[int] = []
+
+    class Endless:
+        async def recv(self, size: int) -> bytes:
+            sizes.append(size)
+            return bytes(size)
+
+    endless: Any = Endless()
+    await _Discarding(endless).until_delivered(until_fin=True)
+    assert sizes == [2**16] * 128
+
+
+def test_lingering_polls_first_and_then_sleeps_longer_and_longer() -> None:
+    pauses = list(itertools.islice(_pauses(), 27))
+    assert pauses == [0] * 20 + [0.001, 0.002, 0.004, 0.008, 0.016, 0.016, 0.016]

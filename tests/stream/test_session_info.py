@@ -95,6 +95,12 @@ async def test_on_tls_1_2_nobody_is_asked(tls12: Maker) -> None:
     await close(client, server)
 
 
+async def test_httpcore_finds_the_sslobject_where_trio_has_it(tls: Maker) -> None:
+    client, server = await tls.pair()
+    assert isinstance(client._ssl_object, ssl.SSLObject)
+    await close(client, server)
+
+
 async def test_it_takes_a_handshake() -> None:
     ours, theirs = await tcp_transports()
     stream = TLSStream(ours, server_context(), server_side=True)

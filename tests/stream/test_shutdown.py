@@ -443,6 +443,18 @@ async def test_a_shutdown_that_waits_goes_on_where_one_that_did_not_stopped(
     await b.aclose()
 
 
+async def test_a_shutdown_that_does_not_wait_does_not_look_for_an_answer_either(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair("tcp")
+    await b.send_eof(allow_tls12=True)
+    await trio.testing.wait_all_tasks_blocked()
+    assert (await a.shutdown(wait=False)).outcome is ShutdownOutcome.SENT
+    assert (await a.shutdown()).outcome is ShutdownOutcome.COMPLETE
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
 async def test_a_shutdown_that_has_nothing_to_do_is_a_checkpoint(tls: Maker) -> None:
     a, b = await tls.pair()
     await a.shutdown(wait=False)

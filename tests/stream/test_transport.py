@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 from hypothesis import given, strategies as st
 
-from tests.support import Maker
+from tests.support import Maker, reset
 from trio_tlsdown import ShutdownOutcome
-from trio_tlsdown._stream.transport import RecordBoundary
+from trio_tlsdown._core.state import ConnectionState
+from trio_tlsdown._stream.transport import (
+    RecordBoundary,
+    RecordTransport,
+    _most_important,
+)
 
 
 def record(size: int) -> bytes:
@@ -33,9 +40,80 @@ def test_a_boundary_is_a_boundary_however_the_bytes_are_cut(
     boundary = RecordBoundary()
     edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     for start, end in pairwise(edges):
-        boundary.feed(data[start:end])
+        assert boundary.feed(data[start:end]) == end - start
         assert boundary.inside is (end not in ends)
     assert not boundary.inside
+
+
+def test_more_than_64_records_are_taken_in_parts() -> None:
+    boundary = RecordBoundary()
+    assert boundary.feed(record(0) * 100) == 64 * 5
+    assert boundary.feed(record(0) * 36) == 36 * 5
+    assert not boundary.inside
+
+
+class Trickle:
+    """A transport that has so many bytes of records at a time."""
+
+    def __init__(self) -> None:
+        self.room = 0
+        self.asked: list[int] = []
+        self._rest = record(16_000) * 200
+
+    def receive_some_nowait(self, max_bytes: int) -> bytes:
+        self.asked.append(max_bytes)
+        size = min(max_bytes, self.room)
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+
+def test_reads_are_big_only_while_they_come_back_full() -> None:
+    transport: Any = Trickle()
+    state = ConnectionState(lambda event: None)
+    records = RecordTransport(transport, b"", ssl.MemoryBIO(), state, None)
+    small, big = 2**16, 2**19
+    for transport.room in (small - 1, big, big, small, small - 1, 1):
+        assert records.receive_nowait()
+    assert transport.asked == [small, small, big, big, big, small]
+
+
+async def test_what_went_wrong_counts_more_than_that_it_was_cancelled() -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        with pytest.raises(trio.Cancelled) as caught:
+            await trio.lowlevel.checkpoint()
+    cancelled = caught.value
+    wrong = ValueError()
+    group = BaseExceptionGroup("", [cancelled, BaseExceptionGroup("", [wrong])])
+    assert _most_important(group) is wrong
+    assert _most_important(BaseExceptionGroup("", [cancelled])) is cancelled
+
+
+async def test_nothing_goes_between_the_parts_of_what_another_task_sends(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair("tcp")
+    records = a._connection.records
+    await records.lock.acquire()  # as a task that has sent the first part
+    a._engine.encrypt(b"later")
+    assert not records.flush_nowait()
+    assert a._engine.output.pending
+    records.lock.release()
+    assert records.flush_nowait()
+    assert await b.receive_some() == b"later"
+    assert records.flush_nowait()  # there is nothing left
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_what_a_reset_connection_cannot_take_is_not_kept(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+    reset(b)
+    await trio.aclose_forcefully(b)
+    a._engine.encrypt(b"too late")
+    assert a._connection.records.flush_nowait()
+    assert not a._engine.output.pending
+    await trio.aclose_forcefully(a)
 
 
 async def test_a_close_notify_that_the_kernel_cannot_take_waits_for_it(

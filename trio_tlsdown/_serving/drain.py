@@ -95,19 +95,19 @@ class Waits:
     """
 
     def __init__(self, *, new: float) -> None:
-        self.open: dict[Wait | ParkedReceive, None] = {}
+        self.open: dict[Wait | ServedConnection, None] = {}
         self.connections = 0
         self.new = new
         self.limit: float | None = None
 
-    def enter(self, wait: Wait | ParkedReceive, served: ServedConnection) -> None:
+    def enter(self, wait: Wait | ServedConnection, served: ServedConnection) -> None:
         """Register a wait for a connection."""
         self.open[wait] = None
         if not served.waiting:
             self.connections += 1
         served.waiting.append(wait)
 
-    def leave(self, wait: Wait | ParkedReceive, served: ServedConnection) -> None:
+    def leave(self, wait: Wait | ServedConnection, served: ServedConnection) -> None:
         """Undo `enter`."""
         del self.open[wait]
         served.waiting.remove(wait)
@@ -159,7 +159,6 @@ class ServedConnection:
         "failure",
         "handshaken",
         "id",
-        "parked",
         "peer",
         "ready",
         "refused",
@@ -195,9 +194,16 @@ class ServedConnection:
         self.ready = False
         self.scope: trio.CancelScope | None = None
         self.failure: Exception | None = None
-        self.waiting: list[Wait | ParkedReceive] = []
+        self.waiting: list[Wait | ServedConnection] = []
         self.timeout: float | None = None
-        self.parked = ParkedReceive(self)
+
+    def cut_short(self) -> None:
+        """Wake the task in `receive_until_drain`, if it may have to be cut short.
+
+        Before any drain it waits without a cancel scope. Then a `Wait` takes over.
+        """
+        if self in self.waits.open and (self.waits.limit is not None or self.retired):
+            interrupt_receive(self.stream)
 
     def cancel_handshake(self, *, after: float, since: float | None = None) -> None:
         """Shorten the time limit of everything before the handler to *after* seconds."""
@@ -317,26 +323,6 @@ class Wait:
             self._scope.cancel()
 
 
-class ParkedReceive:
-    """A `receive_until_drain` before any drain: a wait without a cancel scope.
-
-    It knows one thing: to wake up when it may have to be cut short. Then a `Wait`
-    takes over. One is made for each connection, and used for all its waits.
-    """
-
-    __slots__ = ("_served",)
-
-    def __init__(self, served: ServedConnection) -> None:
-        self._served = served
-
-    def cut_short(self) -> None:
-        """Wake the task, if the server drains or the connection is too old."""
-        served = self._served
-        waits = served.waits
-        if self in waits.open and (waits.limit is not None or served.retired):
-            interrupt_receive(served.stream)
-
-
 # The connection whose task this is, or which started this task.
 CURRENT_CONNECTION: Final[ContextVar[ServedConnection | None]] = ContextVar(
     "CURRENT_CONNECTION", default=None
@@ -441,17 +427,17 @@ async def receive_until_drain(
     elif (
         stream is served.stream
         and not served.draining
-        and served.parked not in served.waits.open
+        and served not in served.waits.open
         and interruptible(served.stream)
     ):
-        waits, parked = served.waits, served.parked
-        waits.enter(parked, served)
+        waits = served.waits
+        waits.enter(served, served)
         try:
             return await stream.receive_some(max_bytes)
         except ReceiveInterruptedError:
             pass
         finally:
-            waits.leave(parked, served)
+            waits.leave(served, served)
             allow_receive(served.stream)
     with Wait(served, timeout):
         return await stream.receive_some(max_bytes)

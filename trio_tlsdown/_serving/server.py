@@ -38,7 +38,6 @@ from .drain import (
     DrainReport,
     Input,
     MultiCancelScope,
-    ParkedReceive,
     ServedConnection,
     Wait,
     Waits,
@@ -683,7 +682,7 @@ class TLSServer:
             for wait in self._due_waits():
                 wait.cut_short()
 
-    def _due_waits(self) -> list[Wait | ParkedReceive]:
+    def _due_waits(self) -> list[Wait | ServedConnection]:
         if self._notice_over.is_set():
             return [*self._silent_waits.open, *self._idle_waits.open]
         now = trio.current_time()
