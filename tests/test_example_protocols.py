@@ -25,12 +25,10 @@ from aiosmtpd.controller import Controller
 
 from tests.servers import client_of, until
 from tests.serving.processes import (
-    Files,
     example as serving_example,
     terminate,
-    write_files,
 )
-from tests.support import CA, needs_posix
+from tests.support import CA, Files, needs_posix
 from trio_tlsdown import (
     PeerState,
     ShutdownOutcome,
@@ -85,11 +83,6 @@ def run(name: str) -> str:
     return subprocess.run(  # noqa: S603
         command, check=True, stdout=subprocess.PIPE, text=True
     ).stdout
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return write_files(tmp_path)
 
 
 async def run_client(files: Files, name: str, *arguments: object) -> tuple[str, str]:

@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from tests.servers import HOST, Stream, client_of
-from tests.support import TLS13_FIRST, Maker, needs_linux
+from tests.support import TLS13_FIRST, Maker, needs_linux, write_files
 
-from .processes import example, terminate, write_files
+from .processes import example, terminate
 
 SHORTAGE = b"cannot accept connections: Too many open files"
 
