@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copyreg
 import os
-import socket
 import ssl
 from typing import Any, TypeVar
 
@@ -232,13 +231,14 @@ def _tell_where(
 
 
 def _reasons(error: OSError) -> str:
-    if isinstance(error, socket.gaierror):
-        return error.strerror or str(error)  # its numbers are no errno's
+    causes = _each(error)
+    if causes == [error]:
+        return error.strerror or str(error)
     # Without the address that Trio adds, and each reason once: the addresses of a host
     # usually fail for the same one.
     return "; ".join(
         dict.fromkeys(
-            os.strerror(one.errno) if one.errno else str(one) for one in _each(error)
+            os.strerror(one.errno) if one.errno else str(one) for one in causes
         )
     )
 

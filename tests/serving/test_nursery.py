@@ -50,6 +50,7 @@ from trio_tlsdown import (
     TruncatedError,
     open_tls_nursery,
 )
+from trio_tlsdown._serving import nursery as nursery_module
 from trio_tlsdown._serving.nursery import SWEEP_AT_LEAST
 from trio_tlsdown.testing import cancel_everywhere, echo, serve_rogue
 
@@ -444,7 +445,7 @@ async def test_a_connection_that_comes_too_late_is_closed(
         with pytest.raises(RuntimeError, match="over"):
             await tls.connect(HOST, 443)
 
-    monkeypatch.setattr(trio, "open_tcp_stream", open_late)
+    monkeypatch.setattr(nursery_module, "open_tcp_stream", open_late)
     async with listener, nothing_left():
         async with trio.open_nursery() as others:
             async with open_tls_nursery() as tls:
@@ -595,7 +596,7 @@ async def test_connect_says_how_each_address_failed(
         causes = [OSError(errno.ECONNREFUSED, ""), OSError(errno.EHOSTUNREACH, "")]
         raise OSError("all attempts failed") from ExceptionGroup("", causes)
 
-    monkeypatch.setattr(trio, "open_tcp_stream", fail)
+    monkeypatch.setattr(nursery_module, "open_tcp_stream", fail)
     async with open_tls_nursery() as tls:
         with pytest.raises(ConnectFailedError, match="refused; No route") as one:
             await tls.connect("::1", 443)
@@ -609,7 +610,7 @@ async def test_connect_gives_up_a_host_that_does_not_answer(
     async def wait(*_: object, **__: object) -> None:
         await trio.sleep_forever()
 
-    monkeypatch.setattr(trio, "open_tcp_stream", wait)
+    monkeypatch.setattr(nursery_module, "open_tcp_stream", wait)
     began = trio.current_time()
     async with open_tls_nursery() as tls:
         with pytest.raises(ConnectFailedError, match="within 7 s") as caught:

@@ -8,6 +8,7 @@ from typing import NoReturn
 import trio
 
 from trio_tlsdown._core.report import ShutdownPolicy
+from trio_tlsdown._errors import host_and_port
 from trio_tlsdown._names import address_family, certificate_name, check_host
 from trio_tlsdown._stream.stream import TLSStream, connected_to
 from trio_tlsdown._util import check_port, check_seconds, check_type
@@ -123,9 +124,12 @@ async def open_tcp_stream(
     try:
         await sock.connect((host, port))
         return trio.SocketStream(sock)
-    except BaseException:
+    except BaseException as exc:
         sock.close()
-        raise
+        if not isinstance(exc, OSError):
+            raise
+        message = f"all attempts to connect to {host_and_port(host, port)} failed"
+        raise OSError(message) from ExceptionGroup(message, [exc])
 
 
 def check_tcp_options(local_address: object, happy_eyeballs_delay: object) -> None:
