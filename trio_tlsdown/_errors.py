@@ -233,7 +233,7 @@ def _tell_where(
 
 def _reasons(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
-        return error.strerror or str(error)  # its numbers are no errno's
+        return error.strerror or str(error)  # its errno is not the system's
     # Without the address that Trio adds, and each reason once: the addresses of a host
     # usually fail for the same one.
     return "; ".join(
