@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import VERSIONS, Files, Maker, write_files
 
@@ -12,6 +13,10 @@ from .tiers import (
     pytest_collection_finish as pytest_collection_finish,
     pytest_collection_modifyitems as pytest_collection_modifyitems,
 )
+
+# How long an example takes says how busy the machine is, and nothing else.
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(params=VERSIONS)

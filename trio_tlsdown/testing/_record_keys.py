@@ -149,7 +149,7 @@ def decrypt_record(
       numbers: Which record under these keys it may be, counted from 0.
 
     Returns:
-      Its content type (21: an alert, 22: a handshake message, 23: data) and what it
+      Its content type (21 is an alert, 22 a handshake message, 23 data) and what it
       holds, without padding; None if no number fits.
 
     Raises:
