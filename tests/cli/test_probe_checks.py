@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from trio_tlsdown.cli.probe._checks import CHECKS, Verdict, judge, milliseconds,
 from trio_tlsdown.cli.probe._observe import Ending, Experiment, Observation
 from trio_tlsdown.cli.probe._remedies import IN_GENERAL, REMEDIES, remedy
 from trio_tlsdown.cli.probe._resembles import resembles
+from trio_tlsdown.cli.probe._results import HostResult
+from trio_tlsdown.cli.probe._targets import Target
 from trio_tlsdown.cli.probe._witness import Behind, TransportEnd, what_is_behind
 
 PASS, WARN, FAIL, NA = Verdict.PASS, Verdict.WARN, Verdict.FAIL, Verdict.NOT_APPLICABLE
@@ -177,3 +180,24 @@ def test_a_remedy_is_that_of_the_server_that_says_its_name() -> None:
     general = remedy("survives-unread-data", None)
     assert general.link is None
     assert remedy("survives-unread-data", "Apache/2.4.71") is general
+
+
+def test_what_a_host_is_said_to_be_has_its_address_only_if_that_is_news() -> None:
+    facts: dict[str, Any] = {
+        "protocol": "smtp",
+        "began": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+        "seconds": 1.0,
+        "insecure": False,
+        "versions": (),
+    }
+    named = HostResult(
+        target=Target("mail.example.org", 25),
+        address="192.0.2.1",
+        banner="220 hello",
+        **facts,
+    )
+    assert named.about == "smtp, at 192.0.2.1, calls itself 220 hello"
+    bare = HostResult(
+        target=Target("192.0.2.1", 25), address="192.0.2.1", banner=None, **facts
+    )
+    assert bare.about == "smtp"

@@ -38,6 +38,11 @@ LEAKS: Final = sys.version_info < (3, 12, 8) or (3, 13) <= sys.version_info < (3
 LEAKING_LIMIT: Final = 100 if LEAKS else None
 
 
+def _key_log_of(settings: Settings) -> KeyLog | None:
+    context = settings.contexts.get("1.3")
+    return None if context is None else KeyLog(context)
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """How to probe, whatever host."""
@@ -52,12 +57,9 @@ class Settings:
     keep_events: bool = False
     """Keep what was traced, to be drawn."""
 
-    key_log: KeyLog | None = attrs.field(init=False)
-
-    @key_log.default
-    def _(self) -> KeyLog | None:
-        context = self.contexts.get("1.3")
-        return None if context is None else KeyLog(context)
+    key_log: KeyLog | None = attrs.field(
+        init=False, default=attrs.Factory(_key_log_of, takes_self=True)
+    )
 
     resumption: int | None = attrs.field(factory=lambda: LEAKING_LIMIT)
     """How many hosts are asked whether they resume sessions; None: all."""
