@@ -87,7 +87,7 @@ def test_a_metric_is_in_its_unit(metric: str, value: float) -> None:
 def test_a_target_is_met_or_missed_or_not_measured(two: Results) -> None:
     most = Target("close", "p50", "<=", 0.5)
     least = Target("receive", "rate", ">=", 3.0)
-    own = Target("close", "cpu", "<=", 0.5, "receive")
+    own = Target("close", "cpu", "<=", 0.5, OURS, of="receive")
     assert most.value(two) == 0.5
     assert most.met(0.5)
     assert not most.met(0.51)
@@ -107,9 +107,9 @@ def test_the_targets_are_these() -> None:
     assert [str(target) for target in TARGETS] == [
         "shutdown: p50 <= 0.97 x trio.SSLStream",
         "close: p50 <= 1 x trio.SSLStream",
-        "abort: cpu <= 0.5 x close",
+        "abort: cpu <= 0.5 x trio_tlsdown's close",
         "connect: cpu <= 0.92 x trio.SSLStream",
-        "connect-resumed: cpu <= 0.65 x trio.SSLStream",
+        "connect-resumed: cpu <= 0.65 x trio.SSLStream's connect",
         "receive: rate >= 2.2 x trio.SSLStream",
         "receive: rate >= 1.1 x uvloop",
         "receive-16k: rate >= 1.5 x trio.SSLStream",
