@@ -252,7 +252,7 @@ class Closer:
                 await connection.records.transport.aclose()
             else:
                 await self.abort()
-                await trio.lowlevel.cancel_shielded_checkpoint()
+                await trio.lowlevel.checkpoint()
             if failure is not None:
                 raise failure
         finally:
