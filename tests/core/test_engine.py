@@ -333,3 +333,45 @@ def test_an_eof_is_a_close_notify_only_if_openssl_gives_no_reason(
     ended.__class__ = type("Ended", (EndsWithEOF,), {"reason": reason})
     made.engine.feed(made.say(b"x"))
     assert made.state.receiving is expected
+
+
+def test_openssl_gets_64_kib_at_a_time(version: str) -> None:
+    """Its buffer never shrinks."""
+    made = session(version)
+    data = b"".join(made.say(bytes(16_000)) for _ in range(10))
+    incoming, sizes = made.engine._incoming, list[int]()
+
+    class Counting:
+        pending = 0
+
+        def write(self, ciphertext: memoryview) -> None:
+            sizes.append(len(ciphertext))
+            incoming.write(ciphertext)
+
+    counting: Any = Counting()
+    made.engine._incoming = counting
+    made.engine.feed(data)
+    assert sizes[:-1] == [2**16] * (len(data) // 2**16)
+    assert sum(sizes) == len(data)
+
+
+def test_small_pieces_are_joined_up_to_4_kib(version: str) -> None:
+    made = session(version)
+    for _ in range(5000):
+        made.engine.feed(made.say(b"xy"))
+    assert {len(chunk) for chunk in list(made.engine._plaintext)[:-1]} == {2**12}
+
+
+def test_what_a_class_of_the_users_raises_in_unwrap_is_seen() -> None:
+    class Broken(ssl.SSLObject):
+        def unwrap(self) -> Any:
+            raise ZeroDivisionError
+
+    context = client_context()
+    context.sslobject_class = Broken
+    state = ConnectionState(lambda event: None)
+    engine = Engine(context, state, server_side=False, server_hostname=NAME)
+    state.process_event(Event.HANDSHAKE_DONE)
+    with pytest.raises(ZeroDivisionError):
+        engine.encrypt_close_notify()
+    assert state.failed

@@ -695,7 +695,7 @@ def test_a_report_can_be_asked_for_after_the_run(tls: Maker) -> None:
         await trio.aclose_forcefully(b)
         return a
 
-    stream = trio.run(begin_to_end)
+    stream = trio.run(begin_to_end, clock=MockClock())
     assert stream.report.outcome is ShutdownOutcome.SENT
     assert stream.report.elapsed == 0
 

@@ -106,6 +106,23 @@ async def test_nothing_goes_between_the_parts_of_what_another_task_sends(
     await trio.aclose_forcefully(b)
 
 
+async def test_who_waits_to_send_has_encrypted_nothing_yet(tls: Maker) -> None:
+    """So a cancellation breaks nothing."""
+    a, b = await tls.pair("tcp")
+    lock = a._connection.records.lock
+    await lock.acquire()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.send_all, b"later")
+        await trio.testing.wait_all_tasks_blocked()
+        assert not a._engine.output.pending
+        nursery.cancel_scope.cancel()
+    lock.release()
+    await a.send_all(b"now")
+    assert await b.receive_some() == b"now"
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
 async def test_what_a_reset_connection_cannot_take_is_not_kept(tls: Maker) -> None:
     a, b = await tls.pair("tcp")
     reset(b)

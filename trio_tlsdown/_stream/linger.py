@@ -142,10 +142,8 @@ class _Discarding:
 def reset_when_closed(stream: trio.SocketStream) -> None:
     """Make ``close()`` send RST: socket(7), SO_LINGER."""
     on_for_no_time = struct.pack("ii" if os.name == "posix" else "hh", 1, 0)
-    if stream.socket.fileno() >= 0:
-        # This only fails on a connection that is already gone.
-        with suppress(OSError):
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, on_for_no_time)
+    with suppress(OSError):  # the connection, or the socket, has gone already
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, on_for_no_time)
 
 
 def _pauses() -> Iterator[float]:
