@@ -124,12 +124,13 @@ async def open_tcp_stream(
     try:
         await sock.connect((host, port))
         return trio.SocketStream(sock)
-    except BaseException as exc:
+    except OSError as exc:
         sock.close()
-        if not isinstance(exc, OSError):
-            raise
         message = f"all attempts to connect to {host_and_port(host, port)} failed"
         raise OSError(message) from ExceptionGroup(message, [exc])
+    except BaseException:
+        sock.close()
+        raise
 
 
 def check_tcp_options(local_address: object, happy_eyeballs_delay: object) -> None:
