@@ -80,6 +80,19 @@ async def test_a_drain_ends_all_idle_connections_at_once(
     assert server.statistics().idle == 0
 
 
+async def test_a_drain_without_grace_cancels_no_idle_handler(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    async with serving(tls.version, answer_each) as (tasks, server):
+        clients = [await connect(server, tls.version) for _ in range(20)]
+        await trio.sleep(OLD)
+        for client in clients:
+            tasks.start_soon(client.goodbye)
+        report = await server.drain(grace=0)
+    assert report.tally == {COMPLETE: 20}
+    assert report.handlers_cancelled == 0
+
+
 async def test_a_sender_beside_is_not_disturbed(
     tls: Maker, autojump_clock: Clock
 ) -> None:

@@ -422,6 +422,7 @@ async def receive_until_drain(
       Exception: as ``stream.receive_some()``.
     """
     served = _served("receive_until_drain()")
+    interrupted = False
     if timeout != math.inf:
         check_seconds("timeout", timeout)
     elif (
@@ -435,12 +436,14 @@ async def receive_until_drain(
         try:
             return await stream.receive_some(max_bytes)
         except ReceiveInterruptedError:
-            pass
+            interrupted = True
         finally:
             waits.leave(served, served)
             allow_receive(served.stream)
-    with Wait(served, timeout):
-        return await stream.receive_some(max_bytes)
+    with Wait(served, timeout) as scope:
+        # A drain without grace does not wait for one more pass of the scheduler.
+        if not (interrupted and scope.cancel_called):
+            return await stream.receive_some(max_bytes)
     return b""
 
 
