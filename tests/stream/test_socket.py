@@ -35,6 +35,7 @@ from trio_tlsdown import (
     TruncatedError,
 )
 from trio_tlsdown._stream.connection import MAX_PLAINTEXT_PER_SEND
+from trio_tlsdown._stream.stream import interrupt_receive
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, tcp_transports
 
 
@@ -258,6 +259,35 @@ async def test_closing_the_transport_wakes_who_waits_for_it(tls: Maker) -> None:
         with pytest.raises(trio.ClosedResourceError):
             await receive_all(a)
     await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_who_waits_for_room_is_told_that_the_transport_was_closed(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair("tcp")
+    await a.transport_stream.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await a.wait_send_all_might_not_block()
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_a_reader_that_is_woken_for_nothing_waits_on(tls: Maker) -> None:
+    a, b = await tls.pair("tcp")
+
+    async def wake_and_send() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.notify_closing(a.transport_stream.socket)
+        await trio.testing.wait_all_tasks_blocked()
+        await b.send_all(b"data")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wake_and_send)
+        assert await a.receive_some() == b"data"
+    await a.aclose()
+    interrupt_receive(a)  # too late: nothing happens
+    assert not a._records.interrupted
     await trio.aclose_forcefully(b)
 
 

@@ -321,8 +321,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                 while not self._engine.unread:
                     if not self._state.can_receive:
                         return self._end_of_input()
-                    if self._state.closed:
-                        self._connection.check_open()
+                    self._connection.check_open()
                     await self._connection.receive_once()
                     if self._records.interrupted and not self._engine.unread:
                         raise ReceiveInterruptedError

@@ -433,14 +433,14 @@ class RecordTransport:
 
     @property
     def interruptible(self) -> bool:
-        """Whether `interrupt` does something."""
+        """Whether `interrupt` may be called."""
         return self._socket is not None
 
     def interrupt(self) -> None:
         """Let the task that waits for input, if any, raise `ReceiveInterruptedError`."""
+        assert self._socket is not None
         self.interrupted = True
-        if self._socket is not None and not self._socket.closed:
-            self._socket.wake_all()
+        self._socket.wake_all()
 
     async def receive_some(self) -> Octets:
         """Receive ciphertext; ``b""`` at the end or after a reset.
