@@ -40,8 +40,8 @@ async def two_context_managers() -> None:
             pass
 
 
-async def checkpoints(times: int = TIMES) -> None:
-    for _ in range(times):
+async def checkpoints(times: int | None = None) -> None:
+    for _ in range(times or TIMES):
         await trio.lowlevel.checkpoint()
 
 

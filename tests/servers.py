@@ -247,6 +247,14 @@ class SyncClient:
             except ssl.SSLWantReadError:
                 await self._fill()
 
+    @classmethod
+    async def connect(cls, server: TLSServer, version: str) -> SyncClient:
+        """Connect a client that has shaken hands; the server knows it, too."""
+        client = cls(port_of(server), version)
+        await client.handshake()
+        client.flush()
+        return client
+
     async def goodbye(self) -> None:
         """Wait for the server's close_notify, answer it, and close the socket."""
         assert await self.receive() == b""

@@ -64,9 +64,7 @@ async def test_a_request_in_our_kernel_is_answered(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, answer_each) as (nursery, server):
-        client = SyncClient(port_of(server), tls.version)
-        await client.handshake()
-        client.flush()
+        client = await SyncClient.connect(server, tls.version)
         await trio.sleep(OLD)
         nursery.start_soon(ask_again, client)
         client.send(b"request")
@@ -136,9 +134,7 @@ async def test_a_new_connection_has_a_moment_for_its_first_request(
 ) -> None:
     """On TLS 1.3 it comes right behind the client's last flight."""
     async with serving(tls.version, answer_each) as (nursery, server):
-        client = SyncClient(port_of(server), tls.version)
-        await client.handshake()
-        client.flush()
+        client = await SyncClient.connect(server, tls.version)
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(server.drain)
         await trio.sleep(FIRST_REQUEST_TIME * (0.5 if in_time else 1.5))

@@ -40,13 +40,6 @@ async def ask(client: SyncClient, answer: bytes = b"answer") -> None:
     assert await client.receive() == answer
 
 
-async def connect(server: Any, version: str) -> SyncClient:
-    client = SyncClient(port_of(server), version)
-    await client.handshake()
-    client.flush()
-    return client
-
-
 # max_age:
 
 
@@ -54,12 +47,12 @@ async def test_a_connection_that_is_old_and_idle_is_told_goodbye(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, answer_each, max_age=AGE) as (_, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         await ask(client)
         await client.goodbye()
         assert 0.9 * AGE <= trio.current_time() <= 1.12 * AGE
         await until(lambda: server.tally == {COMPLETE: 1})
-        await ask(young := await connect(server, tls.version))
+        await ask(young := await SyncClient.connect(server, tls.version))
         young.sock.close()
 
 
@@ -69,7 +62,7 @@ async def test_connections_that_came_together_do_not_leave_together(
     ends: list[float] = []
 
     async def visit() -> None:
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         await client.goodbye()
         ends.append(trio.current_time())
 
@@ -96,7 +89,7 @@ async def test_an_old_connection_that_is_busy_has_its_last_answer(
             await stream.send_all(b"last answer" if draining() else b"answer")
 
     async with serving(tls.version, handler, max_age=AGE) as (_, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         answer = b""
         while answer != b"last answer":
             client.send(b"request")
@@ -119,7 +112,7 @@ async def test_an_old_connection_finishes_what_it_does(
         assert scope.cancelled_caught
 
     async with serving(tls.version, handler, max_age=AGE) as (_, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         await client.goodbye()
         assert trio.current_time() == pytest.approx(2 * AGE, abs=0.1)
         await until(lambda: server.tally == {COMPLETE: 1})
@@ -133,7 +126,7 @@ async def test_a_request_that_has_come_when_it_is_old_is_answered(
         await answer_each(stream)
 
     async with serving(tls.version, handler, max_age=AGE) as (_, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         await ask(client, b"last answer")
         await client.goodbye()
 
@@ -142,7 +135,7 @@ async def test_a_new_connection_has_its_first_request_however_short_its_age(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, answer_each, max_age=0) as (_, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         await trio.sleep(FIRST_REQUEST_TIME / 2)
         await ask(client, b"last answer")
         await client.goodbye()
@@ -160,7 +153,7 @@ async def test_a_connection_costs_nothing_until_it_is_old(
         cut_short(wait)
 
     async with serving(tls.version, answer_each, max_age=AGE) as (_, server):
-        clients = [await connect(server, tls.version) for _ in range(3)]
+        clients = [await SyncClient.connect(server, tls.version) for _ in range(3)]
         for client in clients:
             await ask(client)
         await trio.testing.wait_all_tasks_blocked()
@@ -176,9 +169,9 @@ async def test_connections_that_end_before_they_are_old_are_forgotten(
 ) -> None:
     monkeypatch.setattr(_server, "FORGET_AT_LEAST", 2)
     async with serving(tls.version, answer_each, max_age=AGE) as (_, server):
-        stays = await connect(server, tls.version)
+        stays = await SyncClient.connect(server, tls.version)
         for _ in range(20):
-            client = await connect(server, tls.version)
+            client = await SyncClient.connect(server, tls.version)
             client.sock.close()
             await until(lambda: len(server.connections) == 1)
             assert len(server._retirements) <= 2 * 2 + 2 + 1
@@ -191,9 +184,9 @@ async def test_a_drain_tells_goodbye_to_those_who_are_not_old(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, answer_each, max_age=AGE) as (tasks, server):
-        old = await connect(server, tls.version)
+        old = await SyncClient.connect(server, tls.version)
         await trio.sleep(AGE / 2)
-        young, slow = [await connect(server, tls.version) for _ in range(2)]
+        young, slow = [await SyncClient.connect(server, tls.version) for _ in range(2)]
         await trio.sleep(1)
         first, second, third = await in_parts(slow)
         slow.sock.send(first)
@@ -250,7 +243,7 @@ async def test_a_handler_learns_that_its_server_drains(
 ) -> None:
     """From the beginning of the notice."""
     async with serving(tls.version, answer_each) as (tasks, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         await ask(client)
         tasks.start_soon(lambda: server.drain(notice=5))
         await trio.sleep(1)
@@ -278,7 +271,7 @@ async def test_a_request_that_comes_in_parts_is_answered_in_a_drain(
 ) -> None:
     """A slow link may need longer than a moment for one record."""
     async with serving(tls.version, answer_each) as (tasks, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         await trio.sleep(10)
         first, second, third = await in_parts(client)
         client.sock.send(first)
@@ -299,7 +292,7 @@ async def test_so_is_one_whose_first_part_is_in_the_kernel(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, answer_each) as (tasks, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         await trio.sleep(10)
         first, second, third = await in_parts(client)
         tasks.start_soon(lambda: server.drain(grace=10))
@@ -314,7 +307,7 @@ async def test_a_part_that_is_never_followed_has_half_of_the_grace(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, answer_each) as (tasks, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         await trio.sleep(10)
         client.sock.send((await in_parts(client))[0])
         await trio.sleep(1)

@@ -24,7 +24,6 @@ from tests.support import Maker
 from trio_tlsdown import (
     PeerState,
     ShutdownOutcome,
-    TLSServer,
     receive_until_drain,
 )
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, memory_tls_pair
@@ -36,13 +35,6 @@ OLD = 10.0  # seconds: what is older is not new
 BIG = 2**23  # bytes: more than two kernels buffer
 
 Clock = trio.testing.MockClock
-
-
-async def connect(server: TLSServer, version: str) -> SyncClient:
-    client = SyncClient(port_of(server), version)
-    await client.handshake()
-    client.flush()
-    return client
 
 
 async def test_it_waits_without_a_cancel_scope(
@@ -70,7 +62,7 @@ async def test_a_drain_ends_all_idle_connections_at_once(
         assert await receive_until_drain(stream, timeout=seconds) == b""
 
     async with serving(tls.version, handler) as (tasks, server):
-        clients = [await connect(server, tls.version) for _ in range(20)]
+        clients = [await SyncClient.connect(server, tls.version) for _ in range(20)]
         await trio.sleep(OLD)
         assert server.statistics().idle == 20
         for client in clients:
@@ -85,7 +77,7 @@ async def test_a_drain_without_grace_cancels_no_idle_handler(
     tls: Maker, autojump_clock: Clock
 ) -> None:
     async with serving(tls.version, answer_each) as (tasks, server):
-        clients = [await connect(server, tls.version) for _ in range(20)]
+        clients = [await SyncClient.connect(server, tls.version) for _ in range(20)]
         await trio.sleep(OLD)
         for client in clients:
             tasks.start_soon(client.goodbye)
@@ -155,7 +147,7 @@ async def test_the_rest_of_a_request_is_received_in_a_drain(
         await stream.send_all(b"answer to " + await stream.receive_some())
 
     async with serving(tls.version, handler) as (tasks, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         client.send(b"head")
         await trio.sleep(OLD)
         tasks.start_soon(server.drain)
@@ -175,7 +167,7 @@ async def test_a_wait_that_begins_in_a_drain_is_cut_short(
         assert await receive_until_drain(stream) == b""
 
     async with serving(tls.version, handler) as (tasks, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         tasks.start_soon(client.goodbye)
         report = await server.drain()
     assert report.tally == {COMPLETE: 1}
@@ -194,7 +186,7 @@ async def test_another_stream_than_the_handlers_own_can_be_waited_for(
             assert server.draining.is_set()
 
     async with serving(tls.version, handler) as (tasks, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         await trio.sleep(OLD)
         tasks.start_soon(client.goodbye)
         assert (await server.drain()).tally == {COMPLETE: 1}
@@ -209,7 +201,7 @@ async def test_only_one_task_can_receive(tls: Maker, autojump_clock: Clock) -> N
                 await receive_until_drain(stream)
 
     async with serving(tls.version, handler) as (tasks, server):
-        client = await connect(server, tls.version)
+        client = await SyncClient.connect(server, tls.version)
         await trio.sleep(OLD)
         assert server.statistics().idle == 1
         tasks.start_soon(client.goodbye)

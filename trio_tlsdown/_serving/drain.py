@@ -135,7 +135,7 @@ class ServedConnection:
       stream: Its stream.
       id_: The number of the connection in traces.
       peer: The name of its peer, for logs.
-      waits: The registry of its waits: `cancel_on_drain` uses it.
+      waits: The registry of its waits for input.
       draining: Set when its server drains.
 
     Attributes:

@@ -523,8 +523,9 @@ class TLSNursery:
           handshake_timeout: Seconds that a client may take for its handshake, from when
             it is accepted. Default: 30.
           max_age: Seconds, plus or minus a tenth, after which a connection is treated
-            as if the server drained: its waits in `cancel_on_drain` are cut short, and
-            `draining` is True for it. So long-lived clients move on to new servers.
+            as if the server drained: its waits in `receive_until_drain` and
+            `cancel_on_drain` are cut short, and `draining` is True for it. So
+            long-lived clients move on to new servers.
             Default: `math.inf`.
           on_error: Called with what *prepare*, a handshake or a handler raised, and
             with the stream, which is closed by then. Default: it is only logged.

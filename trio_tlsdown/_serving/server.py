@@ -100,7 +100,8 @@ class TLSServerStatistics:
     """How many have shaken hands and are open: in their handler, or ending."""
 
     idle: int
-    """How many of these are in `cancel_on_drain`, waiting for a next request."""
+    """How many of these wait for a next request: in `receive_until_drain`, or in
+    `cancel_on_drain`."""
 
     draining: bool
     """Whether a drain has begun."""
@@ -597,9 +598,9 @@ class TLSServer:
         - handshakes and *prepare* go on, and the handler is called. Clients that wait for
           *max_connections* get a place when others leave. A client that has sent
           nothing is disconnected; a new one gets half a second;
-        - a wait in `cancel_on_drain` is cut short if there is no input from the peer.
-          It goes on if a request has arrived, or may be about to because the handshake
-          has just ended;
+        - a wait in `receive_until_drain` or `cancel_on_drain` is cut short if there is
+          no input from the peer. It goes on if a request has arrived, or may be about
+          to because the handshake has just ended;
         - handlers finish.
 
         After *grace* seconds, whatever is left is cancelled, and its connections are
