@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import math
+import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
@@ -270,6 +272,34 @@ async def test_a_reset_breaks_both_directions_and_wakes_the_other(
     await close_both(stream, peer)
     await is_closed(stream.receive_some)
     await is_closed(lambda: stream.send_all(b"x"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stream_that_a_fault_closed_does_not_wait_for_the_garbage_collector(
+    kind: str,
+) -> None:
+    async def breaks(call: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await call()
+        except trio.BrokenResourceError:  # pytest.raises would keep its frames
+            return
+        pytest.fail("no fault")
+
+    faulty, peer = await pair(Reset("send", at=1), kind=kind)
+    gone = weakref.ref(faulty)
+    gc.collect()
+    gc.disable()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(breaks, faulty.receive_some)
+            await trio.testing.wait_all_tasks_blocked()
+            await breaks(partial(faulty.send_all, b"ab"))
+        await close_both(faulty, peer)
+        del faulty, nursery
+        await trio.lowlevel.checkpoint()
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_reset_wakes_a_task_that_another_fault_holds() -> None:

@@ -7,14 +7,16 @@ import math
 import os
 import random
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager, suppress
-from typing import Any, Final, Literal, TypeAlias, get_args
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import attrs
 import trio
 
 from ._transports import Guard, at_most, reset_when_closed
+
+T = TypeVar("T")
 
 Direction: TypeAlias = Literal["send", "receive"]
 """Seen from the task that uses the `FaultyStream`."""
@@ -232,8 +234,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
             while True:
                 await self._before_sending()
                 piece = rest[: lane.room(len(rest))]
-                with self._told_by_us(lane):
-                    await self.transport_stream.send_all(piece)
+                await self._told_by_us(lane, self.transport_stream.send_all(piece))
                 lane.passed += len(piece)
                 rest = rest[len(piece) :]
                 if not rest:
@@ -243,8 +244,8 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         """Wait as the transport does; a fault that is due strikes."""
         with self._sending:
             await self._before_sending()
-            with self._told_by_us(self._sending):
-                await self.transport_stream.wait_send_all_might_not_block()
+            wait = self.transport_stream.wait_send_all_might_not_block
+            await self._told_by_us(self._sending, wait())
 
     async def send_eof(self) -> None:
         """End the transport's sending side; a fault that is due strikes first.
@@ -256,8 +257,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
             raise NotImplementedError(f"{self.transport_stream!r} has no send_eof")
         with self._sending:
             await self._before_sending()
-            with self._told_by_us(self._sending):
-                await self.transport_stream.send_eof()
+            await self._told_by_us(self._sending, self.transport_stream.send_eof())
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive what the faults let pass; ``b""`` at the end or after a `Cut`.
@@ -273,8 +273,8 @@ class FaultyStream(trio.abc.HalfCloseableStream):
             if await self._is_cut(lane):
                 await trio.lowlevel.checkpoint()
                 return b""
-            with self._told_by_us(lane):
-                data = await self.transport_stream.receive_some(lane.room(wanted))
+            receive = self.transport_stream.receive_some
+            data = await self._told_by_us(lane, receive(lane.room(wanted)))
             lane.passed += len(data)
             return data
 
@@ -328,8 +328,7 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         if not await self._is_cut(lane):
             return
         if isinstance(self.transport_stream, trio.abc.HalfCloseableStream):
-            with self._told_by_us(lane):
-                await self.transport_stream.send_eof()
+            await self._told_by_us(lane, self.transport_stream.send_eof())
             lane.broken = errno.EPIPE
         else:
             await self._break(sending=errno.EPIPE)
@@ -388,10 +387,11 @@ class FaultyStream(trio.abc.HalfCloseableStream):
             cause = OSError(lane.broken, os.strerror(lane.broken))
             raise trio.BrokenResourceError(f"a fault: {cause}") from cause
 
-    @contextmanager
-    def _told_by_us(self, lane: _Lane) -> Generator[None]:
+    # No @contextmanager: since Python 3.12 one that has caught an exception is part of a
+    # reference cycle with all frames that it passed.
+    async def _told_by_us(self, lane: _Lane, call: Awaitable[T]) -> T:
         try:
-            yield
+            return await call
         except trio.ClosedResourceError:
             # Closed under a task in a call: by a fault, or by aclose().
             self._check(lane)
