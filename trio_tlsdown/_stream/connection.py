@@ -317,8 +317,11 @@ class Connection:
 
     # Receiving:
 
-    async def receive_once(self) -> None:
+    async def receive_once(self, *, wait_first: bool = False) -> None:
         """Receive once, if not interrupted. One task does it; others wait for its result.
+
+        Args:
+          wait_first: The caller has just looked, and nothing has arrived. Default: False.
 
         Cancellation:
           Nothing is lost.
@@ -328,7 +331,7 @@ class Connection:
             return
         with self._receiving:
             try:
-                ciphertext = await self.records.receive_some()
+                ciphertext = await self.records.receive_some(wait_first=wait_first)
             except ReceiveInterruptedError:
                 return
             self.check_open()
@@ -462,13 +465,13 @@ class Connection:
         transport = self.records.transport
         return (
             isinstance(transport, trio.SocketStream)
+            and not all_acknowledged_and_read(transport)
+            and over_tcp(transport)
             and not (
                 self.state.handshaken
                 and not self.state.can_receive
                 and self.records.at_fin()
             )
-            and not all_acknowledged_and_read(transport)
-            and over_tcp(transport)
         )
 
     async def linger(self) -> None:
