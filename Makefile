@@ -56,6 +56,9 @@ SOURCES := Makefile pyproject.toml trio_tlsdown/_version.py
 LINTERS := ruff format codespell flake8-async imports news workflows
 TYPE_CHECKERS := mypy pyright public-types
 
+# The tests start hundreds of Pythons, of which each would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-all lint types coverage peers interop docs check bench clean
 .PHONY: mutants fuzz
 .PHONY: $(LINTERS) $(TYPE_CHECKERS)
