@@ -326,6 +326,15 @@ async def test_raw_with_a_request_needs_close_notify_to_be_whole(
     assert verdicts(result, "1.3")["bad-request-close-notify"] == "n/a"
 
 
+async def test_no_answer_at_all_is_no_answer_after_a_half_close(tmp_path: Path) -> None:
+    async def shy(stream: TLSStream[Any]) -> None:
+        async for _ in stream:
+            pass
+
+    result = await result_of(web_server(shy), tmp_path, protocol=raw(b"who?\n"))
+    assert verdicts(result, "1.3")["answers-after-half-close"] == "warn"
+
+
 async def test_resumption_is_not_asked_for_when_it_is_not_wanted(
     tmp_path: Path,
 ) -> None:

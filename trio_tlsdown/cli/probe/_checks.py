@@ -150,7 +150,7 @@ def _half_close(version: Version, all_seen: Observations) -> Finding:
         words = f"no answer; {ended}"
     if version == "1.2":
         return Finding(Verdict.NOT_APPLICABLE, f"{words} (TLS 1.2 has no half-close)")
-    return Finding(Verdict.PASS if seen.whole else Verdict.WARN, words)
+    return Finding(Verdict.PASS if seen.whole and size else Verdict.WARN, words)
 
 
 def _ends(experiment: Experiment) -> Judge:
