@@ -278,6 +278,8 @@ async def test_a_reset_breaks_both_directions_and_wakes_the_other(
 async def test_a_stream_that_a_fault_closed_does_not_wait_for_the_garbage_collector(
     kind: str,
 ) -> None:
+    failures = 0
+
     async def fails(call: Callable[[], Awaitable[object]]) -> None:
         nonlocal failures
         try:
@@ -285,7 +287,6 @@ async def test_a_stream_that_a_fault_closed_does_not_wait_for_the_garbage_collec
         except trio.BrokenResourceError:  # pytest.raises would keep its frames
             failures += 1
 
-    failures = 0
     faulty, peer = await pair(Reset("send", at=1), kind=kind)
     gone = weakref.ref(faulty)
     gc.collect()
