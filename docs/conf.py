@@ -19,8 +19,12 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx.ext.graphviz",
     "sphinxcontrib_trio",
+    "sphinxcontrib.towncrier",  # what the next release will bring
     "drawings",  # docs/extensions
 ]
+towncrier_draft_working_directory = Path(__file__).parent.parent
+towncrier_draft_autoversion_mode = "draft"
+towncrier_draft_include_empty = False
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
