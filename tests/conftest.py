@@ -14,6 +14,8 @@ from .tiers import (
     pytest_collection_modifyitems as pytest_collection_modifyitems,
 )
 
+pytest.register_assert_rewrite("tests.interop.suite")
+
 # How long an example takes says how busy the machine is, and nothing else.
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")

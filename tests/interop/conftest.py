@@ -7,8 +7,6 @@ from .openssl import OpenSSL
 from .playing import Runs, play
 from .programs import require
 
-pytest.register_assert_rewrite("tests.interop.suite")
-
 
 @pytest.fixture
 def openssl(tmp_path: Path) -> OpenSSL:
