@@ -467,11 +467,6 @@ class Connection:
             isinstance(transport, trio.SocketStream)
             and not all_acknowledged_and_read(transport)
             and over_tcp(transport)
-            and not (
-                self.state.handshaken
-                and not self.state.can_receive
-                and self.records.at_fin()
-            )
         )
 
     async def linger(self) -> None:

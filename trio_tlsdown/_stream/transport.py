@@ -537,16 +537,6 @@ class RecordTransport:
         self._has_read(received)
         return True
 
-    def at_fin(self) -> bool:
-        """Whether the peer's kernel has ended and nothing is unread.
-
-        Only for a session whose input is over: it may read a byte that follows.
-        """
-        try:
-            return self._socket is not None and self._socket.receive(1) == b""
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return True
-
     def _cannot_receive(self, error: trio.BrokenResourceError) -> None:
         self.error = self.error or without_frames(error)
         self._was_reset = True
