@@ -25,6 +25,7 @@ from trio_tlsdown import (
     TruncatedError,
     UnreadDataError,
 )
+from trio_tlsdown._stream.transport import MAX_RECORDS_PER_READ
 
 MockClock = trio.testing.MockClock
 
@@ -152,6 +153,19 @@ async def test_what_the_peer_still_sends_is_kept_for_a_later_reader(
     assert a.report.discarded == 0
     await a.aclose()
     await b.aclose()
+
+
+async def test_a_close_notify_behind_many_tiny_records_is_received(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    """All of it came in one read, of which a part is processed at a time."""
+    count = 3 * MAX_RECORDS_PER_READ
+    async with tls.client_and_bare_server("tcp") as (a, peer):
+        tiny = b"".join(peer.encrypt(b"x") for _ in range(count))
+        await peer.send(tiny + peer.close_notify())
+        report = await a.shutdown()
+        assert report.outcome is ShutdownOutcome.COMPLETE
+        assert report.discarded == count
 
 
 async def test_bytes_that_nobody_reads_are_counted(tls: Maker) -> None:

@@ -119,14 +119,12 @@ class Closer:
         self._connection.start_shutdown_clock()
         self.reader_seen = self._receives.busy
         try:
-            sent = await self._send_close_notify_at_once()
-            looked = sent and wait and self._look()
-            if not sent or (wait and not self._all_has_come):
+            if not await self._exchange_at_once(wait=wait):
                 with self._connection.deadline() as scope:
                     if not state.close_notify_sent:
                         await self.send_close_notify()
                     if wait:
-                        await self._wait_for_close_notify(wait_first=looked)
+                        await self._wait_for_close_notify()
                 if scope.cancelled_caught:
                     self._give_up()
         except trio.Cancelled:
@@ -140,7 +138,7 @@ class Closer:
         state.settle()
         return self._connection.report()
 
-    async def _send_close_notify_at_once(self) -> bool:
+    async def _exchange_at_once(self, *, wait: bool) -> bool:
         await trio.lowlevel.checkpoint_if_cancelled()
         # Without a deadline: it would be a quarter of the cost of a shutdown whose peer
         # answers at once. If we have to wait anyway it costs nothing.
@@ -150,17 +148,10 @@ class Closer:
         ):
             return False
         await trio.lowlevel.checkpoint()
-        return True
-
-    def _look(self) -> bool:
-        """Receive what has arrived; return whether that was all."""
-        return self._closing is None and self._connection.receive_nowait()
-
-    @property
-    def _all_has_come(self) -> bool:
-        """Whether the peer's close_notify is in, and no reader has to take data first."""
-        connection = self._connection
-        return connection.state.close_notify_received and not connection.engine.unread
+        if not wait or self._closing is not None:
+            return True
+        self._connection.receive_nowait()
+        return state.close_notify_received and not self._connection.engine.unread
 
     async def send_close_notify(self) -> None:
         """Send our close_notify, after the handshake if it has not been done.
@@ -174,7 +165,7 @@ class Closer:
             await self._connection.ensure_handshake()
             await self._connection.send_close_notify()
 
-    async def _wait_for_close_notify(self, *, wait_first: bool) -> None:
+    async def _wait_for_close_notify(self) -> None:
         connection = self._connection
         # Also if our alert could not be sent: how the input ends tells whether the peer
         # cut the connection or had sent close_notify before.
@@ -184,8 +175,7 @@ class Closer:
             and self._closing is None
         ):
             if not connection.unread_limit_exceeded:
-                await connection.receive_once(wait_first=wait_first)
-                wait_first = False
+                await connection.receive_once()
             elif self.reader_seen:
                 await connection.wait_buffer_drained()
             else:

@@ -317,11 +317,8 @@ class Connection:
 
     # Receiving:
 
-    async def receive_once(self, *, wait_first: bool = False) -> None:
+    async def receive_once(self) -> None:
         """Receive once, if not interrupted. One task does it; others wait for its result.
-
-        Args:
-          wait_first: The caller has just looked, and nothing has arrived. Default: False.
 
         Cancellation:
           Nothing is lost.
@@ -331,7 +328,7 @@ class Connection:
             return
         with self._receiving:
             try:
-                ciphertext = await self.records.receive_some(wait_first=wait_first)
+                ciphertext = await self.records.receive_some()
             except ReceiveInterruptedError:
                 return
             self.check_open()

@@ -442,11 +442,8 @@ class RecordTransport:
         self.interrupted = True
         self._socket.wake_all()
 
-    async def receive_some(self, *, wait_first: bool = False) -> Octets:
+    async def receive_some(self) -> Octets:
         """Receive ciphertext; ``b""`` at the end or after a reset.
-
-        Args:
-          wait_first: The caller has just looked, and nothing has arrived. Default: False.
 
         Raises:
           ReceiveInterruptedError: see `interrupt`.
@@ -456,8 +453,6 @@ class RecordTransport:
                 self._has_read(await self.transport.receive_some(self._room))
             except trio.BrokenResourceError as exc:
                 self._cannot_receive(exc)
-        elif wait_first and self._socket is not None:
-            await self._wait_and_read()
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
             if self._try_read():
