@@ -63,7 +63,7 @@ async def test_the_verdicts_on_a_library_are_what_it_was_seen_to_do_by_other_mea
     result = await probe(peer, tmp_path)
     for version in result.versions:
         key = Key("half-close A", f"TLSv{version.tls}", "server")
-        if peer.reason(key) is not None:  # it has not this version
+        if peer.reason(key) is not None:  # it does not speak this version
             assert "handshake failed" in (version.error or "")
             continue
         half_close = "pass" if peer.endings(key)[0].received else "warn"
