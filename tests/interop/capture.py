@@ -128,10 +128,18 @@ def of_each(packets: Sequence[Packet], connections: Connections) -> list[list[Pa
 
 def _once(packets: Sequence[Packet]) -> list[Packet]:
     chosen: dict[object, Packet] = {}
+    ended: set[int] = set()
+    repeated = False
     for packet in packets:
+        # A packet that is sent again when both ends have gone is answered by RST.
+        if packet.reset and repeated and len(ended) == 2:
+            continue
         takes_place = packet.size > 0 or packet.fin  # RFC 9293 section 3.4
-        place = packet.source, packet.start
-        chosen.setdefault(place if takes_place else packet, packet)
+        place = (packet.source, packet.start) if takes_place else packet
+        repeated |= place in chosen
+        chosen.setdefault(place, packet)
+        if packet.fin:
+            ended.add(packet.source)
     return list(chosen.values())
 
 
