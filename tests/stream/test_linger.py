@@ -5,6 +5,7 @@ Kernels are the subject here, so time is real.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import select
 import socket
@@ -35,6 +36,7 @@ from trio_tlsdown._stream.linger import (
     _Discarding,
     _pauses,
     all_acknowledged_and_read,
+    holds_nothing,
     linger,
     unacknowledged,
 )
@@ -402,9 +404,15 @@ async def test_unread_input_does_not_make_a_close_wait_for_the_peers_end(
     await trio.aclose_forcefully(peer)
 
 
+@pytest.fixture
+def no_short_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an old Linux, which cannot tell in one call that nothing is to be lost."""
+    monkeypatch.setattr("trio_tlsdown._stream.linger.holds_nothing", lambda sock: False)
+
+
 @pytest.mark.parametrize("count", [2, 25])
 async def test_a_close_waits_until_the_alert_was_acknowledged_to_its_last_byte(
-    tls13: Maker, monkeypatch: pytest.MonkeyPatch, count: int
+    tls13: Maker, monkeypatch: pytest.MonkeyPatch, no_short_answer: None, count: int
 ) -> None:
     """Without it, data that are whole would look as if they were cut."""
     closer, peer = await quiet_pair(tls13)
@@ -418,7 +426,7 @@ async def test_a_close_waits_until_the_alert_was_acknowledged_to_its_last_byte(
 
 
 @pytest.fixture
-def no_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_count(monkeypatch: pytest.MonkeyPatch, no_short_answer: None) -> None:
     """As on systems other than Linux: then it waits for the peer's end."""
     monkeypatch.setattr("trio_tlsdown._stream.linger.unacknowledged", lambda sock: None)
 
@@ -524,6 +532,41 @@ async def test_if_the_kernel_does_not_count_a_close_waits_for_the_peers_end(
     assert closer.transport_stream.socket.fileno() == -1
 
 
+@needs_linux("SO_MEMINFO")
+async def test_a_socket_holds_nothing_once_all_was_read_and_acknowledged() -> None:
+    ours, theirs = await tcp_transports()
+    assert holds_nothing(ours.socket)
+    await ours.send_all(b"x")
+    assert not holds_nothing(theirs.socket)
+    assert await theirs.receive_some() == b"x"
+    assert holds_nothing(theirs.socket)
+    await until(lambda: holds_nothing(ours.socket))
+    with trio.move_on_after(0.01):
+        while True:
+            await ours.send_all(bytes(2**16))
+    assert not holds_nothing(ours.socket)
+    await trio.aclose_forcefully(theirs)
+    await trio.aclose_forcefully(ours)
+
+
+@needs_linux("SO_MEMINFO")
+async def test_a_socket_holds_something_if_the_peers_end_was_not_read() -> None:
+    ours, theirs = await tcp_transports()
+    await theirs.aclose()
+    await trio.lowlevel.wait_readable(ours.socket)
+    assert not holds_nothing(ours.socket)
+    assert all_acknowledged_and_read(ours)
+    await ours.aclose()
+
+
+def test_a_kernel_without_the_short_answer_is_asked_at_length() -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.ENOPROTOOPT, "Protocol not available")
+
+    sock: Any = SimpleNamespace(getsockopt=refuse)
+    assert not holds_nothing(sock)
+
+
 @needs_linux("AF_NETLINK")
 async def test_a_family_of_sockets_that_cannot_tell_is_no_error() -> None:
     with trio.socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
@@ -532,7 +575,7 @@ async def test_a_family_of_sockets_that_cannot_tell_is_no_error() -> None:
 
 @pytest.mark.parametrize("descriptor", [0, 7])
 def test_a_socket_that_cannot_tell_is_not_known_to_be_quiet(
-    monkeypatch: pytest.MonkeyPatch, descriptor: int
+    monkeypatch: pytest.MonkeyPatch, no_short_answer: None, descriptor: int
 ) -> None:
     monkeypatch.setattr("trio_tlsdown._stream.linger.unread", lambda sock: None)
     stream: Any = SimpleNamespace(socket=SimpleNamespace(fileno=lambda: descriptor))

@@ -525,7 +525,9 @@ class Connection:
             first=self.state.first,
             discarded=self.engine.unread,
             elapsed=elapsed,
-            error=self.error(self.state.broken_by),
+            error=self.error(broken_by)
+            if (broken_by := self.state.broken_by)
+            else None,
         )
 
     def _until(self) -> float:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-
 import trio
 
 
@@ -98,18 +95,22 @@ class ConflictDetector:
 
 
 class SendConflictDetector(ConflictDetector):
-    """Admits one task that sends data, or any number that end the direction."""
+    """Admits one task that sends data, or any number that end the direction.
 
-    __slots__ = ("_ending",)
+    Attributes:
+      endings: How many tasks are sending close_notify.
+    """
+
+    __slots__ = ("endings",)
 
     def __init__(self) -> None:
         super().__init__("sending data on")
-        self._ending = 0
+        self.endings = 0
 
     @property
     def sending(self) -> bool:
         """Whether a task is sending data."""
-        return self.busy and not self._ending
+        return self.busy and not self.endings
 
     def check(self) -> None:
         """Raise if a task is inside.
@@ -118,7 +119,7 @@ class SendConflictDetector(ConflictDetector):
           trio.BusyResourceError: it is sending data.
           trio.ClosedResourceError: it is sending close_notify; nothing can follow.
         """
-        if self._ending:
+        if self.endings:
             raise trio.ClosedResourceError("another task is ending this TLSStream")
         super().check()
 
@@ -127,14 +128,27 @@ class SendConflictDetector(ConflictDetector):
         if self.sending:
             super().check()
 
-    @contextmanager
-    def ending(self) -> Generator[None]:
+    def ending(self) -> Ending:
         """Exclude senders of data while close_notify is being sent."""
-        self.check_sending()
-        self.busy = True
-        self._ending += 1
-        try:
-            yield
-        finally:
-            self._ending -= 1
-            self.busy = self._ending > 0
+        return Ending(self)
+
+
+class Ending:
+    """The context manager of `SendConflictDetector.ending`.
+
+    Not a generator: closing would notice its cost.
+    """
+
+    __slots__ = ("_sends",)
+
+    def __init__(self, sends: SendConflictDetector) -> None:
+        self._sends = sends
+
+    def __enter__(self) -> None:
+        self._sends.check_sending()
+        self._sends.busy = True
+        self._sends.endings += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._sends.endings -= 1
+        self._sends.busy = self._sends.endings > 0
