@@ -119,18 +119,9 @@ class Closer:
         self._connection.start_shutdown_clock()
         self.reader_seen = self._receives.busy
         try:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            sent = state.close_notify_sent or (
-                state.handshaken and self._connection.send_close_notify_nowait()
-            )
-            if sent and not (wait and (self._input_awaited or self._reader_awaited)):
-                # A deadline would be a quarter of the cost of such a shutdown.
-                await trio.lowlevel.checkpoint()
-                if wait and self._closing is None:
-                    self._connection.receive_nowait()
-            else:
+            if not await self._exchange_at_once(wait=wait):
                 with self._connection.deadline() as scope:
-                    if not sent:
+                    if not state.close_notify_sent:
                         await self.send_close_notify()
                     if wait:
                         await self._wait_for_close_notify()
@@ -147,6 +138,21 @@ class Closer:
         state.settle()
         return self._connection.report()
 
+    async def _exchange_at_once(self, *, wait: bool) -> bool:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        # Without a deadline: it would be a quarter of the cost of a shutdown whose peer
+        # answers at once. If we have to wait anyway it costs nothing.
+        state = self._connection.state
+        if not state.close_notify_sent and not (
+            state.handshaken and self._connection.send_close_notify_nowait()
+        ):
+            return False
+        await trio.lowlevel.checkpoint()
+        if not wait or self._closing is not None:
+            return True
+        self._connection.receive_nowait()
+        return state.close_notify_received and not self._connection.engine.unread
+
     async def send_close_notify(self) -> None:
         """Send our close_notify, after the handshake if it has not been done.
 
@@ -161,34 +167,25 @@ class Closer:
 
     async def _wait_for_close_notify(self) -> None:
         connection = self._connection
-        while self._input_awaited:
+        # Also if our alert could not be sent: how the input ends tells whether the peer
+        # cut the connection or had sent close_notify before.
+        while (
+            connection.state.can_receive
+            and connection.state.sending is not Sending.BROKEN
+            and self._closing is None
+        ):
             if not connection.unread_limit_exceeded:
                 await connection.receive_once()
             elif self.reader_seen:
                 await connection.wait_buffer_drained()
             else:
                 self._give_up()
-                await trio.lowlevel.checkpoint()
                 return
-        while self._reader_awaited:
-            await connection.wait_buffer_drained()
-
-    @property
-    def _input_awaited(self) -> bool:
-        # Also if our alert could not be sent: how the input ends tells whether the peer
-        # cut the connection or had sent close_notify before.
-        state = self._connection.state
-        return (
-            state.can_receive
-            and state.sending is not Sending.BROKEN
-            and self._closing is None
-        )
-
-    @property
-    def _reader_awaited(self) -> bool:
         # A parked reader is about to take what has arrived.
-        unread = self._connection.engine.unread > 0
-        return unread and self._receives.busy and self._closing is None
+        while (
+            connection.engine.unread and self._receives.busy and self._closing is None
+        ):
+            await connection.wait_buffer_drained()
 
     def _give_up(self) -> None:
         if not self._connection.state.outcome.final:
