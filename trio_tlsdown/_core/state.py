@@ -60,6 +60,11 @@ class LocalState(_State):
     CLOSED = enum.auto()
     CLOSED_INCOMPLETE = enum.auto()  # closed after giving up
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether this side has closed the connection."""
+        return self is LocalState.CLOSED or self is LocalState.CLOSED_INCOMPLETE
+
 
 class Event(_State):
     """What can happen to a connection."""
@@ -267,21 +272,20 @@ class ConnectionState:
           Whether a machine has moved.
         """
         moves = TRANSITIONS[event]
-        if not (
-            self.sending in moves.sending
-            or self.receiving in moves.receiving
-            or self.local in moves.local
-        ):
+        sending = moves.sending.get(self.sending)
+        receiving = moves.receiving.get(self.receiving)
+        local = moves.local.get(self.local)
+        if not (sending or receiving or local):
             return False
-        self.sending = moves.sending.get(self.sending, self.sending)
-        self.receiving = moves.receiving.get(self.receiving, self.receiving)
-        self.local = moves.local.get(self.local, self.local)
         was_closed = self.closed
-        self.closed = (
-            self.local is LocalState.CLOSED
-            or self.local is LocalState.CLOSED_INCOMPLETE
-        )
-        self.can_receive = self.receiving is Receiving.OPEN
+        if sending:
+            self.sending = sending
+        if receiving:
+            self.receiving = receiving
+            self.can_receive = receiving is Receiving.OPEN
+        if local:
+            self.local = local
+            self.closed = local.is_closed
         self.can_send = self.sending is Sending.OPEN and not self.closed
         if not was_closed:
             self.broken_by = self.broken_by or BREAKS.get(self.receiving)
