@@ -15,6 +15,7 @@ the peer could notice. `explore_alone` has it.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import deque
 from collections.abc import Iterator
@@ -64,9 +65,11 @@ class Machines(NamedTuple):
     broken_by: ShutdownOutcome | None = None
 
     def state(self) -> ConnectionState:
-        state = ConnectionState(lambda event: None)
-        state.sending, state.receiving, state.local, state.broken_by = self
-        return state
+        """A copy of the one that was found in this state first, with its flags."""
+        return copy.copy(found[self])
+
+
+found: Final = {Machines(): ConnectionState(lambda event: None)}
 
 
 # Each event that came, and where: what of the tables was used.
@@ -90,7 +93,9 @@ def move(machines: Machines, event: Event) -> Move:
 
 
 def machines_of(state: ConnectionState) -> Machines:
-    return Machines(state.sending, state.receiving, state.local, state.broken_by)
+    machines = Machines(state.sending, state.receiving, state.local, state.broken_by)
+    found.setdefault(machines, state)
+    return machines
 
 
 @functools.cache
