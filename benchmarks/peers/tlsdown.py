@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -28,6 +29,16 @@ async def shut_down(stream: TLSStream[trio.SocketStream]) -> None:
     await stream.aclose()
 
 
+class Interrupted(Exception):
+    pass
+
+
+async def abort(stream: TLSStream[trio.SocketStream]) -> None:
+    with suppress(Interrupted):
+        async with stream:
+            raise Interrupted
+
+
 async def connect(
     host: str,
     port: int,
@@ -46,7 +57,7 @@ async def connect(
         receive_at_most=stream.receive_some,
         shutdown=lambda: shut_down(stream),
         close=stream.aclose,
-        abort=partial(trio.aclose_forcefully, stream),
+        abort=partial(abort, stream),
         half_close=stream.send_eof,
         session=lambda: stream.session,
     )

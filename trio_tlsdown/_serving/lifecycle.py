@@ -11,7 +11,7 @@ import trio
 from trio_tlsdown._core.report import ShutdownOutcome
 from trio_tlsdown._errors import HandshakeTimeoutError
 from trio_tlsdown._stream.sslstream import SSLStreamCloser
-from trio_tlsdown._stream.stream import T_Stream, TLSStream, is_over
+from trio_tlsdown._stream.stream import T_Stream, TLSStream, abort, is_over
 from trio_tlsdown._util import LOGGER
 
 
@@ -126,7 +126,7 @@ async def end_abruptly(stream: TLSStream[T_Stream]) -> None:
         with suppress(trio.BrokenResourceError):
             await stream.aclose()
     else:
-        await trio.aclose_forcefully(stream)
+        await abort(stream)
 
 
 def outcome_if_over(

@@ -218,7 +218,7 @@ class Closer:
                 await self._closing.wait_released()
             await trio.lowlevel.checkpoint()
         except trio.Cancelled:
-            await self.abort()  # noqa: ASYNC102 - does not wait
+            await self._abort()  # noqa: ASYNC102 - does not wait
             raise
 
     async def _close(self) -> None:
@@ -227,7 +227,7 @@ class Closer:
         connection.start_shutdown_clock()
         if trio.current_effective_deadline() == -math.inf:
             # The usual abort, and half the cost of checkpoint_if_cancelled().
-            await self.abort()
+            await self._abort()
             await trio.lowlevel.wait_task_rescheduled(_cancelled_at_once)
         try:
             exposed = connection.should_linger()
@@ -245,13 +245,13 @@ class Closer:
         except trio.ClosedResourceError:
             graceful = False  # the transport was closed by someone else
         except BaseException:
-            await self.abort()  # noqa: ASYNC102 - does not wait
+            await self._abort()  # noqa: ASYNC102 - does not wait
             raise
         try:
             if graceful:
                 await connection.records.transport.aclose()
             else:
-                await self.abort()
+                await self._abort()
                 await trio.lowlevel.checkpoint()
             if failure is not None:
                 raise failure
@@ -280,5 +280,16 @@ class Closer:
             return True
 
     async def abort(self) -> None:
-        """Close at once, without close_notify."""
+        """As `trio.aclose_forcefully`, for a stream on a socket.
+
+        That one has to cancel `aclose`, which costs more than all the rest. This one
+        is no cancellation point: what made the caller abort goes on.
+        """
+        self._connection.start_shutdown_clock()
+        if self._closing is None:
+            self._closing = InProgress()
+        await self._abort()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _abort(self) -> None:
         await self._connection.abort()

@@ -496,7 +496,6 @@ class Connection:
             self._policy.reset_on_abort
             and self.state.handshaken
             and not self.last_word_sent
-            and over_tcp(transport)
         ):
             reset_when_closed(transport)
         transport.socket.close()

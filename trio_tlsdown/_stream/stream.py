@@ -531,9 +531,16 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if exc_type is None or self._state.failed:
             await self.aclose()
         else:
-            await trio.aclose_forcefully(self)
+            await self._abort()
 
     # Parts:
+
+    @_without_interrupts
+    async def _abort(self) -> None:
+        if isinstance(self._transport_stream, trio.SocketStream):
+            await self._closer.abort()
+        else:
+            await trio.aclose_forcefully(self)
 
     @property
     def _is_over(self) -> bool:
@@ -577,6 +584,11 @@ def is_over(stream: TLSStream[T_Stream]) -> bool:
     False while it lingers.
     """
     return stream._is_over  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
+async def abort(stream: TLSStream[T_Stream]) -> None:
+    """Do what leaving ``async with stream:`` by an exception does."""
+    await stream._abort()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 def is_mid_record(stream: TLSStream[T_Stream]) -> bool:
