@@ -29,14 +29,14 @@ async def shut_down(stream: TLSStream[trio.SocketStream]) -> None:
     await stream.aclose()
 
 
-class Interrupted(Exception):
+class InterruptedBlockError(Exception):
     pass
 
 
 async def abort(stream: TLSStream[trio.SocketStream]) -> None:
-    with suppress(Interrupted):
+    with suppress(InterruptedBlockError):
         async with stream:
-            raise Interrupted
+            raise InterruptedBlockError
 
 
 async def connect(
