@@ -236,10 +236,10 @@ class Maker:
 
     @asynccontextmanager
     async def server_and_bare_client(
-        self, **options: Any
+        self, transport: str = "memory", **options: Any
     ) -> AsyncIterator[tuple[TLSStream[Any], ScriptedPeer]]:
-        """The same with a TLSStream as the server, over memory."""
-        theirs, ours = await memory_transports()
+        """The same with a TLSStream as the server."""
+        theirs, ours = await TRANSPORTS[transport]()
         server = TLSStream(
             ours, _server_context(self.version), server_side=True, **options
         )

@@ -335,6 +335,28 @@ def test_an_eof_is_a_close_notify_only_if_openssl_gives_no_reason(
     assert made.state.receiving is expected
 
 
+def test_on_tls12_an_eof_of_openssl_is_a_failure() -> None:
+    made = session("TLSv1.2")
+    made.engine.ssl_object.__class__ = EndsWithEOF
+    made.engine.feed(made.say(b"x"))
+    assert made.state.receiving is Receiving.FAILED
+
+
+def test_small_records_are_joined_to_chunks_of_4_kib(version: str) -> None:
+    made = session(version)
+    for size in (3000, 1500, 2596, 1):
+        made.engine.feed(made.say(bytes(size)))
+    assert [len(chunk) for chunk in made.engine._plaintext] == [3000, 4096, 1]
+
+
+def test_nothing_is_kept_of_a_chunk_that_was_taken(version: str) -> None:
+    made = session(version)
+    for _ in range(2):
+        made.engine.feed(made.say(bytes(5000)))
+    assert len(made.engine.take(5000)) == 5000
+    assert [len(chunk) for chunk in made.engine._plaintext] == [5000]
+
+
 def test_openssl_gets_64_kib_at_a_time(version: str) -> None:
     """Its buffer never shrinks."""
     made = session(version)

@@ -421,7 +421,7 @@ async def test_what_an_sslstream_has_sent_is_not_destroyed_by_closing(
 
     async with trio.open_nursery() as tasks:
         tasks.start_soon(be_slow)
-        policy = ShutdownPolicy(max_unread=0)
+        policy = ShutdownPolicy(max_unread=0, linger_timeout=1)
         async with open_tls_nursery(policy) as nursery:
             nursery.adopt(stream)
             await stream.send_all(bytes(2**15))

@@ -82,9 +82,10 @@ async def test_a_key_update_is_answered_and_costs_nothing(*, half_closed: bool) 
     await stream.aclose()
 
 
-async def test_tickets_go_ahead_of_the_answer(tls13: Maker) -> None:
+@pytest.mark.parametrize("transport", ["memory", "tcp"])
+async def test_tickets_go_ahead_of_the_answer(tls13: Maker, transport: str) -> None:
     """They are older; and OpenSSL answers when it reads on: to the first of two."""
-    async with tls13.server_and_bare_client() as (server, client):
+    async with tls13.server_and_bare_client(transport) as (server, client):
         await client.send(
             client.key_update() + client.key_update() + client.encrypt(b"x")
         )
@@ -93,6 +94,19 @@ async def test_tickets_go_ahead_of_the_answer(tls13: Maker) -> None:
         await client.hear(len(b"under new keys"))
         assert client.tls.session is not None
         assert client.tls.session.has_ticket
+
+
+async def test_no_answer_follows_our_close_notify(tls13: Maker) -> None:
+    async with tls13.server_and_bare_client("tcp") as (server, client):
+        await server.send_eof()
+        await client.hear_close_notify()
+        await client.send(
+            client.key_update() + client.key_update() + client.encrypt(b"x")
+        )
+        assert await server.receive_some() == b"x"
+        await trio.testing.wait_all_tasks_blocked()
+        await server.aclose()
+        assert await client.transport.receive_some() == b""
 
 
 @pytest.mark.parametrize("size", [1000, 2**20])

@@ -34,7 +34,7 @@ from trio_tlsdown import (
     TransportBrokenError,
     shutdown,
 )
-from trio_tlsdown._stream.sslstream import _Exchange
+from trio_tlsdown._stream.sslstream import SSLStreamCloser, _Exchange
 from trio_tlsdown.testing import (
     BEHAVIOURS,
     NAME,
@@ -574,3 +574,55 @@ async def test_a_transport_that_was_closed_under_it_is_told_as_closed() -> None:
     with pytest.raises(trio.ClosedResourceError):
         await shutdown(ours)
     await trio.aclose_forcefully(other)
+
+
+async def test_elapsed_is_the_time_from_the_first_call_until_the_stream_closed(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    client, server = await pair(tls.version)
+    closer = SSLStreamCloser(client, ShutdownPolicy(timeout=3))
+    await trio.sleep(10)
+    assert closer.report.elapsed == 0
+    await closer.shutdown()
+    await trio.sleep(2)
+    assert closer.report.elapsed == pytest.approx(5)
+    await closer.aclose()
+    await trio.sleep(20)
+    assert closer.report.elapsed == pytest.approx(5)
+    await trio.aclose_forcefully(server)
+
+
+async def test_the_first_report_knows_that_others_have_unwrapped_the_stream(
+    tls: Maker,
+) -> None:
+    client, server = await pair(tls.version)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.shutdown)
+        await client.unwrap()
+    report = SSLStreamCloser(client, ShutdownPolicy()).report
+    assert report.outcome is ShutdownOutcome.COMPLETE
+
+
+@pytest.mark.parametrize(("size", "outcome"), [(100, "complete"), (101, "aborted")])
+async def test_a_shutdown_takes_in_max_unread_and_no_more(
+    size: int, outcome: str, tls: Maker
+) -> None:
+    client, server = await pair(tls.version)
+
+    async def answer() -> None:
+        assert await server.receive_some() == b""
+        await server.send_all(bytes(size))
+        await trio.testing.wait_all_tasks_blocked()
+        await server.shutdown(wait=False)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        report = await shutdown(client, policy=ShutdownPolicy(max_unread=100))
+    assert report.outcome.value == outcome
+    assert report.discarded == size
+
+
+async def test_an_sslstream_has_one_closer_whatever_the_policy(tls: Maker) -> None:
+    client, _ = await pair(tls.version)
+    hasty = SSLStreamCloser(client, ShutdownPolicy(timeout=1))
+    assert hasty == SSLStreamCloser(client, ShutdownPolicy())

@@ -117,7 +117,8 @@ class Engine:
         self._state.process_event(Event.HANDSHAKE_DONE)
         # Kept, because OpenSSL returns None in the middle of a session ticket.
         self._version = self.ssl_object.version()
-        if self.server_side and self.version() == "TLSv1.3":
+        tls13 = self._version == "TLSv1.3"
+        if self.server_side and tls13:
             # OpenSSL produces session tickets at once. Sent now, they could deadlock
             # with a client that never reads, or make its close a reset that destroys
             # its last bytes. They are held back until the next output of any kind:
@@ -125,7 +126,7 @@ class Engine:
             self._tickets = self.output.read()
         # Data may have arrived with the peer's last flight. On TLS 1.2 a message may even
         # share its record, which OpenSSL has already taken out of the buffer.
-        if self._incoming.pending or self._version != "TLSv1.3":
+        if self._incoming.pending or not tls13:
             self._read_records()
         self._release_tickets()
 
@@ -177,7 +178,7 @@ class Engine:
                 chunk = view[:room]
             taken.append(chunk)
             room -= len(chunk)
-        return bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
+        return b"".join(taken)
 
     def trailing(self) -> bytes:
         """Return what follows the peer's close_notify, in clear text."""
