@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
@@ -54,6 +55,20 @@ async def test_tickets_without_end_do_not_keep_us(
         for number in range(100):
             await server.send(session_ticket(server, number))
         assert a.peer_state_nowait() is PeerState.UNKNOWN
+
+
+async def test_a_look_takes_four_reads_at_most(tls13: Maker) -> None:
+    async with tls13.client_and_bare_server() as (a, server):
+        await server.send(server.encrypt(b"behind its own tickets"))
+        await a.receive_some()
+        looks = itertools.count()
+
+        def receive_some_nowait(_: int) -> bytes:
+            return session_ticket(server, next(looks))
+
+        a._records._receive_some_nowait = receive_some_nowait
+        assert a.peer_state_nowait() is PeerState.UNKNOWN
+        assert next(looks) == 4
 
 
 async def test_a_peer_that_said_goodbye_has_closed(tls: Maker) -> None:

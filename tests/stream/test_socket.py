@@ -36,6 +36,7 @@ from trio_tlsdown import (
 )
 from trio_tlsdown._stream.connection import MAX_PLAINTEXT_PER_SEND
 from trio_tlsdown._stream.stream import interrupt_receive
+from trio_tlsdown._stream.transport import NonBlockingSocket, is_reset
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, tcp_transports
 
 
@@ -496,3 +497,67 @@ async def test_a_goodbye_that_meets_a_closed_transport_is_lost(tls: Maker) -> No
     assert not a.report.close_notify_sent
     await a.aclose()
     await trio.aclose_forcefully(b)
+
+
+@needs_posix("to send on a descriptor")
+async def test_a_full_socket_takes_nothing_and_says_so() -> None:
+    ours, theirs = await tcp_transports()
+    sock = NonBlockingSocket(ours)
+    while sock.send(bytes(2**16)):
+        pass
+    assert sock.send(b"x") == 0
+    await trio.aclose_forcefully(ours)
+    await trio.aclose_forcefully(theirs)
+
+
+@needs_posix("to send on a descriptor")
+async def test_who_waits_for_room_is_woken_or_told_that_the_socket_was_closed() -> None:
+    ours, theirs = await tcp_transports()
+    sock = NonBlockingSocket(ours)
+    while sock.send(bytes(2**16)):
+        pass
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sock.wait_writable)
+        await trio.testing.wait_all_tasks_blocked()
+        sock.wake_all()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(must_raise, trio.ClosedResourceError, sock.wait_writable)
+        await trio.testing.wait_all_tasks_blocked()
+        await ours.aclose()
+    await trio.aclose_forcefully(theirs)
+
+
+@needs_posix("to send on a descriptor")
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (errno.EIO, trio.BrokenResourceError),
+        (errno.EBADF, trio.ClosedResourceError),
+        (errno.ECONNRESET, trio.BrokenResourceError),
+    ],
+)
+async def test_what_a_socket_raises_is_an_error_of_trio(
+    number: int, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    ours, theirs = await tcp_transports()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", refuse)
+        with pytest.raises(error) as caught:
+            NonBlockingSocket(ours).send(b"x")
+    assert isinstance(caught.value.__cause__, OSError)
+    await trio.aclose_forcefully(ours)
+    await trio.aclose_forcefully(theirs)
+
+
+@pytest.mark.parametrize(
+    ("number", "reset"),
+    # EPERM: a firewall.
+    [(errno.EPIPE, False), (errno.ECONNRESET, True), (errno.EPERM, True)],
+)
+def test_only_epipe_leaves_something_to_be_received(number: int, reset: bool) -> None:
+    error = trio.BrokenResourceError()
+    error.__cause__ = OSError(number, os.strerror(number))
+    assert is_reset(error) is reset

@@ -106,6 +106,21 @@ async def test_nothing_goes_between_the_parts_of_what_another_task_sends(
     await trio.aclose_forcefully(b)
 
 
+async def test_much_is_encrypted_by_256_kib_at_a_time(tls: Maker) -> None:
+    a, b = await tls.pair("memory")
+    sizes: list[int] = []
+    lane = a.transport_stream.send_stream
+
+    async def send_all(data: bytes) -> None:
+        sizes.append(len(data))
+
+    lane.send_all = send_all
+    await a.send_all(bytes(2**19))
+    assert [size // 2**18 for size in sizes] == [1, 1]
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
 async def test_who_waits_to_send_has_encrypted_nothing_yet(tls: Maker) -> None:
     """So a cancellation breaks nothing."""
     a, b = await tls.pair("tcp")

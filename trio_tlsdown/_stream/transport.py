@@ -182,17 +182,10 @@ class RecordBoundary:
         Returns:
           How many bytes were consumed.
         """
-        end = len(data)
         before = len(self._header)
         if before:
             data = self._header + data
-            end += before
-        elif (
-            not self._skip
-            and end > HEADER_SIZE
-            and end == HEADER_SIZE + (data[3] << 8 | data[4])
-        ):
-            return end  # the usual: one record, and all of it
+        end = len(data)
         position = self._skip
         for _ in repeat(None, MAX_RECORDS_PER_READ):
             if position + HEADER_SIZE > end:
@@ -200,8 +193,12 @@ class RecordBoundary:
             position += HEADER_SIZE + (data[position + 3] << 8 | data[position + 4])
         else:
             end = min(position, end)
-        self._header = bytes(data[position:end])
-        self._skip = max(position - end, 0)
+        if position < end:
+            self._header = bytes(data[position:end])
+            self._skip = 0
+        else:
+            self._header = b""
+            self._skip = position - end
         return end - before
 
 
