@@ -121,6 +121,27 @@ async def test_much_is_encrypted_by_256_kib_at_a_time(tls: Maker) -> None:
     await trio.aclose_forcefully(b)
 
 
+async def test_much_that_is_cancelled_between_two_parts_never_looks_whole(
+    tls: Maker,
+) -> None:
+    a, b = await tls.pair("memory")
+    with trio.CancelScope() as scope:
+
+        async def send_all(data: bytes) -> None:
+            scope.cancel()
+
+        a.transport_stream.send_stream.send_all = send_all
+        await a.send_all(bytes(2**19))
+    assert scope.cancelled_caught
+    with pytest.raises(trio.BrokenResourceError):
+        await a.send_all(b"more")
+    report = await a.shutdown(wait=False)
+    assert report.outcome is ShutdownOutcome.ABORTED
+    assert not report.close_notify_sent
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
 async def test_who_waits_to_send_has_encrypted_nothing_yet(tls: Maker) -> None:
     """So a cancellation breaks nothing."""
     a, b = await tls.pair("tcp")
