@@ -213,6 +213,23 @@ async def test_leaving_the_block_by_an_error_does_not_make_half_an_answer_whole(
     await b.aclose()
 
 
+@pytest.mark.parametrize("transport", ["memory", "tcp"])
+async def test_the_error_that_leaves_a_block_is_raised_in_a_cancelled_scope_too(
+    transport: str, tls: Maker
+) -> None:
+    a, b = await tls.pair(transport)
+
+    async def fail() -> None:
+        async with a:
+            scope.cancel()
+            raise KeyError
+
+    with trio.CancelScope() as scope, pytest.raises(KeyError):
+        await fail()
+    assert a.report.outcome is ShutdownOutcome.ABORTED
+    await trio.aclose_forcefully(b)
+
+
 async def test_leaving_the_block_normally_is_aclose(tls: Maker) -> None:
     a, b = await tls.pair()
     async with a:

@@ -540,7 +540,8 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if isinstance(self._transport_stream, trio.SocketStream):
             await self._closer.abort()
         else:
-            await trio.aclose_forcefully(self)
+            with trio.CancelScope(shield=True):  # as there: no cancellation point
+                await trio.aclose_forcefully(self)
 
     @property
     def _is_over(self) -> bool:
