@@ -51,8 +51,9 @@ if sys.platform == "linux":
             memory = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 24)
         except OSError:
             return False  # Linux < 4.12
-        # The first and the last of six integers: SK_MEMINFO_RMEM_ALLOC, _WMEM_QUEUED.
-        return memory[:4] == memory[20:] == bytes(4)
+        # SK_MEMINFO_RMEM_ALLOC, four others, SK_MEMINFO_WMEM_QUEUED.
+        arrived, *_, sent = struct.unpack("6I", memory)
+        return not (arrived or sent)
 
     def unacknowledged(sock: trio.socket.SocketType) -> int | None:
         """How many sent bytes are unacknowledged; a FIN counts as one."""
