@@ -49,10 +49,10 @@ if sys.platform == "linux":
         """
         try:
             memory = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 24)
-        except OSError:
-            return False  # Linux < 4.12
-        # SK_MEMINFO_RMEM_ALLOC, four others, SK_MEMINFO_WMEM_QUEUED.
-        arrived, *_, sent = struct.unpack("6I", memory)
+            # SK_MEMINFO_RMEM_ALLOC, four others, SK_MEMINFO_WMEM_QUEUED.
+            arrived, *_, sent = struct.unpack("6I", memory)
+        except (OSError, struct.error):
+            return False  # Linux < 4.12, or a processor with other numbers
         return not (arrived or sent)
 
     def unacknowledged(sock: trio.socket.SocketType) -> int | None:
