@@ -20,6 +20,7 @@ import trio
 import trio_tlsdown
 from tests.support import VERSIONS, Maker
 from trio_tlsdown import TLSStream
+from trio_tlsdown._stream.stream import abort
 
 OURS: Final = str(Path(trio_tlsdown.__file__).parent)
 CHUNKS: Final = [b"one, ", b"two, ", b"three"]
@@ -102,3 +103,25 @@ def test_wherever_ctrl_c_strikes_the_report_is_what_the_peer_saw(  # pragma: no 
             break
         times += 1
     assert times > 20
+
+
+async def abort_interrupted_at(line: int) -> bool:  # pragma: no cover
+    """Whether Ctrl-C came."""
+    client, server = await Maker("TLSv1.3").pair("tcp")
+    interrupted = False
+    try:
+        with interrupted_at(line):
+            await abort(client)
+        await trio.lowlevel.checkpoint()
+    except KeyboardInterrupt:
+        interrupted = True
+    assert client.transport_stream.socket.fileno() == -1
+    await trio.aclose_forcefully(server)
+    return interrupted
+
+
+def test_wherever_ctrl_c_strikes_an_abort_closes() -> None:  # pragma: no cover
+    lines = itertools.takewhile(
+        lambda line: trio.run(abort_interrupted_at, line), itertools.count(1)
+    )
+    assert len(list(lines)) > 20

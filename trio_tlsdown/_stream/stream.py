@@ -535,7 +535,6 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
 
     # Parts:
 
-    @_without_interrupts
     async def _abort(self) -> None:
         if isinstance(self._transport_stream, trio.SocketStream):
             await self._closer.abort()
@@ -587,6 +586,7 @@ def is_over(stream: TLSStream[T_Stream]) -> bool:
     return stream._is_over  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
+@_without_interrupts
 async def abort(stream: TLSStream[T_Stream]) -> None:
     """Do what leaving ``async with stream:`` by an exception does."""
     await stream._abort()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
