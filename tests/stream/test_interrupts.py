@@ -19,7 +19,7 @@ import trio
 
 import trio_tlsdown
 from tests.support import VERSIONS, Maker
-from trio_tlsdown import TLSStream
+from trio_tlsdown import ShutdownOutcome, TLSStream
 from trio_tlsdown._stream.stream import abort
 
 OURS: Final = str(Path(trio_tlsdown.__file__).parent)
@@ -103,6 +103,66 @@ def test_wherever_ctrl_c_strikes_the_report_is_what_the_peer_saw(  # pragma: no 
             break
         times += 1
     assert times > 20
+
+
+async def half_close(client: TLSStream[Any]) -> None:  # pragma: no cover
+    await client.send_eof(allow_tls12=True)
+    await client.wait_peer_ended()
+
+
+ENDINGS: Final[dict[str, Any]] = {
+    "shutdown": TLSStream.shutdown,
+    "half-close": half_close,
+    "unwrap": TLSStream.unwrap,
+}
+
+
+async def end_interrupted_at(  # pragma: no cover
+    tls: Maker, line: int, ending: str
+) -> bool:
+    """Whether Ctrl-C came."""
+    client, server = await tls.pair("tcp")
+    transport = client.transport_stream
+    interrupted = unwrapped = False
+    heard = trio.Event()
+
+    async def answer() -> None:
+        assert await server.receive_some() == b""
+        heard.set()
+        await server.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        try:
+            with interrupted_at(line):
+                unwrapped = await ENDINGS[ending](client) and ending == "unwrap"
+            await trio.lowlevel.checkpoint()
+        except KeyboardInterrupt:
+            interrupted = True
+            if client.report.close_notify_sent:
+                await heard.wait()
+            else:
+                await trio.testing.wait_all_tasks_blocked(0.001)
+                assert not heard.is_set()
+            if not unwrapped:
+                assert client.transport_stream is transport
+                await client.shutdown()
+        assert client.report.outcome is ShutdownOutcome.COMPLETE
+        await trio.aclose_forcefully(transport)
+    return interrupted
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_wherever_ctrl_c_strikes_an_ending_nothing_is_lost(
+    version: str, ending: str
+) -> None:  # pragma: no cover
+    lines = itertools.takewhile(
+        lambda line: trio.run(end_interrupted_at, Maker(version), line, ending),
+        # The other version has the others.
+        itertools.count(1 + (version == "TLSv1.3"), 2),
+    )
+    assert len(list(lines)) > 10
 
 
 async def abort_interrupted_at(line: int) -> bool:  # pragma: no cover
