@@ -15,6 +15,7 @@ from tests.support import (
     server_context,
 )
 from trio_tlsdown import TLSStream, open_tls_nursery, testing
+from trio_tlsdown._stream.stream import connected_to
 
 MEMORY = "StapledStream"
 
@@ -92,5 +93,13 @@ async def test_nothing_that_a_transport_does_makes_repr_raise(
     with monkeypatch.context() as patch:
         patch.setattr(trio.SocketStream, "__repr__", None)
         assert repr(server).startswith("<TLSStream server of (")
+    await trio.aclose_forcefully(client)
+    await trio.aclose_forcefully(server)
+
+
+async def test_repr_has_the_name_that_was_connected_to(tls: Maker) -> None:
+    client, server = await tls.pair("tcp")
+    connected_to(client, "example.org", 443)
+    assert "client of ('example.org', 443)" in repr(client)
     await trio.aclose_forcefully(client)
     await trio.aclose_forcefully(server)

@@ -741,6 +741,21 @@ async def test_aclose_ends_a_shutdown_that_waits_for_a_busy_reader(
     await b.aclose()
 
 
+async def test_an_abort_ends_a_shutdown_that_waits_for_a_busy_reader(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        a, b = await busy_reader_and_a_crowded_shutdown(
+            tls, nursery, ends_after=math.inf
+        )
+        await a._closer.abort()
+        await trio.testing.wait_all_tasks_blocked()
+        assert a._closer._shutdown is None
+        assert trio.current_time() == 0
+        nursery.cancel_scope.cancel()
+    await trio.aclose_forcefully(b)
+
+
 async def test_a_reader_that_gives_up_does_not_hold_shutdown(
     tls: Maker, autojump_clock: MockClock
 ) -> None:
