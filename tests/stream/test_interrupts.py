@@ -48,9 +48,12 @@ def interrupted_at(line: int) -> Iterator[None]:  # pragma: no cover
 
 async def talk(client: TLSStream[Any], heard: bytearray) -> None:  # pragma: no cover
     async with client:
-        for chunk in CHUNKS:
+        receivers = client.receive_some, client.__anext__, client.receive_some
+        for receive, chunk in zip(receivers, CHUNKS, strict=True):
+            await client.wait_send_all_might_not_block()
             await client.send_all(chunk)
-            heard += await anext(client)
+            client.peer_state_nowait()
+            heard += await receive()
 
 
 async def conversation(  # pragma: no cover

@@ -707,3 +707,16 @@ def test_importing_costs_nothing_but_trio_and_attrs() -> None:
         "('trustme', 'pytest', 'click', 'rich', 'cryptography')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
+
+
+async def test_a_client_that_checks_no_name_needs_none(tls: Maker) -> None:
+    context = client_context(tls.version)
+    context.check_hostname = False
+    ours, theirs = await memory_transports()
+    async with trio.open_nursery() as nursery:
+        server = TLSStream(theirs, server_context(tls.version), server_side=True)
+        nursery.start_soon(server.do_handshake)
+        client = TLSStream(ours, context)
+        await client.do_handshake()
+    await trio.aclose_forcefully(client)
+    await trio.aclose_forcefully(server)
