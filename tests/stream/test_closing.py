@@ -487,6 +487,34 @@ async def test_a_busy_reader_finds_what_came_before_the_end(tls: Maker) -> None:
             await client.send_all(b"more")
 
 
+async def test_a_single_byte_that_came_before_the_end_is_kept(tls: Maker) -> None:
+    async with tls.client_and_bare_server() as (client, server):
+        await server.send(server.encrypt(b"x") + server.close_notify())
+        await client.shutdown()
+        await client.aclose()
+        assert await client.receive_some() == b"x"
+
+
+async def test_a_closed_stream_has_nothing_for_a_reader_if_all_was_read(
+    tls: Maker,
+) -> None:
+    async with tls.client_and_bare_server() as (client, server):
+        await server.send(server.close_notify())
+        await client.shutdown()
+        await client.aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await client.receive_some()
+
+
+async def test_an_abort_keeps_nothing_for_a_reader(tls: Maker) -> None:
+    async with tls.client_and_bare_server() as (client, server):
+        await server.send(server.encrypt(b"the rest") + server.close_notify())
+        await client.shutdown()
+        await trio.aclose_forcefully(client)
+        with pytest.raises(trio.ClosedResourceError):
+            await client.receive_some()
+
+
 async def test_a_busy_reader_hears_of_a_cut_behind_what_came(tls: Maker) -> None:
     async with tls.client_and_bare_server() as (client, server):
         await server.send(server.encrypt(b"a part"))

@@ -224,7 +224,8 @@ async def test_the_error_that_leaves_a_block_is_raised_in_a_cancelled_scope_too(
             scope.cancel()
             raise KeyError
 
-    with trio.CancelScope() as scope, pytest.raises(KeyError):
+    # Inside, raises() would let Cancelled pass.
+    with pytest.raises(KeyError), trio.CancelScope() as scope:
         await fail()
     assert a.report.outcome is ShutdownOutcome.ABORTED
     await trio.aclose_forcefully(b)
@@ -706,6 +707,17 @@ def test_a_report_can_be_had_at_any_time() -> None:
         elapsed=0.0,
         error=None,
     )
+
+
+def test_the_report_of_a_stream_that_nobody_closed_outlives_trio(tls: Maker) -> None:
+    async def main() -> TLSStream[Any]:
+        client, _ = await tls.pair()
+        await client.shutdown(wait=False)
+        return client
+
+    report = trio.run(main).report
+    assert report.outcome is ShutdownOutcome.SENT
+    assert report.elapsed == 0
 
 
 @pytest.mark.parametrize("transport", ["memory", "tcp", "stapled"])

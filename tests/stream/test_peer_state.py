@@ -71,6 +71,34 @@ async def test_a_look_takes_four_reads_at_most(tls13: Maker) -> None:
         assert next(looks) == 4
 
 
+async def test_a_look_takes_in_nothing_more_while_data_or_an_end_is_there(
+    tls: Maker,
+) -> None:
+    for last in "data", "close_notify":
+        async with tls.client_and_bare_server("tcp") as (a, server):
+            await server.send(
+                server.encrypt(b"x") if last == "data" else server.close_notify()
+            )
+            await trio.lowlevel.wait_readable(a.transport_stream.socket)
+            while (seen := a.peer_state_nowait()) is PeerState.IDLE:
+                await trio.lowlevel.wait_readable(a.transport_stream.socket)
+            await server.send(b"more")
+            await trio.lowlevel.wait_readable(a.transport_stream.socket)
+            assert a.peer_state_nowait() is seen
+            assert await a.transport_stream.receive_some() == b"more"
+
+
+async def test_what_a_look_owes_to_the_peer_leaves_at_once(tls13: Maker) -> None:
+    """The answer to a KeyUpdate; OpenSSL gives it when it reads the next."""
+    async with tls13.client_and_bare_server("tcp") as (a, server):
+        asked = server.key_update() + server.key_update()
+        await server.send(asked + server.encrypt(b"x"))
+        while a.peer_state_nowait() is PeerState.IDLE:
+            await trio.lowlevel.wait_readable(a.transport_stream.socket)
+        with trio.fail_after(5):
+            assert await server.transport.receive_some()
+
+
 async def test_a_peer_that_said_goodbye_has_closed(tls: Maker) -> None:
     a, b = await tls.pair("tcp")
     await b.send_all(b"and this")
