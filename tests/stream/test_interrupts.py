@@ -188,3 +188,29 @@ def test_wherever_ctrl_c_strikes_an_abort_closes() -> None:  # pragma: no cover
         lambda line: trio.run(abort_interrupted_at, line), itertools.count(1)
     )
     assert len(list(lines)) > 20
+
+
+async def look_interrupted_at(line: int) -> bool:  # pragma: no cover
+    """Whether Ctrl-C came."""
+    client, server = await Maker("TLSv1.3").pair("tcp")
+    await server.send_all(b"x")
+    await trio.lowlevel.wait_readable(client.transport_stream.socket)
+    interrupted = False
+    try:
+        with interrupted_at(line):
+            client.peer_state_nowait()
+        await trio.lowlevel.checkpoint()
+    except KeyboardInterrupt:
+        interrupted = True
+    with trio.fail_after(5):
+        assert await client.receive_some() == b"x"
+    await trio.aclose_forcefully(client)
+    await trio.aclose_forcefully(server)
+    return interrupted
+
+
+def test_wherever_ctrl_c_strikes_a_look_loses_nothing() -> None:  # pragma: no cover
+    lines = itertools.takewhile(
+        lambda line: trio.run(look_interrupted_at, line), itertools.count(1)
+    )
+    assert len(list(lines)) > 20

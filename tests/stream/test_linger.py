@@ -592,6 +592,25 @@ def test_a_socket_that_cannot_tell_is_not_known_to_be_quiet(
     assert not all_acknowledged_and_read(stream)
 
 
+async def test_a_single_byte_does_not_end_the_wait_for_the_peers_end() -> None:
+    ours, theirs = await tcp_transports()
+    over = False
+
+    async def wait() -> None:
+        nonlocal over
+        await linger(ours, 60, until_fin=True)
+        over = True
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        for _ in range(2):
+            await theirs.send_all(b"x")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert not over
+        await theirs.aclose()
+    await ours.aclose()
+
+
 async def test_lingering_does_not_wait_for_the_peers_end_unless_told_to() -> None:
     ours, theirs = await tcp_transports()
     with trio.fail_after(5):
