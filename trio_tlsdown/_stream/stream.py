@@ -531,7 +531,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if exc_type is None or self._state.failed:
             await self.aclose()
         else:
-            await self._abort()
+            await self._abort()  # noqa: ASYNC102 - does not wait
 
     # Parts:
 
