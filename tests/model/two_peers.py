@@ -121,7 +121,7 @@ class Peer(NamedTuple):
 
     @property
     def closed(self) -> bool:
-        return self.machines.local in {LocalState.CLOSED, LocalState.CLOSED_INCOMPLETE}
+        return self.machines.local.is_closed
 
     @property
     def outcome(self) -> ShutdownOutcome:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import itertools
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -46,6 +47,26 @@ def interrupted_at(line: int) -> Iterator[None]:  # pragma: no cover
         sys.settrace(before)
 
 
+async def strikes(  # pragma: no cover
+    line: int, call: Callable[[], Awaitable[object]]
+) -> bool:
+    """Whether Ctrl-C came, at the nth line of ours in the call."""
+    try:
+        with interrupted_at(line):
+            await call()
+        await trio.lowlevel.checkpoint()  # it comes in here if not before
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def count_strikes(  # pragma: no cover
+    attempt: Callable[[int], Awaitable[bool]], lines: Iterable[int]
+) -> int:
+    """How many of these lines the attempt has."""
+    return len(list(itertools.takewhile(lambda line: trio.run(attempt, line), lines)))
+
+
 async def talk(client: TLSStream[Any], heard: bytearray) -> None:  # pragma: no cover
     async with client:
         receivers = client.receive_some, client.__anext__, client.receive_some
@@ -57,7 +78,7 @@ async def talk(client: TLSStream[Any], heard: bytearray) -> None:  # pragma: no 
 
 
 async def conversation(  # pragma: no cover
-    tls: Maker, line: int, transport: str
+    tls: Maker, transport: str, line: int
 ) -> bool:
     """Whether Ctrl-C came."""
     client, server = await tls.pair(transport)
@@ -76,15 +97,10 @@ async def conversation(  # pragma: no cover
             ended = server.report.outcome.value
         await trio.aclose_forcefully(server)
 
-    interrupted = False
     async with trio.open_nursery() as nursery:
         nursery.start_soon(echo)
-        try:
-            with interrupted_at(line):
-                await talk(client, heard)
-            await trio.lowlevel.checkpoint()  # it comes in here if not before
-        except KeyboardInterrupt:
-            interrupted = True
+        interrupted = await strikes(line, partial(talk, client, heard))
+        if interrupted:
             # It has left the block, in which it was or by which it was being closed.
             with pytest.raises(trio.ClosedResourceError):
                 client.peer_state_nowait()
@@ -100,12 +116,8 @@ async def conversation(  # pragma: no cover
 def test_wherever_ctrl_c_strikes_the_report_is_what_the_peer_saw(  # pragma: no cover
     version: str, transport: str
 ) -> None:
-    times = 0
-    for line in itertools.count(1, 3):
-        if not trio.run(conversation, Maker(version), line, transport):
-            break
-        times += 1
-    assert times > 20
+    attempt = partial(conversation, Maker(version), transport)
+    assert count_strikes(attempt, itertools.count(1, 3)) > 20
 
 
 async def half_close(client: TLSStream[Any]) -> None:  # pragma: no cover
@@ -121,12 +133,12 @@ ENDINGS: Final[dict[str, Any]] = {
 
 
 async def end_interrupted_at(  # pragma: no cover
-    tls: Maker, line: int, ending: str
+    tls: Maker, ending: str, line: int
 ) -> bool:
     """Whether Ctrl-C came."""
     client, server = await tls.pair("tcp")
     transport = client.transport_stream
-    interrupted = unwrapped = False
+    unwrapped = False
     heard = trio.Event()
 
     async def answer() -> None:
@@ -134,14 +146,14 @@ async def end_interrupted_at(  # pragma: no cover
         heard.set()
         await server.aclose()
 
+    async def end() -> None:
+        nonlocal unwrapped
+        unwrapped = await ENDINGS[ending](client) and ending == "unwrap"
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(answer)
-        try:
-            with interrupted_at(line):
-                unwrapped = await ENDINGS[ending](client) and ending == "unwrap"
-            await trio.lowlevel.checkpoint()
-        except KeyboardInterrupt:
-            interrupted = True
+        interrupted = await strikes(line, end)
+        if interrupted:
             if client.report.close_notify_sent:
                 await heard.wait()
             else:
@@ -160,34 +172,23 @@ async def end_interrupted_at(  # pragma: no cover
 def test_wherever_ctrl_c_strikes_an_ending_nothing_is_lost(
     version: str, ending: str
 ) -> None:  # pragma: no cover
-    lines = itertools.takewhile(
-        lambda line: trio.run(end_interrupted_at, Maker(version), line, ending),
-        # The other version has the others.
-        itertools.count(1 + (version == "TLSv1.3"), 2),
-    )
-    assert len(list(lines)) > 10
+    attempt = partial(end_interrupted_at, Maker(version), ending)
+    # The other version has the other lines.
+    first = 1 + (version == "TLSv1.3")
+    assert count_strikes(attempt, itertools.count(first, 2)) > 10
 
 
 async def abort_interrupted_at(line: int) -> bool:  # pragma: no cover
     """Whether Ctrl-C came."""
     client, server = await Maker("TLSv1.3").pair("tcp")
-    interrupted = False
-    try:
-        with interrupted_at(line):
-            await abort(client)
-        await trio.lowlevel.checkpoint()
-    except KeyboardInterrupt:
-        interrupted = True
+    interrupted = await strikes(line, partial(abort, client))
     assert client.transport_stream.socket.fileno() == -1
     await trio.aclose_forcefully(server)
     return interrupted
 
 
 def test_wherever_ctrl_c_strikes_an_abort_closes() -> None:  # pragma: no cover
-    lines = itertools.takewhile(
-        lambda line: trio.run(abort_interrupted_at, line), itertools.count(1)
-    )
-    assert len(list(lines)) > 20
+    assert count_strikes(abort_interrupted_at, itertools.count(1)) > 20
 
 
 async def look_interrupted_at(line: int) -> bool:  # pragma: no cover
@@ -195,13 +196,11 @@ async def look_interrupted_at(line: int) -> bool:  # pragma: no cover
     client, server = await Maker("TLSv1.3").pair("tcp")
     await server.send_all(b"x")
     await trio.lowlevel.wait_readable(client.transport_stream.socket)
-    interrupted = False
-    try:
-        with interrupted_at(line):
-            client.peer_state_nowait()
-        await trio.lowlevel.checkpoint()
-    except KeyboardInterrupt:
-        interrupted = True
+
+    async def look() -> None:
+        client.peer_state_nowait()
+
+    interrupted = await strikes(line, look)
     with trio.fail_after(5):
         assert await client.receive_some() == b"x"
     await trio.aclose_forcefully(client)
@@ -210,7 +209,4 @@ async def look_interrupted_at(line: int) -> bool:  # pragma: no cover
 
 
 def test_wherever_ctrl_c_strikes_a_look_loses_nothing() -> None:  # pragma: no cover
-    lines = itertools.takewhile(
-        lambda line: trio.run(look_interrupted_at, line), itertools.count(1)
-    )
-    assert len(list(lines)) > 20
+    assert count_strikes(look_interrupted_at, itertools.count(1)) > 20

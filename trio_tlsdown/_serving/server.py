@@ -18,7 +18,7 @@ import trio
 from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from trio_tlsdown._core.trace import Trace, connection_ids, trace_of
 from trio_tlsdown._errors import HandshakeTimeoutError
-from trio_tlsdown._stream.stream import TLSStream
+from trio_tlsdown._stream.stream import TLSStream, abort
 from trio_tlsdown._util import LOGGER, as_octets, check_seconds, check_type
 
 from .accept import (
@@ -542,8 +542,7 @@ class TLSServer:
         try:
             outcome = outcome_if_over(stream)
             if outcome is None:
-                with trio.CancelScope(shield=True):  # short: it waits for nobody
-                    await trio.aclose_forcefully(stream)
+                await abort(stream)
             report = stream.report
         except Exception:  # noqa: BLE001 - see above
             _log_exception("closing the connection from %s failed", peer)

@@ -524,9 +524,7 @@ class Connection:
             first=self.state.first,
             discarded=self.engine.unread,
             elapsed=elapsed,
-            error=self.error(broken_by)
-            if (broken_by := self.state.broken_by)
-            else None,
+            error=self.error(self.state.broken_by),
         )
 
     def _until(self) -> float:
@@ -541,6 +539,8 @@ class Connection:
         self, outcome: ShutdownOutcome | None
     ) -> TruncatedError | TransportBrokenError | TLSFailedError | None:
         """A new exception for what broke the connection, or one direction of it."""
+        if outcome is None:
+            return None
         error = error_of(
             outcome,
             handshaken=self.state.handshaken,

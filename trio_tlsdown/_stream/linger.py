@@ -94,9 +94,7 @@ def over_tcp(transport: trio.abc.Stream) -> TypeGuard[trio.SocketStream]:
 def all_acknowledged_and_read(stream: trio.SocketStream) -> bool:
     """Whether closing now cannot destroy anything."""
     sock = stream.socket
-    if sock.fileno() < 0:
-        return True
-    if holds_nothing(sock):
+    if sock.fileno() < 0 or holds_nothing(sock):
         return True
     # Readable with no data means FIN or RST: nothing more can arrive.
     return unread(sock) == 0 and (unacknowledged(sock) == 0 or sock.is_readable())
@@ -161,7 +159,7 @@ class _Discarding:
 
 
 def reset_when_closed(stream: trio.SocketStream) -> None:
-    """Make ``close()`` send RST: socket(7), SO_LINGER."""
+    """Make ``close()`` send RST: socket(7), SO_LINGER. Unix sockets ignore it."""
     on_for_no_time = struct.pack("ii" if os.name == "posix" else "hh", 1, 0)
     with suppress(OSError):  # the connection, or the socket, has gone already
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, on_for_no_time)

@@ -539,7 +539,8 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         if isinstance(self._transport_stream, trio.SocketStream):
             await self._closer.abort()
         else:
-            with trio.CancelScope(shield=True):  # as there: no cancellation point
+            # Shielded, so that Cancelled does not replace what made the caller abort.
+            with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self)
 
     @property
