@@ -331,7 +331,9 @@ async def test_no_answer_at_all_is_no_answer_after_a_half_close(tmp_path: Path) 
         async for _ in stream:
             pass
 
-    result = await result_of(web_server(shy), tmp_path, protocol=raw(b"who?\n"))
+    result = await result_of(
+        web_server(shy), tmp_path, protocol=raw(b"who?\n"), limits=Limits(answer=0.3)
+    )
     assert verdicts(result, "1.3")["answers-after-half-close"] == "warn"
 
 

@@ -85,6 +85,10 @@ HALF = {
     "chunked": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s" % (2**26, BODY),
 }
 
+NAMES = [
+    pytest.param(name, marks=pytest.mark.long) if name == "slow_drip" else name
+    for name in BEHAVIOURS
+]
 IN_HANDSHAKE = {name for name in BEHAVIOURS if BEHAVIOURS[name].in_handshake}
 
 # These say on their own that all was said; what they add to the body before.
@@ -141,7 +145,7 @@ async def ask_rogue(
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-@pytest.mark.parametrize("name", BEHAVIOURS)
+@pytest.mark.parametrize("name", NAMES)
 async def test_a_body_with_a_length_is_whole_however_the_connection_ends(
     tls: Maker, name: str, framing: str
 ) -> None:
@@ -153,7 +157,7 @@ async def test_a_body_with_a_length_is_whole_however_the_connection_ends(
 
 
 @pytest.mark.parametrize("framing", HALF)
-@pytest.mark.parametrize("name", BEHAVIOURS)
+@pytest.mark.parametrize("name", NAMES)
 async def test_half_a_body_with_a_length_is_an_error_however_the_connection_ends(
     tls: Maker, name: str, framing: str
 ) -> None:
@@ -161,7 +165,7 @@ async def test_half_a_body_with_a_length_is_an_error_however_the_connection_ends
     assert result in (IN_THE_HANDSHAKE if name in IN_HANDSHAKE else IN_THE_BODY)
 
 
-@pytest.mark.parametrize("name", BEHAVIOURS)
+@pytest.mark.parametrize("name", NAMES)
 async def test_a_body_without_a_length_is_whole_after_a_close_notify_and_only_then(
     tls: Maker, name: str
 ) -> None:

@@ -246,8 +246,10 @@ async def test_a_connection_that_has_ended_does_not_wait_for_the_garbage_collect
 
 @pytest.mark.parametrize(
     ("clients", "at_once"),
-    [([Soak.good], 1), (ALL_KINDS, 20)],
-    ids=["one after the other", "all kinds at once"],
+    [
+        pytest.param([Soak.good], 1, id="one after the other"),
+        pytest.param(ALL_KINDS, 20, id="all kinds at once", marks=pytest.mark.long),
+    ],
 )
 async def test_of_many_connections_nothing_is_lost_and_nothing_is_left(
     clients: Sequence[Client], at_once: int

@@ -167,7 +167,13 @@ async def end_interrupted_at(  # pragma: no cover
     return interrupted
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "shutdown",
+        *(pytest.param(it, marks=pytest.mark.long) for it in ("half-close", "unwrap")),
+    ],
+)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_wherever_ctrl_c_strikes_an_ending_nothing_is_lost(
     version: str, ending: str
