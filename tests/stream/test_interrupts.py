@@ -9,7 +9,7 @@ import itertools
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -19,7 +19,7 @@ import pytest
 import trio
 
 import trio_tlsdown
-from tests.support import VERSIONS, Maker
+from tests.support import TRANSPORTS, VERSIONS, Maker
 from trio_tlsdown import ShutdownOutcome, TLSStream
 from trio_tlsdown._stream.stream import abort
 
@@ -120,6 +120,42 @@ def test_wherever_ctrl_c_strikes_the_report_is_what_the_peer_saw(  # pragma: no 
     # Each of the four has a quarter of the lines.
     first = 1 + 2 * (version == "TLSv1.3") + (transport == "tcp")
     assert count_strikes(attempt, itertools.count(first, 4)) > 20
+
+
+async def handshake_interrupted_at(tls: Maker, line: int) -> bool:  # pragma: no cover
+    """Whether Ctrl-C came."""
+    client, server = tls.wrap(await TRANSPORTS["tcp"]())
+    heard = b""
+
+    async def listen() -> None:
+        nonlocal heard
+        with suppress(trio.BrokenResourceError):
+            heard = await server.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        interrupted = await strikes(line, client.do_handshake)
+        said = b"x"
+        with trio.fail_after(5):  # whoever waits for this handshake is told
+            try:
+                await client.send_all(said)
+            except trio.BrokenResourceError:
+                said = b""
+                await trio.aclose_forcefully(client)
+    assert heard == said
+    await trio.aclose_forcefully(client)
+    await trio.aclose_forcefully(server)
+    return interrupted
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_wherever_ctrl_c_strikes_a_handshake_others_learn_of_it(  # pragma: no cover
+    version: str,
+) -> None:
+    attempt = partial(handshake_interrupted_at, Maker(version))
+    # The other version has the other lines.
+    first = 1 + (version == "TLSv1.3")
+    assert count_strikes(attempt, itertools.count(first, 2)) > 20
 
 
 async def half_close(client: TLSStream[Any]) -> None:  # pragma: no cover
