@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -283,6 +285,28 @@ async def answer_requests(stream: trio.abc.Stream) -> None:
         while b"\r\n\r\n" in received:
             _, _, received = received.partition(b"\r\n\r\n")
             await stream.send_all(OK)
+
+
+def client_sessions() -> int:
+    return sum(
+        isinstance(it, ssl.SSLObject) and not it.server_side for it in gc.get_objects()
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["cut_in_handshake", "cut_before_close_notify", "never_answer"]
+)
+async def test_a_failed_request_does_not_wait_for_the_garbage_collector(
+    tls: Maker, name: str
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = client_sessions()
+        await ask_rogue(name, tls.version, HALF["length"])
+        assert client_sessions() == before
+    finally:
+        gc.enable()
 
 
 async def test_a_pool_closes_its_connections_with_a_close_notify(tls: Maker) -> None:

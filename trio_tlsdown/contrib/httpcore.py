@@ -6,8 +6,8 @@ It comes with the extra ``httpcore``.
 from __future__ import annotations
 
 import math
-from contextlib import AsyncExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
 
 import httpcore
 import trio
@@ -18,7 +18,8 @@ from ._arguments import check_seconds, check_type
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable
+    from types import TracebackType
 
 __all__ = ["TLSBackend"]
 
@@ -83,7 +84,7 @@ class TLSBackend(httpcore.AsyncNetworkBackend):
           httpcore.ConnectTimeout: it took too long.
           httpcore.ConnectError: there is no connection, or it refuses an option.
         """
-        with _mapped(timeout, httpcore.ConnectTimeout, httpcore.ConnectError):
+        with _Mapped(timeout, httpcore.ConnectTimeout, httpcore.ConnectError):
             stream = await trio.open_tcp_stream(
                 host,
                 port,
@@ -111,7 +112,7 @@ class TLSBackend(httpcore.AsyncNetworkBackend):
         Raises:
           Exception: as `connect_tcp`.
         """
-        with _mapped(timeout, httpcore.ConnectTimeout, httpcore.ConnectError):
+        with _Mapped(timeout, httpcore.ConnectTimeout, httpcore.ConnectError):
             stream = await trio.open_unix_socket(path)
             return await self._connected(stream, socket_options)
 
@@ -155,6 +156,8 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._stream = stream
         self._policy = policy
         self._https_compatible = https_compatible
+        # Whether the last call was: HTTP/2 goes on with a connection after one of its
+        # requests was cancelled.
         self._interrupted = False
 
     async def read(
@@ -162,8 +165,11 @@ class _Stream(httpcore.AsyncNetworkStream):
         max_bytes: int,
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
     ) -> bytes:
-        with self._in_use(timeout, httpcore.ReadTimeout, httpcore.ReadError):
-            return bytes(await self._stream.receive_some(max_bytes))
+        self._interrupted = True
+        with _Mapped(timeout, httpcore.ReadTimeout, httpcore.ReadError):
+            data = await self._stream.receive_some(max_bytes)
+        self._interrupted = False
+        return bytes(data)
 
     async def write(
         self,
@@ -171,22 +177,10 @@ class _Stream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
     ) -> None:
         if buffer:
-            with self._in_use(timeout, httpcore.WriteTimeout, httpcore.WriteError):
+            self._interrupted = True
+            with _Mapped(timeout, httpcore.WriteTimeout, httpcore.WriteError):
                 await self._stream.send_all(buffer)
-
-    @contextmanager
-    def _in_use(
-        self,
-        timeout: float | None,
-        too_slow: type[httpcore.TimeoutException],
-        failed: type[httpcore.NetworkError],
-    ) -> Generator[None]:
-        # HTTP/2 goes on with a connection after one of its requests was cancelled, so
-        # only the last call counts.
-        self._interrupted = True
-        with _mapped(timeout, too_slow, failed):
-            yield
-        self._interrupted = False
+            self._interrupted = False
 
     async def aclose(self) -> None:
         # httpcore shields this from cancellation. After an interruption nobody is
@@ -223,7 +217,7 @@ class _Stream(httpcore.AsyncNetworkStream):
             await undo.enter_async_context(stream)
             # Within the stack: a certificate that was refused must not become a timeout
             # while closing lingers for the alert.
-            with _mapped(timeout, httpcore.ConnectTimeout, httpcore.ConnectError):
+            with _Mapped(timeout, httpcore.ConnectTimeout, httpcore.ConnectError):
                 await stream.do_handshake()
             undo.pop_all()
         return _Stream(stream, self._policy, https_compatible=self._https_compatible)
@@ -259,22 +253,45 @@ class _Stream(httpcore.AsyncNetworkStream):
         return self._socket.is_readable()
 
 
-@contextmanager
-def _mapped(
-    timeout: float | None,
-    too_slow: type[httpcore.TimeoutException],
-    failed: type[httpcore.NetworkError],
-) -> Generator[None]:
-    """Limit a block to *timeout* seconds, and raise httpcore's exceptions from it."""
-    try:
-        with trio.fail_after(math.inf if timeout is None else timeout):
-            yield
-    except trio.TooSlowError as exc:
-        raise too_slow(exc) from exc
-    except (
-        OSError,
-        UnicodeError,  # a name that no host can have
-        trio.BrokenResourceError,
-        trio.ClosedResourceError,
-    ) as exc:
-        raise failed(exc) from exc
+# Those of sockets and of TLSStream; UnicodeError: of a name that no host can have.
+FAILURES: Final = (
+    OSError,
+    UnicodeError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+)
+
+
+class _Mapped:
+    """Limits a block to *timeout* seconds, and raises httpcore's exceptions from it.
+
+    A class, without `trio.fail_after`: since Python 3.12, an exception that a generator
+    of `@contextmanager` has caught is in a reference cycle with the frames it passed, so
+    the connection would wait for the garbage collector.
+    """
+
+    def __init__(
+        self,
+        timeout: float | None,
+        too_slow: type[httpcore.TimeoutException],
+        failed: type[httpcore.NetworkError],
+    ) -> None:
+        self._timeout = math.inf if timeout is None else timeout
+        self._scope = trio.move_on_after(self._timeout)
+        self._too_slow = too_slow
+        self._failed = failed
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._scope.__exit__(exc_type, exc, traceback)
+        if self._scope.cancelled_caught:
+            raise self._too_slow(f"not done in {self._timeout} s") from None
+        if isinstance(exc, FAILURES):
+            raise self._failed(exc) from exc

@@ -5,8 +5,7 @@ It comes with the extra ``httpx``.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import httpcore
 import httpx  # noqa: ASYNC127 - this is an adapter for httpx
@@ -14,9 +13,18 @@ import httpx  # noqa: ASYNC127 - this is an adapter for httpx
 from ._arguments import check_type
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator
+    from collections.abc import AsyncIterator
+    from types import TracebackType
 
 __all__ = ["PoolTransport"]
+
+FAILURES: Final = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
 
 
 class PoolTransport(httpx.AsyncBaseTransport):
@@ -60,7 +68,7 @@ class PoolTransport(httpx.AsyncBaseTransport):
         url = request.url
         # To the type checker this is, in part, a dict of unknown types.
         sent: Any = request.extensions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        with _mapped():
+        with _Mapped():
             response = await self._pool.handle_async_request(
                 httpcore.Request(
                     method=request.method,
@@ -99,26 +107,30 @@ class _Body(httpx.AsyncByteStream):
         self._response = response
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _mapped():
+        with _Mapped():
             async for part in self._response.aiter_stream():
                 yield part  # noqa: ASYNC119 - has nothing to clean up
 
     async def aclose(self) -> None:
-        with _mapped():
+        with _Mapped():
             await self._response.aclose()
 
 
-@contextmanager
-def _mapped() -> Generator[None]:
-    """Raise httpx's exceptions for httpcore's, which have the same names."""
-    try:
-        yield
-    except (
-        httpcore.TimeoutException,
-        httpcore.NetworkError,
-        httpcore.ProtocolError,
-        httpcore.ProxyError,
-        httpcore.UnsupportedProtocol,
-    ) as exc:
-        mapped: type[httpx.TransportError] = getattr(httpx, type(exc).__name__)
-        raise mapped(str(exc)) from exc
+class _Mapped:
+    """Raises httpx's exceptions for httpcore's, which have the same names.
+
+    A class, because `contextlib.contextmanager` makes reference cycles: see httpcore.py.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(exc, FAILURES):
+            mapped: type[httpx.TransportError] = getattr(httpx, type(exc).__name__)
+            raise mapped(str(exc)) from exc
