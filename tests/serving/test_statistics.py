@@ -113,6 +113,55 @@ async def test_a_connection_whose_tasks_wait_twice_is_idle_once(tls: Maker) -> N
     assert doing(server.statistics()) == (0, 0, 0)
 
 
+async def test_a_wait_that_goes_on_since_prepare_hides_no_idle_connection(
+    tls: Maker,
+) -> None:
+    async def wait() -> None:
+        with cancel_on_drain():
+            await over.wait()
+
+    async def prepare(_: object) -> None:
+        others.start_soon(wait)
+
+    over = trio.Event()
+    async with trio.open_nursery() as others:
+        async with serving(tls.version, answer_each, prepare=prepare) as (
+            tasks,
+            server,
+        ):
+            client = await client_of(port_of(server), tls.version)
+            await until(lambda: server.statistics().idle)
+            over.set()
+            await trio.testing.wait_all_tasks_blocked()
+            assert doing(server.statistics()) == (0, 1, 1)
+            tasks.start_soon(client.shutdown)
+            await server.drain()
+            await client.aclose()
+        assert doing(server.statistics()) == (0, 0, 0)
+
+
+async def test_a_wait_that_is_entered_again_is_refused_and_counts_nothing(
+    tls: Maker,
+) -> None:
+    async def handler(stream: Stream) -> None:
+        wait = cancel_on_drain()
+        with wait:
+            assert server.statistics().idle == 1
+            with pytest.raises(RuntimeError), wait:
+                pass
+            assert server.statistics().idle == 1
+        with pytest.raises(RuntimeError), wait:
+            pass
+        assert server.statistics().idle == 0
+        await answer_each(stream)
+
+    async with serving(tls.version, handler) as (tasks, server):
+        client = await client_of(port_of(server), tls.version)
+        tasks.start_soon(client.shutdown)
+        assert (await server.drain()).tally == {COMPLETE: 1}
+        await client.aclose()
+
+
 async def test_asking_costs_the_same_however_many_there_are(tls13: Maker) -> None:
     async with serving(tls13.version, answer_each) as (_, server):
         client = await client_of(port_of(server), tls13.version)

@@ -102,17 +102,21 @@ class Waits:
 
     def enter(self, wait: Wait | ServedConnection, served: ServedConnection) -> None:
         """Register a wait for a connection."""
-        self.open[wait] = None
-        if not served.waiting:
+        if not (served.waiting and self._is_waiting(served)):
             self.connections += 1
+        self.open[wait] = None
         served.waiting.append(wait)
 
     def leave(self, wait: Wait | ServedConnection, served: ServedConnection) -> None:
         """Undo `enter`."""
         del self.open[wait]
         served.waiting.remove(wait)
-        if not served.waiting:
+        if not (served.waiting and self._is_waiting(served)):
             self.connections -= 1
+
+    def _is_waiting(self, served: ServedConnection) -> bool:
+        # A wait that was begun in prepare, by a task that goes on, is for the first byte.
+        return any(wait in self.open for wait in served.waiting)
 
     def start_drain(self, limit: float) -> None:
         """Also cut short the waits that begin from now on; see `Wait.cut_short`."""
@@ -271,10 +275,11 @@ class Wait:
         if self._timeout != math.inf:
             self._deadline = trio.current_time() + self._timeout
             self._scope.deadline = self._deadline
+        scope = self._scope.__enter__()  # first: it refuses to be entered again
         self._waits.enter(self, self._served)
         if self._waits.limit is not None or self._served.retires != math.inf:
             self.cut_short()
-        return self._scope.__enter__()
+        return scope
 
     def __exit__(
         self,
