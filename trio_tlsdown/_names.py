@@ -24,14 +24,17 @@ SPELLED_OUT: Final = re.compile(
 )
 
 
-def check_host(host: str | bytes, argument: str = "host") -> None:
-    """Refuse a URL, a port or brackets, which no resolver would understand.
+def check_host(host: object, argument: str = "host") -> None:
+    """Refuse a URL, a port, brackets or nothing, which no resolver would understand.
 
     Raises:
       TypeError: *host* is neither str nor bytes.
-      ValueError: it is more than a host.
+      ValueError: it is more than a host, or empty.
     """
     check_type(argument, host, str | bytes)
+    assert isinstance(host, str | bytes)
+    if not host:
+        raise ValueError(f"{argument} must be a name or an address, not {host!r}")
     text = host if isinstance(host, str) else host.decode("latin-1")
     parts = SPELLED_OUT.fullmatch(text)
     if parts is None or parts["name"] == text:

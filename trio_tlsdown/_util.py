@@ -6,6 +6,7 @@ import functools
 import inspect
 import logging
 import math
+import ssl
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -13,7 +14,26 @@ from typing import Final, TypeVar
 def check_type(name: str, value: object, expected: type | object) -> None:
     if not isinstance(value, expected):  # type: ignore[arg-type]
         wanted = getattr(expected, "__name__", str(expected))
-        raise TypeError(f"{name} must be a {wanted}, not {value!r}")
+        article = "an" if wanted.startswith((*"AEIOU", "SSL")) else "a"
+        raise TypeError(f"{name} must be {article} {wanted}, not {value!r}")
+
+
+def check_context(value: object, *, server_side: bool) -> None:
+    check_type("ssl_context", value, ssl.SSLContext)
+    assert isinstance(value, ssl.SSLContext)
+    # Of the same class as what wrap_bio() raises, later, and without saying what to do.
+    if server_side and value.protocol is ssl.PROTOCOL_TLS_CLIENT:
+        raise ssl.SSLError(
+            ssl.SSL_ERROR_SSL,
+            "ssl_context is for clients (PROTOCOL_TLS_CLIENT): "
+            "use ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)",
+        )
+    if not server_side and value.protocol is ssl.PROTOCOL_TLS_SERVER:
+        raise ssl.SSLError(
+            ssl.SSL_ERROR_SSL,
+            "ssl_context is for servers (PROTOCOL_TLS_SERVER): "
+            "use ssl.create_default_context()",
+        )
 
 
 def check_seconds(name: str, value: object) -> None:

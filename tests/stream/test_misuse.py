@@ -12,7 +12,17 @@ import trio
 import trio.testing
 
 from tests.support import NAME, Maker, client_context, memory_transports, server_context
-from trio_tlsdown import ShutdownOutcome, TLSListener, TLSStream
+from trio_tlsdown import (
+    ShutdownOutcome,
+    ShutdownPolicy,
+    TLSListener,
+    TLSStream,
+    open_tls_nursery,
+    open_tls_over_tcp_listeners,
+    open_tls_over_tcp_stream,
+    serve_tls_over_tcp,
+)
+from trio_tlsdown.testing import echo
 
 
 async def test_a_transport_has_to_be_a_stream() -> None:
@@ -24,17 +34,43 @@ async def test_a_transport_has_to_be_a_stream() -> None:
 @pytest.mark.parametrize("context", [None, ssl, "context", ssl.SSLObject])
 async def test_a_context_has_to_be_an_sslcontext(context: Any) -> None:
     transport, _ = await memory_transports()
-    with pytest.raises(TypeError, match="ssl_context must be a SSLContext"):
+    with pytest.raises(TypeError, match="ssl_context must be an SSLContext"):
         TLSStream(transport, context, server_hostname=NAME)
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with listener:
-        with pytest.raises(TypeError, match="ssl_context must be a SSLContext"):
+        with pytest.raises(TypeError, match="ssl_context must be an SSLContext"):
             TLSListener(listener, context)
+
+
+async def test_a_context_for_the_other_side_is_told_with_what_to_use() -> None:
+    transport, _ = await memory_transports()
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    client, server = client_context(), server_context()
+    for_clients = r"^ssl_context is for clients .*\(ssl\.Purpose\.CLIENT_AUTH\)$"
+    with pytest.raises(ssl.SSLError, match=for_clients):
+        TLSStream(transport, client, server_side=True)
+    async with listener:
+        with pytest.raises(ssl.SSLError, match=for_clients):
+            TLSListener(listener, client)
+    with pytest.raises(ssl.SSLError, match=for_clients):
+        await open_tls_over_tcp_listeners(0, client)
+    for_servers = r"^ssl_context is for servers .* use ssl\.create_default_context\(\)$"
+    with pytest.raises(ssl.SSLError, match=for_servers):
+        TLSStream(transport, server, server_hostname=NAME)
+    with pytest.raises(ssl.SSLError, match=for_servers):
+        await open_tls_over_tcp_stream(NAME, 1, ssl_context=server)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("policy", 5.0), ("policy", None), ("server_hostname", 7), ("trace", "log.txt")],
+    [
+        ("policy", 5.0),
+        ("policy", None),
+        ("server_hostname", 7),
+        ("server_side", "no"),
+        ("https_compatible", "false"),
+        ("trace", "log.txt"),
+    ],
 )
 async def test_options_of_the_wrong_type_are_refused(name: str, value: Any) -> None:
     transport, _ = await memory_transports()
@@ -50,6 +86,85 @@ async def test_a_transport_listener_has_to_be_a_listener() -> None:
     async with listener:
         with pytest.raises(TypeError, match="policy must be a ShutdownPolicy"):
             TLSListener(listener, server_context(), policy=3)  # type: ignore[arg-type]
+        flag: Any = "false"
+        with pytest.raises(TypeError, match="https_compatible must be a bool"):
+            TLSListener(listener, server_context(), https_compatible=flag)
+
+
+async def test_flags_are_told_before_anything_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trio, "open_tcp_stream", None)
+    monkeypatch.setattr(trio, "open_tcp_listeners", None)
+    options: dict[str, Any] = {"https_compatible": "false"}
+    complaint = "https_compatible must be a bool, not 'false'"
+    with pytest.raises(TypeError, match=complaint):
+        await open_tls_over_tcp_stream(NAME, 443, **options)
+    with pytest.raises(TypeError, match=complaint):
+        await open_tls_over_tcp_listeners(0, server_context(), **options)
+    async with open_tls_nursery() as tls:
+        with pytest.raises(TypeError, match=complaint):
+            await tls.connect(NAME, 443, **options)
+        with pytest.raises(TypeError, match=complaint):
+            await tls.start_server(echo, 0, server_context(), **options)
+
+
+async def test_a_half_close_on_tls_12_is_allowed_by_true_alone(tls: Maker) -> None:
+    a, b = await tls.pair()
+    flag: Any = "false"
+    with pytest.raises(TypeError, match="allow_tls12 must be a bool, not 'false'"):
+        await a.send_eof(allow_tls12=flag)
+    assert not a.report.close_notify_sent
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
+async def test_a_stream_that_was_unwrapped_says_so(tls: Maker) -> None:
+    a, b = await tls.pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(b.aclose)
+        await a.unwrap()
+    with pytest.raises(trio.ClosedResourceError, match="was closed, or unwrapped"):
+        await a.send_all(b"x")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"backlog": -1}, ValueError, "backlog must be >= 1"),
+        ({"backlog": "5"}, TypeError, "backlog must be an int"),
+        ({"host": 8}, TypeError, "host must be a str"),
+        ({"host": ""}, ValueError, "host must be a name or an address, not ''"),
+        ({"host": "https://localhost/"}, ValueError, "without scheme"),
+    ],
+)
+async def test_where_to_listen_is_checked(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        await open_tls_over_tcp_listeners(0, server_context(), **options)
+    async with open_tls_nursery() as tls:
+        with pytest.raises(error, match=message):
+            await tls.start_server(echo, 0, server_context(), **options)
+
+
+async def test_serving_needs_a_handler_that_can_be_called() -> None:
+    handler: Any = 3
+    with pytest.raises(TypeError, match="handler must be an async function, not 3"):
+        await serve_tls_over_tcp(handler, 0, server_context())
+
+
+async def test_on_error_has_to_be_callable() -> None:
+    on_error: Any = 3
+    async with open_tls_nursery() as tls:
+        with pytest.raises(TypeError, match="on_error must be callable, not 3"):
+            await tls.start_server(echo, 0, server_context(), on_error=on_error)
+
+
+def test_a_policy_is_told_its_flag_is_none() -> None:
+    flag: Any = 3
+    with pytest.raises(TypeError, match="reset_on_abort must be a bool, not 3"):
+        ShutdownPolicy(reset_on_abort=flag)
 
 
 async def test_a_client_that_checks_host_names_needs_server_hostname() -> None:

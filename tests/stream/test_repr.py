@@ -31,6 +31,23 @@ async def test_repr_says_that_there_was_no_handshake() -> None:
     await trio.aclose_forcefully(server)
 
 
+async def test_a_server_and_its_nursery_say_what_they_do(tls: Maker) -> None:
+    async with open_tls_nursery() as nursery:
+        server = await nursery.start_server(
+            testing.echo, 0, server_context(tls.version), host=HOST
+        )
+        [address] = server.addresses
+        client = await nursery.connect(
+            NAME, address[1], ssl_context=client_context(tls.version)
+        )
+        assert repr(server) == f"<TLSServer at {address!r}, 1 connections>"
+        assert repr(nursery) == "<TLSNursery, 1 clients, 1 servers>"
+        await client.aclose()
+        await server.drain()
+        assert repr(server) == f"<TLSServer at {address!r}, 0 connections, draining>"
+    assert repr(nursery) == "<TLSNursery, 0 clients, 0 servers, over>"
+
+
 async def test_repr_follows_a_stream_to_its_end(tls: Maker) -> None:
     client, server = await tls.pair()
     assert repr(client) == f"<TLSStream client over {MEMORY} {tls.version} open>"

@@ -587,13 +587,16 @@ def test_a_fault_that_makes_no_sense_is_refused(
         kind(**{"direction": "send", **options})
 
 
-async def test_a_stream_is_told_its_bad_arguments() -> None:
+async def test_a_stream_tells_its_transport_and_its_bad_arguments() -> None:
     transport, _ = await memory_transports()
+    assert repr(FaultyStream(transport)) == f"<FaultyStream over {transport!r}>"
     with pytest.raises(TypeError, match="transport must be"):
         FaultyStream(None)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"faults must be several: \[Cut"):
+    with pytest.raises(TypeError, match=r"faults must be a list of faults, not Cut"):
         FaultyStream(transport, Cut("send"))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="faults must be of"):
+    with pytest.raises(TypeError, match=r"faults must be a list of faults, not 3"):
+        FaultyStream(transport, 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="each of faults must be a Cut"):
         FaultyStream(transport, ["cut"])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="seed must be an int"):
         FaultyStream(transport, seed="x")  # type: ignore[arg-type]

@@ -390,6 +390,8 @@ def test_a_record_can_be_read_with_the_secret_from_a_key_log(
 
 
 def test_a_key_log_must_be_written(session: Session, keylog: Path) -> None:
+    with pytest.raises(TypeError, match="context must be SSLContext, not 3"):
+        RecordForge(3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="keylog_filename must be set"):
         RecordForge(client_context(), server_hostname=NAME)
     keylog.write_text("# not this session\n", "ascii")

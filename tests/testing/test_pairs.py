@@ -74,9 +74,9 @@ def test_a_version_that_there_is_not_is_told_with_those_there_are(
     [
         ({"version": 1.3}, r"version must be one of TLSv1\.2, TLSv1\.3, not 1\.3"),
         ({"version": ["TLSv1.3"]}, "version must be one of"),
-        ({"alpn": "h2"}, "alpn must be several names, not 'h2'"),
-        ({"alpn": [b"h2"]}, "alpn must be several names, not"),
-        ({"alpn": None}, "alpn must be several names, not None"),
+        ({"alpn": "h2"}, "alpn must be a list of names, such as \\['h2'\\], not 'h2'"),
+        ({"alpn": [b"h2"]}, "alpn must be a list of names, such as \\['h2'\\], not"),
+        ({"alpn": None}, "alpn must be a list of names, such as \\['h2'\\], not None"),
         ({"client_certificate": "yes"}, "client_certificate must be bool, not 'yes'"),
         ({"ca": "a file"}, "ca must be CA, not 'a file'"),
     ],

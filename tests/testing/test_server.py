@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -194,8 +195,13 @@ async def test_an_option_of_tlsservers_is_passed_on(nursery: trio.Nursery) -> No
         ({"policies": 1}, "max_connections, max_handshakes, handshake_timeout"),
         ({"policy": 5}, "policy must be a ShutdownPolicy, not 5"),
         ({"client": "x"}, "client must be SSLContext, not 'x'"),
-        ({"server": "x"}, "ssl_context must be a SSLContext, not 'x'"),
+        ({"server": "x"}, "ssl_context must be an SSLContext, not 'x'"),
         ({"handler": "x"}, "handler must be an async function, not 'x'"),
+        (
+            {"handler": partial(lambda _: None)},
+            "handler must be an async function, not f",
+        ),
+        ({"handler": lambda _: None}, "handler must be an async function, not <f"),
         ({"max_connections": "x"}, "max_connections must be an int, not 'x'"),
     ],
 )

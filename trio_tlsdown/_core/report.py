@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from trio_tlsdown._util import check_seconds
+from trio_tlsdown._util import check_seconds, check_type
 
 if TYPE_CHECKING:
     from typing import Any
@@ -74,6 +74,10 @@ def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     check_seconds(attribute.name, value)
 
 
+def _flag(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    check_type(attribute.name, value, bool)
+
+
 def _bytes(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{attribute.name} must be a number of bytes, not {value!r}")
@@ -88,7 +92,7 @@ class ShutdownPolicy:
     For any other deadline, use a cancel scope.
 
     Raises:
-      TypeError: a field is not a number.
+      TypeError: a field has the wrong type.
       ValueError: a field is negative or NaN.
     """
 
@@ -105,9 +109,7 @@ class ShutdownPolicy:
     """How much unread application data, in bytes, a shutdown may keep while no task
     receives. One read may overshoot it, by up to 512 KiB. Default: 1 MiB."""
 
-    reset_on_abort: bool = attrs.field(
-        default=True, validator=attrs.validators.instance_of(bool)
-    )
+    reset_on_abort: bool = attrs.field(default=True, validator=_flag)
     """Whether an abort resets a TCP connection whose close_notify was not sent. Many
     clients take a FIN without close_notify for the end of the data: curl 7.88, Java 17,
     Go 1.27 and Node.js 20 did (see ``docs/probe-clients.md``). The first three report a

@@ -16,7 +16,7 @@ import trio
 from trio_tlsdown._core.report import ShutdownPolicy
 from trio_tlsdown._errors import host_and_port
 from trio_tlsdown._stream.stream import T_Stream, TLSStream
-from trio_tlsdown._util import LOGGER, check_type
+from trio_tlsdown._util import LOGGER, check_context, check_type
 
 
 @final
@@ -42,7 +42,8 @@ class TLSListener(trio.abc.Listener[TLSStream[T_Stream]]):
         policy: ShutdownPolicy = ShutdownPolicy(),
     ) -> None:
         check_type("transport_listener", transport_listener, trio.abc.Listener)
-        check_type("ssl_context", ssl_context, ssl.SSLContext)
+        check_context(ssl_context, server_side=True)
+        check_type("https_compatible", https_compatible, bool)
         check_type("policy", policy, ShutdownPolicy)
         self.transport_listener = transport_listener
         self._ssl_context = ssl_context

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 
-from trio_tlsdown._util import LOGGER, check_type
+from trio_tlsdown._util import LOGGER, check_context, check_type
 
 
 def client_context(
@@ -28,11 +28,7 @@ def client_context(
             raise ValueError("session needs the ssl_context that it was made with")
     if context is None:
         return _default_client_context()
-    if _protocol(context) is ssl.PROTOCOL_TLS_SERVER:
-        raise ssl.SSLError(
-            "ssl_context is for servers (PROTOCOL_TLS_SERVER): "
-            "use ssl.create_default_context()"
-        )
+    check_context(context, server_side=False)
     return context
 
 
@@ -43,21 +39,6 @@ def _default_client_context() -> ssl.SSLContext:
     # Builds that use this bit differ in whether Python has a name for it.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     return context
-
-
-def check_server_context(context: object) -> None:
-    """Raise if *context* is not usable for servers."""
-    if _protocol(context) is ssl.PROTOCOL_TLS_CLIENT:
-        raise ssl.SSLError(
-            "ssl_context is for clients (PROTOCOL_TLS_CLIENT): "
-            "use ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)"
-        )
-
-
-def _protocol(context: object) -> int:
-    check_type("ssl_context", context, ssl.SSLContext)
-    assert isinstance(context, ssl.SSLContext)
-    return context.protocol
 
 
 def warn_if_unusable(context: ssl.SSLContext) -> None:

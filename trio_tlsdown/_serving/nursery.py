@@ -27,6 +27,7 @@ from trio_tlsdown._stream.sslstream import SSLStreamCloser
 from trio_tlsdown._stream.stream import T_Stream, TLSStream, connected_to
 from trio_tlsdown._util import (
     check_async_function,
+    check_context,
     check_count,
     check_port,
     check_seconds,
@@ -34,10 +35,10 @@ from trio_tlsdown._util import (
 )
 
 from .accept import Handler, check_listening
-from .contexts import check_server_context, client_context, warn_if_unusable
+from .contexts import client_context, warn_if_unusable
 from .lifecycle import do_handshake, end_gracefully, outcome_if_over
 from .server import OnError, Prepare, ServerOptions, TLSServer
-from .tcp import check_tcp_options, open_tcp_stream
+from .tcp import check_listen_options, check_tcp_options, open_tcp_stream
 
 
 class TaskCounter:
@@ -198,6 +199,11 @@ class TLSNursery:
         self._clients = clients
         self._servers = servers
 
+    def __repr__(self) -> str:
+        clients, servers = len(self._clients.streams), len(self._servers.running)
+        over = ", over" if self._clients.over else ""
+        return f"<TLSNursery, {clients} clients, {servers} servers{over}>"
+
     @property
     def cancel_scope(self) -> trio.CancelScope:
         """Cancels everything in the nursery, like that of a `trio.Nursery`.
@@ -291,6 +297,7 @@ class TLSNursery:
         check_port(port)
         check_seconds("handshake_timeout", handshake_timeout)
         check_tcp_options(local_address, happy_eyeballs_delay)
+        check_type("https_compatible", https_compatible, bool)
         ssl_context = client_context(ssl_context, session)
         if server_hostname is None:
             server_hostname = host
@@ -553,20 +560,23 @@ class TLSNursery:
         if listeners is None:
             if port is None:
                 raise TypeError("start_server() needs a port or listeners")
-            check_port(port)
+            check_listen_options(host, port, backlog)
         else:
             listeners = _check_listeners(listeners)
             for name, value in {"port": port, "host": host, "backlog": backlog}.items():
                 if value is not None:
                     raise TypeError(f"{name} and listeners exclude each other")
-        check_server_context(ssl_context)
+        check_context(ssl_context, server_side=True)
         assert ssl_context is not None
         if prepare is not None:
             check_async_function("prepare", prepare)
         check_seconds("handshake_timeout", handshake_timeout)
         check_seconds("max_age", max_age)
+        check_type("https_compatible", https_compatible, bool)
         if inspect.iscoroutinefunction(on_error):
             raise TypeError(f"on_error must not be async: {on_error!r}")
+        if on_error is not None and not callable(on_error):
+            raise TypeError(f"on_error must be callable, not {on_error!r}")
         if max_connections is not None:
             check_count("max_connections", max_connections)
         if max_handshakes is not None:

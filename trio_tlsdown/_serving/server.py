@@ -19,7 +19,13 @@ from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy, ShutdownR
 from trio_tlsdown._core.trace import Trace, connection_ids, trace_of
 from trio_tlsdown._errors import HandshakeTimeoutError
 from trio_tlsdown._stream.stream import TLSStream, abort
-from trio_tlsdown._util import LOGGER, as_octets, check_seconds, check_type
+from trio_tlsdown._util import (
+    LOGGER,
+    as_octets,
+    check_context,
+    check_seconds,
+    check_type,
+)
 
 from .accept import (
     AnyListener,
@@ -30,7 +36,7 @@ from .accept import (
     address_of,
     wait_for_client,
 )
-from .contexts import check_server_context, warn_if_unusable
+from .contexts import warn_if_unusable
 from .drain import (
     CURRENT_CONNECTION,
     DRAIN_PATIENCE,
@@ -215,6 +221,11 @@ class TLSServer:
         if options.max_age != math.inf:
             self._start_watching()
 
+    def __repr__(self) -> str:
+        where = ", ".join(map(repr, self._addresses))
+        drains = ", draining" if self.draining.is_set() else ""
+        return f"<TLSServer at {where}, {len(self._connections)} connections{drains}>"
+
     @property
     def addresses(self) -> tuple[Any, ...]:
         """Where it listens: what ``socket.getsockname()`` returns, for each listener.
@@ -272,7 +283,7 @@ class TLSServer:
 
     @ssl_context.setter
     def ssl_context(self, ssl_context: ssl.SSLContext) -> None:
-        check_server_context(ssl_context)
+        check_context(ssl_context, server_side=True)
         warn_if_unusable(ssl_context)
         self._ssl_context = ssl_context
 

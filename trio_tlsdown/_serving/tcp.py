@@ -11,10 +11,16 @@ from trio_tlsdown._core.report import ShutdownPolicy
 from trio_tlsdown._errors import host_and_port
 from trio_tlsdown._names import address_family, certificate_name, check_host
 from trio_tlsdown._stream.stream import TLSStream, connected_to
-from trio_tlsdown._util import check_port, check_seconds, check_type
+from trio_tlsdown._util import (
+    check_context,
+    check_count,
+    check_port,
+    check_seconds,
+    check_type,
+)
 
 from .accept import Handler, SocketTLSStream, TLSListener, accept_connections
-from .contexts import check_server_context, client_context
+from .contexts import client_context
 from .lifecycle import (
     do_handshake,
     log_failed_handshake,
@@ -78,6 +84,7 @@ async def open_tls_over_tcp_stream(
         server_hostname = host
     else:
         certificate_name(server_hostname)  # so that no TCP is opened for a bad one
+    check_type("https_compatible", https_compatible, bool)
     check_type("policy", policy, ShutdownPolicy)
     if handshake_timeout is not None:
         check_seconds("handshake_timeout", handshake_timeout)
@@ -141,6 +148,15 @@ def check_tcp_options(local_address: object, happy_eyeballs_delay: object) -> No
         check_seconds("happy_eyeballs_delay", happy_eyeballs_delay)
 
 
+def check_listen_options(host: object, port: object, backlog: object) -> None:
+    """Raise unless `trio.open_tcp_listeners` can make something of them."""
+    if host is not None:
+        check_host(host)
+    check_port(port)
+    if backlog is not None:
+        check_count("backlog", backlog)
+
+
 async def open_tls_over_tcp_listeners(
     port: int,
     ssl_context: ssl.SSLContext,
@@ -170,9 +186,13 @@ async def open_tls_over_tcp_listeners(
 
     Raises:
       OSError: the address is in use or not permitted.
+      ssl.SSLError: the context is for clients.
+      TypeError: an argument has the wrong type.
+      ValueError: a number is out of range, or *host* is a URL, say.
     """
-    check_port(port)
-    check_server_context(ssl_context)
+    check_listen_options(host, port, backlog)
+    check_context(ssl_context, server_side=True)
+    check_type("https_compatible", https_compatible, bool)
     check_type("policy", policy, ShutdownPolicy)
     return [
         TLSListener(
@@ -225,8 +245,11 @@ async def serve_tls_over_tcp(
       cancelled.
 
     Raises:
-      OSError: the address is in use or not permitted.
+      Exception: as `open_tls_over_tcp_listeners`; TypeError also if *handler* cannot
+        be called.
     """
+    if not callable(handler):
+        raise TypeError(f"handler must be an async function, not {handler!r}")
     if handshake_timeout is not None:
         check_seconds("handshake_timeout", handshake_timeout)
     listeners = await open_tls_over_tcp_listeners(

@@ -508,7 +508,7 @@ class Connection:
     def check_open(self) -> None:
         """Raise `trio.ClosedResourceError` if this side has closed."""
         if self.state.closed:
-            raise trio.ClosedResourceError("this TLSStream was closed")
+            raise trio.ClosedResourceError("this TLSStream was closed, or unwrapped")
 
     # Reporting:
 

@@ -18,7 +18,7 @@ from trio_tlsdown._errors import (
     UnreadDataError,
     at_address,
 )
-from trio_tlsdown._util import as_octets, check_type
+from trio_tlsdown._util import as_octets, check_context, check_type
 
 from .closing import Closer
 from .connection import Connection
@@ -74,6 +74,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
     Raises:
       TypeError: an argument has the wrong type.
       ValueError: *server_hostname* is missing or invalid.
+      ssl.SSLError: *ssl_context* is for the other side.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         initial_bytes: bytes | bytearray | memoryview = b"",
     ) -> None:
         check_type("transport_stream", transport_stream, trio.abc.Stream)
-        check_type("ssl_context", ssl_context, ssl.SSLContext)
+        check_type("server_side", server_side, bool)
+        check_context(ssl_context, server_side=server_side)
+        check_type("https_compatible", https_compatible, bool)
         check_type("policy", policy, ShutdownPolicy)
         if server_hostname is not None:
             if server_side:
@@ -252,6 +255,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           TransportBrokenError: the transport failed.
           TLSFailedError: the session failed.
         """
+        check_type("allow_tls12", allow_tls12, bool)
         self._connection.check_open()
         if self._state.close_notify_sent:
             await trio.lowlevel.checkpoint()

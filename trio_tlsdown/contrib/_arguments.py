@@ -5,7 +5,9 @@ from __future__ import annotations
 
 def check_type(name: str, value: object, expected: type) -> None:
     if not isinstance(value, expected):
-        raise TypeError(f"{name} must be a {expected.__name__}, not {value!r}")
+        wanted = expected.__name__
+        article = "an" if wanted.startswith(tuple("AEIOU")) else "a"
+        raise TypeError(f"{name} must be {article} {wanted}, not {value!r}")
 
 
 def check_seconds(name: str, value: object) -> None:

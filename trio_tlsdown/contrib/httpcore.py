@@ -51,11 +51,12 @@ class TLSBackend(httpcore.AsyncNetworkBackend):
         *,
         policy: ShutdownPolicy = ShutdownPolicy(),
         https_compatible: bool = False,
-        happy_eyeballs_delay: float = 0.25,
+        happy_eyeballs_delay: float | None = 0.25,
     ) -> None:
         check_type("policy", policy, ShutdownPolicy)
         check_type("https_compatible", https_compatible, bool)
-        check_seconds("happy_eyeballs_delay", happy_eyeballs_delay)
+        if happy_eyeballs_delay is not None:
+            check_seconds("happy_eyeballs_delay", happy_eyeballs_delay)
         self._policy = policy
         self._https_compatible = https_compatible
         self._happy_eyeballs_delay = happy_eyeballs_delay

@@ -64,7 +64,7 @@ def check_context_options(
         check_choice("version", version, VERSIONS)
     alpn = options.get("alpn", ())
     if not _are_names(alpn):
-        raise TypeError(f"alpn must be several names, not {alpn!r}")
+        raise TypeError(f"alpn must be a list of names, such as ['h2'], not {alpn!r}")
     check_type("client_certificate", options.get("client_certificate", False), bool)
     if (ca := options.get("ca")) is not None:
         check_type("ca", ca, trustme.CA)

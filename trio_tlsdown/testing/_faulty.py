@@ -206,12 +206,15 @@ class FaultyStream(trio.abc.HalfCloseableStream):
     ) -> None:
         if not isinstance(transport, trio.abc.Stream):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"transport must be a trio.abc.Stream, not {transport!r}")
-        if isinstance(faults, _Fault):
-            raise TypeError(f"faults must be several: [{faults!r}]")
+        if not isinstance(faults, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"faults must be a list of faults, not {faults!r}")
         faults = list(faults)
         for fault in faults:
             if not isinstance(fault, Fault):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"faults must be of this module's, not {fault!r}")
+                raise TypeError(
+                    "each of faults must be a Cut, Reset, Stall, Delay or Rechunk, "
+                    f"not {fault!r}"
+                )
         if not isinstance(seed, int):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"seed must be an int, not {seed!r}")
         self.transport_stream = transport
@@ -219,6 +222,9 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         self._receiving = _Lane("receive", faults, seed)
         self._closed = False
         self._over = trio.Event()  # closed, or both directions broken
+
+    def __repr__(self) -> str:
+        return f"<FaultyStream over {self.transport_stream!r}>"
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send *data*, as far as the faults let it pass.

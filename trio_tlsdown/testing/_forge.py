@@ -8,6 +8,7 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import Final
 
+from ._options import check_type
 from ._record_keys import APPLICATION_DATA, HEADER, RecordKeys, suite_of
 
 CHANGE_CIPHER_SPEC: Final = 20
@@ -33,7 +34,8 @@ class RecordForge:
       server_hostname: As for `ssl.SSLContext.wrap_bio`.
 
     Raises:
-      ValueError: *context* does not write a key log.
+      TypeError: *context* is no context.
+      ValueError: it does not write a key log.
     """
 
     tls: ssl.SSLObject
@@ -46,6 +48,7 @@ class RecordForge:
         server_side: bool = False,
         server_hostname: str | None = None,
     ) -> None:
+        check_type("context", context, ssl.SSLContext)
         if context.keylog_filename is None:  # pyright: ignore[reportUnnecessaryComparison]
             raise ValueError("context.keylog_filename must be set: it has the keys")
         self._keylog = Path(os.fsdecode(context.keylog_filename))

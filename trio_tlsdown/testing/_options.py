@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 
@@ -36,6 +37,18 @@ def check_type(name: str, value: object, expected: type) -> None:
         isinstance(value, bool) and expected is not bool
     ):
         raise TypeError(f"{name} must be {expected.__name__}, not {value!r}")
+
+
+def check_handler(handler: object) -> None:
+    """Raise TypeError for what is no async function. C callables cannot be checked."""
+    function = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    plain = inspect.isfunction(function) or inspect.ismethod(function)
+    if not callable(function) or (
+        plain and not inspect.iscoroutinefunction(inspect.unwrap(function))
+    ):
+        raise TypeError(f"handler must be an async function, not {handler!r}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:

@@ -132,10 +132,11 @@ async def wrap_pair(
       ExceptionGroup: the handshake failed; it has the errors of both ends. The
         transports are closed.
     """
+    ours, theirs = transports
     try:
         pair = TLSPair(
-            TLSStream(transports[0], contexts[0], server_hostname=NAME, policy=policy),
-            TLSStream(transports[1], contexts[1], server_side=True, policy=policy),
+            TLSStream(ours, contexts[0], server_hostname=NAME, policy=policy),
+            TLSStream(theirs, contexts[1], server_side=True, policy=policy),
         )
         watch(*pair)
         if handshake:
@@ -143,6 +144,6 @@ async def wrap_pair(
                 nursery.start_soon(pair.client.do_handshake)
                 nursery.start_soon(pair.server.do_handshake)
     except BaseException:
-        await abort(*transports)  # noqa: ASYNC102  (likewise)
+        await abort(ours, theirs)  # noqa: ASYNC102  (likewise)
         raise
     return pair

@@ -19,7 +19,7 @@ from trio_tlsdown import (
 )
 
 from ._certificates import NAME, client_context, server_context
-from ._options import check_options, check_type, keywords
+from ._options import check_handler, check_options, check_type, keywords
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -44,9 +44,9 @@ class LoopbackServer:
     errors: list[Exception]
     """What handshakes and handlers raised, as passed to *on_error*, in this order."""
 
-    _tls: TLSNursery
-    _context: ssl.SSLContext
-    _ended: trio.lowlevel.ParkingLot
+    _tls: TLSNursery = attrs.field(repr=False)
+    _context: ssl.SSLContext = attrs.field(repr=False)
+    _ended: trio.lowlevel.ParkingLot = attrs.field(repr=False)
 
     async def connect(self) -> TLSStream[trio.SocketStream]:
         """Connect a new client, and do the handshake.
@@ -149,8 +149,7 @@ async def start_server(
     """
     check_options(start_server, options, keywords(TLSNursery.start_server))
     check_type("nursery", nursery, trio.Nursery)
-    if not callable(handler):
-        raise TypeError(f"handler must be an async function, not {handler!r}")
+    check_handler(handler)
     if client is None:
         client = client_context()
     check_type("client", client, ssl.SSLContext)
