@@ -466,7 +466,9 @@ async def test_a_transport_that_raises_leaves_no_other_stream_open(
                     )
                 nursery.cancel_scope.cancel()
 
-        with pytest.raises(OSError, match="cannot be closed"):
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(OSError, match="cannot be closed"), flatten_subgroups=True
+        ):
             await connect_both()
         assert nurseries[0].tally == {ABORTED: 2}
         with pytest.raises(trio.ClosedResourceError):

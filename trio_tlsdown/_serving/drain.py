@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 import trio
@@ -89,34 +89,31 @@ class Waits:
 
     Attributes:
       open: The waits that are going on.
-      connections: The number of connections that they are for.
+      connections: How many of them each open connection has.
       new: As above.
       limit: The most seconds that a drain leaves a wait alone; None without a drain.
     """
 
     def __init__(self, *, new: float) -> None:
         self.open: dict[Wait | ServedConnection, None] = {}
-        self.connections = 0
+        self.connections: dict[ServedConnection, int] = {}
         self.new = new
         self.limit: float | None = None
 
     def enter(self, wait: Wait | ServedConnection, served: ServedConnection) -> None:
         """Register a wait for a connection."""
-        if not (served.waiting and self._is_waiting(served)):
-            self.connections += 1
         self.open[wait] = None
         served.waiting.append(wait)
+        if not served.ended:
+            self.connections[served] = self.connections.get(served, 0) + 1
 
     def leave(self, wait: Wait | ServedConnection, served: ServedConnection) -> None:
         """Undo `enter`."""
         del self.open[wait]
         served.waiting.remove(wait)
-        if not (served.waiting and self._is_waiting(served)):
-            self.connections -= 1
-
-    def _is_waiting(self, served: ServedConnection) -> bool:
-        # A wait that was begun in prepare, by a task that goes on, is for the first byte.
-        return any(wait in self.open for wait in served.waiting)
+        others = self.connections.pop(served, 1) - 1
+        if others:
+            self.connections[served] = others
 
     def start_drain(self, limit: float) -> None:
         """Also cut short the waits that begin from now on; see `Wait.cut_short`."""
@@ -148,6 +145,8 @@ class ServedConnection:
       retires: When it has reached *max_age*.
       spoke: Whether the client has sent anything.
       refused: Whether *prepare* refused it.
+      ended: Whether it has ended; tasks that its handler started may go on.
+      cut: Whether its last wait in `cancel_on_drain` was cut short.
       handshaken: Whether the handshake is done.
       ready: Whether its handler may be called, or was.
       scope: The cancel scope of everything before the handler, then of the handler.
@@ -160,6 +159,8 @@ class ServedConnection:
         "_draining",
         "accepted",
         "began",
+        "cut",
+        "ended",
         "failure",
         "handshaken",
         "id",
@@ -194,6 +195,8 @@ class ServedConnection:
         self.retires = math.inf
         self.spoke = False
         self.refused = False
+        self.ended = False
+        self.cut = False
         self.handshaken = False
         self.ready = False
         self.scope: trio.CancelScope | None = None
@@ -212,9 +215,10 @@ class ServedConnection:
     def cancel_handshake(self, *, after: float, since: float | None = None) -> None:
         """Shorten the time limit of everything before the handler to *after* seconds."""
         assert self.scope is not None
-        self.timeout = round(after, 3)
-        since = self.accepted if since is None else since
-        self.scope.deadline = min(self.scope.deadline, since + after)
+        deadline = after + (self.accepted if since is None else since)
+        if deadline < self.scope.deadline:
+            self.scope.deadline = deadline
+            self.timeout = round(after, 3)
 
     @property
     def retired(self) -> bool:
@@ -226,23 +230,34 @@ class ServedConnection:
         """Whether it should end after the current answer."""
         return self._draining.is_set() or self.retired
 
-    def input(self) -> Input:
-        """What is there that was not read yet."""
+    def input(self, stream: TLSStream[Any] | None = None) -> Input:
+        """What is there that was not read yet.
+
+        Args:
+          stream: One that the handler has put over the connection, or over what was
+            unwrapped from it. Default: the connection's own.
+        """
         if isinstance(self.transport, trio.SocketStream):
             sock = self.transport.socket
             if sock.fileno() == -1:
                 return Input.NOTHING
             if sock.is_readable():
                 return Input.SOME
-        try:
-            state = self.stream.peer_state_nowait()
-        except Exception:  # noqa: BLE001 - closed; no handshake; a hook of the context
-            return Input.NOTHING
-        if state is PeerState.DATA_WAITING:
-            return Input.SOME
-        if state in (PeerState.IDLE, PeerState.UNKNOWN) and is_mid_record(self.stream):
-            return Input.PART_OF_A_RECORD
-        return Input.UNKNOWN if state is PeerState.UNKNOWN else Input.NOTHING
+        if stream is not None and (come := _input_of(stream)) is not Input.NOTHING:
+            return come
+        return _input_of(self.stream)
+
+
+def _input_of(stream: TLSStream[Any]) -> Input:
+    try:
+        state = stream.peer_state_nowait()
+    except Exception:  # noqa: BLE001 - closed; no handshake; a hook of the context
+        return Input.NOTHING
+    if state is PeerState.DATA_WAITING:
+        return Input.SOME
+    if state in (PeerState.IDLE, PeerState.UNKNOWN) and is_mid_record(stream):
+        return Input.PART_OF_A_RECORD
+    return Input.UNKNOWN if state is PeerState.UNKNOWN else Input.NOTHING
 
 
 class Wait:
@@ -258,12 +273,19 @@ class Wait:
         "_scope",
         "_served",
         "_some_since",
+        "_stream",
         "_timeout",
         "_waits",
     )
 
-    def __init__(self, served: ServedConnection, timeout: float = math.inf) -> None:
+    def __init__(
+        self,
+        served: ServedConnection,
+        timeout: float = math.inf,
+        stream: TLSStream[Any] | None = None,
+    ) -> None:
         self._served = served
+        self._stream = stream
         self._waits = served.waits
         self._timeout = timeout
         self._deadline = math.inf
@@ -288,7 +310,9 @@ class Wait:
         traceback: TracebackType | None,
     ) -> bool:
         self._waits.leave(self, self._served)
-        return self._scope.__exit__(exc_type, exc_value, traceback)
+        caught = self._scope.__exit__(exc_type, exc_value, traceback)
+        self._served.cut = self._scope.cancelled_caught
+        return caught
 
     def cut_short(self) -> None:
         """Cancel the wait if the server drains or the connection is too old.
@@ -307,7 +331,7 @@ class Wait:
         now = trio.current_time()
         if self._first_look is None:
             self._first_look = now
-        come = self._served.input()
+        come = self._served.input(self._stream)
         if come is not Input.SOME:
             self._some_since = None
         elif self._some_since is None:
@@ -445,7 +469,10 @@ async def receive_until_drain(
         finally:
             waits.leave(served, served)
             allow_receive(served.stream)
-    with Wait(served, timeout) as scope:
+    own = stream is served.stream or not isinstance(stream, TLSStream)
+    with Wait(
+        served, timeout, None if own else cast("TLSStream[Any]", stream)
+    ) as scope:
         # A drain without grace does not wait for one more pass of the scheduler.
         if not (interrupted and scope.cancel_called):
             return await stream.receive_some(max_bytes)

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome
-from trio_tlsdown._errors import HandshakeTimeoutError
+from trio_tlsdown._errors import HandshakeTimeoutError, TLSFailedError
 from trio_tlsdown._stream.sslstream import SSLStreamCloser
 from trio_tlsdown._stream.stream import T_Stream, TLSStream, abort, is_over
 from trio_tlsdown._util import LOGGER
@@ -27,11 +27,16 @@ async def wait_first_bytes(transport: trio.abc.Stream) -> bytes | None:
 
     Cancellation:
       Nothing is lost, if the transport loses nothing.
+
+    Raises:
+      TLSFailedError: the transport is a TLS stream, and its handshake failed.
     """
     try:
         if not isinstance(transport, trio.SocketStream):
             return bytes(await transport.receive_some()) or None
         return b"" if await transport.socket.recv(1, socket.MSG_PEEK) else None
+    except TLSFailedError:
+        raise  # it has sent something, which was not TLS
     except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
         return None  # reset by the peer, or closed by us
 

@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeAlias, TypeVar, TypeVarTuple, cast, final
 
 import trio
@@ -523,10 +523,10 @@ class TLSNursery:
             handshake; further clients wait in the kernel's backlog. Default: no limit.
           max_handshakes: The number of handshakes that may run at a time; further
             clients wait, and while they do, a handshake may take three seconds at most.
-            A handshake begins with the client's first byte, or when *prepare* returns.
-            As many clients may be connected whose handshake has not begun; the one
-            that came first is disconnected for a further one. Default: 1000; None is
-            no limit.
+            A handshake begins with the client's first byte, behind what *prepare* has
+            read. As many clients may be connected whose handshake has not begun; for a
+            further one, the first that is silent is disconnected. Default: 1000; None
+            is no limit.
           handshake_timeout: Seconds that a client may take for its handshake, from when
             it is accepted. Default: 30.
           max_age: Seconds, plus or minus a tenth, after which a connection is treated
@@ -535,7 +535,8 @@ class TLSNursery:
             long-lived clients move on to new servers.
             Default: `math.inf`.
           on_error: Called with what *prepare*, a handshake or a handler raised, and
-            with the stream, which is closed by then. Default: it is only logged.
+            with the stream, which is closed by then. Default: it is only logged. That
+            the context could not make a stream is only logged in any case.
 
         Returns:
           The server, which is listening.
@@ -627,7 +628,7 @@ def _check_listeners(
         check_listening(listener)
     if not found:
         raise ValueError("listeners must not be empty")
-    if len(set(found)) < len(found):
+    if len(set(map(id, found))) < len(found):  # they may compare by value
         raise ValueError("listeners must not have the same one twice")
     return found
 
@@ -739,17 +740,27 @@ async def _end_all(
     tasks: TaskCounter, clients: ClientRegistry, servers: ServerRegistry
 ) -> None:
     # Repeat: handlers that were finishing may have started something.
-    while servers.running or clients.streams or tasks.running:
-        await tasks.wait_idle()
-        async with trio.open_nursery() as endings:
-            for server in servers.running:
-                endings.start_soon(server.drain)
-            for stream in clients.streams:
-                endings.start_soon(_end_client, clients, stream)
+    errors: list[Exception] = []
+    try:
+        while servers.running or clients.streams or tasks.running:
+            await tasks.wait_idle()
+            async with trio.open_nursery() as endings:
+                for server in servers.running:
+                    endings.start_soon(server.drain)
+                for stream in clients.streams:
+                    endings.start_soon(_end_client, clients, stream, errors)
+    finally:
+        if errors:
+            raise ExceptionGroup("connections that could not be closed", errors)
 
 
-async def _end_client(clients: ClientRegistry, stream: Client) -> None:
-    # If another task is using it, it is aborted, and the report says so.
-    with suppress(trio.BusyResourceError):
+async def _end_client(
+    clients: ClientRegistry, stream: Client, errors: list[Exception]
+) -> None:
+    try:
         await end_gracefully(stream)
+    except trio.BusyResourceError:
+        pass  # another task is using it: it was aborted, and the report says so
+    except Exception as exc:  # noqa: BLE001 - of a transport; the others end all the same
+        errors.append(exc)
     clients.count(stream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import itertools
 import math
 import random
 import ssl
@@ -17,7 +18,7 @@ import trio
 
 from trio_tlsdown._core.report import ShutdownOutcome, ShutdownPolicy, ShutdownReport
 from trio_tlsdown._core.trace import Trace, connection_ids, trace_of
-from trio_tlsdown._errors import HandshakeTimeoutError
+from trio_tlsdown._errors import HandshakeTimeoutError, TLSFailedError
 from trio_tlsdown._stream.stream import TLSStream, abort
 from trio_tlsdown._util import (
     LOGGER,
@@ -58,7 +59,7 @@ from .lifecycle import (
     outcome_if_over,
     wait_first_bytes,
 )
-from .slots import ConnectionSlots
+from .slots import HANDSHAKE_TIME, SILENT_TIME, ConnectionSlots
 
 OnError: TypeAlias = Callable[[Exception, TLSStream[Any]], object]
 Prepare: TypeAlias = Callable[[Any], Awaitable[bytes | bytearray | memoryview | None]]
@@ -68,6 +69,9 @@ WAITS_PER_CHECKPOINT: Final = 8  # waits
 # Seconds between two looks at the waits that a drain or max_age may cut short. It is
 # shorter than DRAIN_PATIENCE, so that what comes in parts is seen in time.
 CHECK_INTERVAL: Final = DRAIN_PATIENCE / 2
+
+# How many connections are asked at most, to find a silent one that makes room for another.
+MOST_LOOKS: Final = 64
 
 # Connections with max_age that have ended are not looked for below this number of them.
 FORGET_AT_LEAST: Final = 64
@@ -261,7 +265,7 @@ class TLSServer:
         return TLSServerStatistics(
             handshaking=len(self._connections) - self._open,
             open=self._open,
-            idle=self._idle_waits.connections,
+            idle=len(self._idle_waits.connections),
             draining=self.draining.is_set(),
             ended=self._tally.copy(),
             ended_by=self._ended_by.copy(),
@@ -306,18 +310,27 @@ class TLSServer:
                     shortage=shortage,
                     exclusive=self._options.exclusive,
                 )
-                await listener.aclose()
+                await self._close_listener(listener)
         except trio.ClosedResourceError:
             # Otherwise somebody has closed it, and nobody would notice.
             if not self.draining.is_set():
                 raise
         finally:
             try:
-                with trio.CancelScope(shield=True):  # short: it is cancelled at once
-                    await trio.aclose_forcefully(listener)
+                with trio.CancelScope(shield=True) as scope:
+                    scope.cancel()
+                    await self._close_listener(listener)
             finally:  # a drain waits for it, even if a listener raises when it is closed
                 self._accepting -= 1
                 self._check_finished()
+
+    async def _close_listener(self, listener: AnyListener) -> None:
+        try:
+            await listener.aclose()
+        except Exception:
+            if not self.draining.is_set():
+                raise
+            LOGGER.exception("closing %r failed", listener)  # connections go on
 
     async def _wait_for_room(self, listener: AnyListener) -> None:
         if self._slots is not None:
@@ -339,7 +352,7 @@ class TLSServer:
         self._nursery.start_soon(self._run, served)
         self._connections.add(served)
         if self._slots is not None:
-            self._slots.reserve(served)
+            self._slots.reserve(served, SILENT_TIME)
 
     async def _refuse(
         self, transport: trio.abc.Stream, peer: str, error: Exception
@@ -415,15 +428,19 @@ class TLSServer:
     def _bound_before_handshake(self) -> None:
         # Honest clients send something at once, so this hits those that do not.
         most = self._options.max_handshakes
-        if most is not None and len(self._before_handshake) > most:
+        if most is None or len(self._before_handshake) <= most:
+            return
+        if not self._make_room() and self._options.prepare is not None:
             self._evict(next(iter(self._before_handshake)))
 
-    def _make_room(self) -> None:
-        # Not one that was just accepted, and has sent its ClientHello.
-        for served in self._before_handshake:
+    def _make_room(self) -> bool:
+        # Not one that was just accepted, and has sent its ClientHello. That is read in
+        # the next pass of the scheduler, so few are like that.
+        for served in itertools.islice(self._before_handshake, MOST_LOOKS):
             if served.input() is Input.NOTHING:
                 self._evict(served)
-                return
+                return True
+        return False
 
     def _evict(self, served: ServedConnection) -> None:
         del self._before_handshake[served]
@@ -443,9 +460,21 @@ class TLSServer:
             if initial:
                 return initial
             served.spoke = False
+            if not served.cut:
+                # What comes next may be on its way, as behind the answer to STARTTLS.
+                served.began = trio.current_time()
+                if served in self._before_handshake:
+                    del self._before_handshake[served]
+                    self._before_handshake[served] = (
+                        None  # behind those that were silent
+                    )
         while True:
             with Wait(served):
-                return await wait_first_bytes(served.transport)
+                try:
+                    return await wait_first_bytes(served.transport)
+                except TLSFailedError:
+                    served.spoke = True
+                    raise
             # Something may have arrived since the wait was cut short.
             if served.input() is Input.NOTHING:
                 return None
@@ -453,6 +482,8 @@ class TLSServer:
     async def _do_handshake(
         self, served: ServedConnection, scope: trio.CancelScope, initial: bytes
     ) -> None:
+        if self._slots is not None:
+            self._slots.reserve(served, HANDSHAKE_TIME)
         left = scope.deadline - trio.current_time()
         scope.deadline = math.inf  # from here on the client waits for us
         await self._acquire_handshake()
@@ -526,6 +557,8 @@ class TLSServer:
 
     async def _end(self, served: ServedConnection) -> None:
         served.scope = None
+        served.ended = True
+        self._idle_waits.connections.pop(served, None)
         peer = peer_name.get()
         report, outcome = await self._close(served, peer)
         if served.spoke:
@@ -560,7 +593,7 @@ class TLSServer:
             with contextlib.suppress(Exception), trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(served.transport)
             return None, ShutdownOutcome.FAILED
-        if self._notice_over.is_set():
+        if self.draining.is_set():
             self._discarded += report.discarded
         return report, outcome or report.outcome
 
@@ -607,7 +640,8 @@ class TLSServer:
 
         - handshakes and *prepare* go on, and the handler is called. Clients that wait for
           *max_connections* get a place when others leave. A client that has sent
-          nothing is disconnected; a new one gets half a second;
+          nothing is disconnected; a new one, or one that *prepare* has just let
+          through, gets half a second;
         - a wait in `receive_until_drain` or `cancel_on_drain` is cut short if there is
           no input from the peer. It goes on if a request has arrived, or may be about
           to because the handshake has just ended;
