@@ -1,8 +1,12 @@
-"""Every Python block runs, no link leads nowhere, every public name is documented."""
+"""Every Python block runs, no link leads nowhere, every public name is documented.
+
+What a page shows has to be enough, too: a reader does not see what is invisible.
+"""
 
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib.metadata
 import inspect
 import re
@@ -16,6 +20,9 @@ from sybil.parsers.myst import CodeBlockParser
 
 import trio_tlsdown
 import trio_tlsdown.testing
+from trio_tlsdown.testing import BEHAVIOURS
+
+pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -34,7 +41,14 @@ PAGES = sorted(
     not in RUN_ELSEWHERE
 )
 
+# What a page leaves to the reader, as its text tells.
+LEFT_TO_THE_READER = {
+    "docs/how-to/shutdown-sslstream.md": {"stream"},
+    "docs/reference/errors.md": {"port"},
+}
+
 RELATIVE_LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)[^)]*\)")
+SHOWN = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 DOCUMENTED = re.compile(r"^\.\. (?:auto|py:)\w+:: (\w+)", re.MULTILINE)
 
 
@@ -57,6 +71,51 @@ async def test_every_python_block_of_a_page_runs(page: str) -> None:
         coroutine: Coroutine[Any, Any, None] | None
         if (coroutine := document.namespace.pop("coroutine", None)) is not None:
             await coroutine
+
+
+def shown(page: Path) -> str:
+    return "\n\n".join(SHOWN.findall(page.read_text("utf-8")))
+
+
+def names_that_are_missing(source: str) -> set[str]:
+    """The names that it uses but neither imports, defines nor assigns, anywhere."""
+    used, there = set[str](), set(dir(builtins))
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                used.add(name)
+            case (
+                ast.Name(id=name)
+                | ast.arg(arg=name)
+                | ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
+                there.add(name)
+            case ast.ExceptHandler(name=str(name)):
+                there.add(name)
+            case ast.alias(name=name, asname=other):
+                there.add(other or name.partition(".")[0])
+            case _:
+                pass
+    return used - there
+
+
+@pytest.mark.parametrize("page", [*PAGES, *(f"docs/{page}" for page in RUN_ELSEWHERE)])
+def test_no_name_that_a_page_uses_is_hidden_from_the_reader(page: str) -> None:
+    left = LEFT_TO_THE_READER.get(page, set())
+    assert names_that_are_missing(shown(ROOT / page)) == left
+
+
+def test_the_tests_that_a_page_shows_pass_when_copied(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeini("[pytest]\ntrio_mode = true\n")
+    pytester.makepyfile(shown(DOCS / "how-to" / "rogue-peers.md"))
+    for_each_behaviour, for_cancellation = len(BEHAVIOURS), 1
+    pytester.runpytest_inprocess().assert_outcomes(
+        passed=for_each_behaviour + for_cancellation
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)

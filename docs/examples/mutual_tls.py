@@ -16,7 +16,7 @@ Rights = Mapping[str, set[bytes]]
 def make_context(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
-    # Only the CA of the clients: everybody with a certificate from it can connect.
+    # Only the CA of the clients: anyone with a certificate from it can connect.
     context.load_verify_locations(client_ca)
     context.verify_mode = ssl.CERT_REQUIRED
     return context

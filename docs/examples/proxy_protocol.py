@@ -3,10 +3,10 @@
 `read_proxy_header` is the *prepare* of a `TLSServer`. After it, log lines name the client
 instead of the proxy, and the handler finds the client's address in `peer_name`.
 
-Everybody who can connect to the port can claim any address, so make sure that only the proxy
+Anyone who can connect to the port can claim any address, so make sure that only the proxy
 can.
 
-The protocol: https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt. Of HAProxy:
+The protocol: https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt. In HAProxy:
 
     server tls 127.0.0.1:8443 send-proxy-v2 check
 
