@@ -54,13 +54,14 @@ def check_count(name: str, value: object) -> None:
         raise ValueError(f"{name} must be >= 1, not {value!r}")
 
 
-def as_octets(name: str, value: object) -> bytes | memoryview:
-    """The bytes of any buffer, copied only if it is not contiguous."""
+def as_bytes(name: str, value: object) -> bytes:
+    """A copy of any buffer, which may then be changed, unless it is bytes."""
+    if isinstance(value, bytes):
+        return value
     try:
-        view = memoryview(value)  # type: ignore[arg-type]
+        return memoryview(value).tobytes()  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"{name} must be bytes, not {type(value).__name__}") from None
-    return view.cast("B") if view.c_contiguous else view.tobytes()
 
 
 def check_port(port: object) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from tests.support import Maker, reset
 from trio_tlsdown import ShutdownOutcome
@@ -27,9 +27,10 @@ def record(size: int) -> bytes:
 
 
 @given(
-    sizes=st.lists(st.integers(0, 40), max_size=6),
-    cuts=st.sets(st.integers(0, 300)),
+    sizes=st.lists(st.integers(0, 600), max_size=6),
+    cuts=st.sets(st.integers(0, 2000)),
 )
+@example(sizes=[600, 1], cuts={4})  # between the two bytes of a length
 def test_a_boundary_is_a_boundary_however_the_bytes_are_cut(
     sizes: list[int], cuts: set[int]
 ) -> None:

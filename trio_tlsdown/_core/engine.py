@@ -222,14 +222,28 @@ class Engine:
         except ssl.SSLWantReadError:
             pass
         except Exception as exc:
-            if getattr(exc, "reason", None) == "SHUTDOWN_WHILE_IN_INIT":
+            if getattr(exc, "reason", None) != "SHUTDOWN_WHILE_IN_INIT":
+                self._fail(exc)
+                return
+            self._continue_handshake()
+            if self.error is None:
                 raise ssl.SSLWantReadError(
-                    ssl.SSL_ERROR_WANT_READ, "the peer has more to say first"
+                    ssl.SSL_ERROR_WANT_READ, "a handshake has to go on first"
                 ) from exc
-            self._fail(exc)
             return
         self._state.process_event(Event.CLOSE_NOTIFY_ENCRYPTED)
         self._release_tickets()
+
+    def _continue_handshake(self) -> None:
+        # A renegotiation waits for the peer; but the request of
+        # verify_client_post_handshake() is not even output yet.
+        try:
+            # Bypasses SSLContext.sslobject_class, as reading and writing do.
+            ssl.SSLObject.do_handshake(self.ssl_object)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as exc:
+            self._fail(exc)
 
     # Ending:
 
@@ -300,7 +314,11 @@ class Engine:
         if isinstance(error, ssl.SSLError):
             self.error = without_frames(error)
         else:
-            self.error = ssl.SSLError(f"ssl_context.sslobject_class raised {error!r}")
+            self.error = ssl.SSLError(f"a hook of ssl_context raised {error!r}")
+        if not (self._state.handshaken or hasattr(error, "reason")):
+            # Python code refused the peer, after OpenSSL had finished. There is no alert,
+            # but a last flight, with which the peer would take us for satisfied.
+            self.output.read()
         self._state.process_event(Event.FAILED)
         self._release_tickets()
         if not isinstance(error, ssl.SSLError):

@@ -22,7 +22,7 @@ from trio_tlsdown._errors import HandshakeTimeoutError, TLSFailedError
 from trio_tlsdown._stream.stream import TLSStream, abort
 from trio_tlsdown._util import (
     LOGGER,
-    as_octets,
+    as_bytes,
     check_context,
     check_seconds,
     check_type,
@@ -456,7 +456,7 @@ class TLSServer:
                 served.refused = True
                 raise
             if initial is not None:
-                initial = bytes(as_octets("what prepare returns", initial))
+                initial = as_bytes("what prepare returns", initial)
             if initial:
                 return initial
             served.spoke = False

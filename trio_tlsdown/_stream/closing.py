@@ -11,6 +11,9 @@
 | | | the peer's FIN | ``policy.linger_timeout``, 8 MiB |
 | `aclose` while a task sends | none: abort | nothing | |
 | `abort` | none: TCP is reset | nothing | |
+
+A transport that is no socket may itself wait when it is closed, as another TLS stream
+does; that is bounded by what bounds it there.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from trio_tlsdown._names import certificate_name
 from .linger import (
     all_acknowledged_and_read,
     linger,
+    over_kernel_socket,
     over_tcp,
     reset_when_closed,
 )
@@ -293,7 +294,11 @@ class Connection:
         return self._flush_alert()
 
     async def _flush_alert(self) -> None:
-        # Bounded: the peer may have stopped reading.
+        # Bounded: the peer may have stopped reading. What the kernel accepts at once
+        # needs no time.
+        if self.records.flush_nowait():
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
         with self.deadline():
             await self.records.flush()
 
@@ -312,7 +317,8 @@ class Connection:
                 raise self.error(
                     BREAKS.get(self.state.sending)
                 ) or trio.BrokenResourceError(
-                    "an earlier send was cancelled half-way: nothing can follow it"
+                    "an earlier send failed or was cancelled half-way: "
+                    "nothing can follow it"
                 )
 
     # Receiving:
@@ -364,6 +370,10 @@ class Connection:
                 return True
             if self._receiving.locked:
                 return True  # the task that is receiving gets it
+            if self.engine.output.pending > MAX_ANSWERS:
+                self.records.flush_nowait()
+                if self.engine.output.pending > MAX_ANSWERS:
+                    return False
             try:
                 ciphertext = self.records.receive_nowait()
             except NotImplementedError:
@@ -412,7 +422,8 @@ class Connection:
 
     async def wait_buffer_drained(self) -> None:
         """Wait until a reader takes data or gives up, or this side closes."""
-        self._buffer_drained = self._buffer_drained or trio.Event()
+        if self._buffer_drained is None:
+            self._buffer_drained = trio.Event()
         await self._buffer_drained.wait()
 
     def wake_up(self) -> None:
@@ -461,7 +472,7 @@ class Connection:
         """
         transport = self.records.transport
         return (
-            isinstance(transport, trio.SocketStream)
+            over_kernel_socket(transport)
             and not all_acknowledged_and_read(transport)
             and over_tcp(transport)
         )

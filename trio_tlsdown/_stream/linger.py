@@ -18,6 +18,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from typing import Final, TypeGuard
 
 import trio
@@ -86,9 +87,27 @@ else:  # pragma: no cover - no such calls
         return None
 
 
+def over_kernel_socket(transport: trio.abc.Stream) -> TypeGuard[trio.SocketStream]:
+    """Whether what the kernel says about the descriptor is about the stream.
+
+    Those of `trio.socket.set_custom_socket_factory` may be simulated.
+    """
+    return (
+        isinstance(transport, trio.SocketStream)
+        and type(transport.socket) is _type_of_sockets()
+    )
+
+
+@cache
+def _type_of_sockets() -> type[trio.socket.SocketType]:
+    # Trio does not export the type of its own.
+    with socket.socket() as sock:
+        return type(trio.socket.from_stdlib_socket(sock))
+
+
 def over_tcp(transport: trio.abc.Stream) -> TypeGuard[trio.SocketStream]:
     """Whether closing can destroy sent data; a Unix socket never loses any."""
-    return isinstance(transport, trio.SocketStream) and transport.socket.family in TCP
+    return over_kernel_socket(transport) and transport.socket.family in TCP
 
 
 def all_acknowledged_and_read(stream: trio.SocketStream) -> bool:

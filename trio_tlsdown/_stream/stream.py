@@ -18,7 +18,7 @@ from trio_tlsdown._errors import (
     UnreadDataError,
     at_address,
 )
-from trio_tlsdown._util import as_octets, check_context, check_type
+from trio_tlsdown._util import as_bytes, check_context, check_type
 
 from .closing import Closer
 from .connection import Connection
@@ -161,7 +161,8 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           handshake, get `trio.BrokenResourceError`.
 
         Raises:
-          TLSFailedError: either side refused. Our alert has been sent.
+          TLSFailedError: either side refused. Our alert has been sent, unless it was
+            Python code that refused, such as ``ssl_context.sslobject_class``.
           TruncatedError: the peer's transport ended first.
           TransportBrokenError: the transport failed.
         """
@@ -191,7 +192,7 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
             still be received.
           TLSFailedError: the session failed.
         """
-        octets = data if isinstance(data, bytes) else as_octets("data", data)
+        octets = data if isinstance(data, bytes) else as_bytes("data", data)
         if self._wait_guard.busy:
             self._wait_guard.check()
         with self._send_guard:

@@ -15,6 +15,7 @@ from trio_tlsdown._core.report import TraceKind
 from trio_tlsdown._core.state import ConnectionState, Event
 from trio_tlsdown._util import without_frames
 
+from .linger import over_kernel_socket
 from .sync import SendLock
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class NonBlockingSocket:
 
 def socket_of(transport: trio.abc.Stream) -> NonBlockingSocket | None:
     """The socket under *transport*, if it can be called without Trio."""
-    if SOCKETS_ARE_FILES and isinstance(transport, trio.SocketStream):
+    if SOCKETS_ARE_FILES and over_kernel_socket(transport):
         return NonBlockingSocket(transport)
     return None
 
@@ -461,6 +462,8 @@ class RecordTransport:
     async def _wait_and_read(self) -> None:
         assert self._socket is not None
         while True:
+            if self.interrupted:
+                raise ReceiveInterruptedError
             try:
                 if self._output.pending:
                     await self._wait_and_flush()
@@ -474,8 +477,6 @@ class RecordTransport:
                 raise trio.ClosedResourceError("this TLSStream was closed")
             if self._try_read():
                 return
-            if self.interrupted:
-                raise ReceiveInterruptedError
 
     async def _wait_and_flush(self) -> None:
         # Waiting only to send would deadlock with a peer that writes everything before
