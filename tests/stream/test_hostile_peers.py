@@ -314,6 +314,22 @@ async def test_answers_are_bounded_while_a_send_is_stuck(tls: Maker) -> None:
         assert output.pending < 1000
 
 
+async def test_answers_are_bounded_while_a_pool_looks(tls13: Maker) -> None:
+    async with tls13.server_and_bare_client("tcp") as (server, client):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, storm(client, 30_000))
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            states = set[PeerState]()
+            for _ in range(300):
+                states.add(server.peer_state_nowait())
+                await trio.lowlevel.checkpoint()
+            # The client takes none of them; first its kernel does, and then ours.
+            assert server._engine.output.pending < 2**16 + 10_000
+            assert states <= {PeerState.IDLE, PeerState.UNKNOWN}
+            assert server.peer_state_nowait() is PeerState.UNKNOWN
+            nursery.cancel_scope.cancel()
+
+
 @asynccontextmanager
 async def another_task() -> AsyncIterator[list[float]]:
     """A task beside, and when it had its turns."""

@@ -185,6 +185,22 @@ async def test_what_is_not_bytes_is_not_sent(tls: Maker, data: Any) -> None:
     await b.aclose()
 
 
+async def test_a_buffer_may_be_changed_while_it_is_sent(tls: Maker) -> None:
+    a, b = await tls.pair("lockstep")
+    data = bytearray(b"a" * 2**20)
+    received = bytearray()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.send_all, data)
+        await trio.testing.wait_all_tasks_blocked()
+        data[:] = b"b" * len(data)
+        data.clear()  # it is not locked
+        while len(received) < 2**20:
+            received += await b.receive_some()
+    assert received == b"a" * 2**20
+    await trio.aclose_forcefully(a)
+    await trio.aclose_forcefully(b)
+
+
 async def test_bytes_are_counted_as_bytes_whatever_they_are_an_array_of(
     tls: Maker,
 ) -> None:

@@ -248,6 +248,20 @@ async def test_the_alert_of_a_refused_handshake_is_given_up_in_time(
     await trio.aclose_forcefully(a)
 
 
+async def test_without_any_time_an_alert_that_need_not_wait_is_sent(tls: Maker) -> None:
+    ours, theirs = await tcp_transports()
+    policy = ShutdownPolicy(timeout=0)
+    context = client_context(tls.version)
+    a = TLSStream(ours, context, server_hostname="other.example", policy=policy)
+    b = TLSStream(theirs, server_context(tls.version), server_side=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(must_raise, TLSFailedError, b.do_handshake)
+        with pytest.raises(TLSFailedError):
+            await a.do_handshake()
+    await a.aclose()
+    await b.aclose()
+
+
 async def test_aclose_raises_the_failure_of_the_handshake_it_began(
     tls: Maker,
 ) -> None:

@@ -173,6 +173,33 @@ async def test_it_takes_in_no_more_than_the_policy_allows_until_somebody_reads(
     await trio.aclose_forcefully(server)
 
 
+@TRANSPORTS
+async def test_any_number_of_tasks_wait_until_somebody_reads(
+    transport: str, tls: Maker
+) -> None:
+    policy = ShutdownPolicy(max_unread=2**14)
+    client, server = await tls.pair(transport, server={"policy": policy})
+    ended: list[str] = []
+    async with trio.open_nursery() as nursery:
+        for name in ("first", "second"):
+            nursery.start_soon(wait, server, ended, name)
+        await trio.testing.wait_all_tasks_blocked()
+        await client.send_all(bytes(2**17))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert server.pending() > 2**14
+        received = 0
+        while received < 2**16:
+            received += len(await server.receive_some())
+        nursery.start_soon(client.shutdown)
+        nursery.start_soon(server.shutdown)
+        async for chunk in server:
+            received += len(chunk)
+    assert received == 2**17
+    assert sorted(ended) == ["first", "second"]
+    await trio.aclose_forcefully(client)
+    await trio.aclose_forcefully(server)
+
+
 async def test_a_shutdown_beside_it_completes(tls: Maker) -> None:
     client, server = await tls.pair("tcp")
     async with trio.open_nursery() as nursery:

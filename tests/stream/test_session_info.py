@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ssl
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -17,7 +19,7 @@ from tests.support import (
     server_context,
     tcp_transports,
 )
-from trio_tlsdown import TLSFailedError, TLSStream
+from trio_tlsdown import ShutdownOutcome, TLSFailedError, TLSStream
 
 
 async def shaken(
@@ -67,6 +69,40 @@ async def test_a_server_asks_for_a_certificate_after_the_handshake() -> None:
     certificate = server.getpeercert()
     assert certificate is not None
     assert ("DNS", "client.example") in certificate["subjectAltName"]
+    await close(client, server)
+
+
+async def end_by_shutdown(stream: TLSStream[Any]) -> None:
+    await stream.shutdown(wait=False)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [end_by_shutdown, TLSStream.send_eof, TLSStream.aclose],
+    ids=lambda f: f.__name__,
+)
+async def test_an_ending_sends_the_question_that_nothing_else_has_sent(
+    end: Callable[[TLSStream[Any]], Awaitable[object]],
+) -> None:
+    client, server = await shaken(*contexts(certificate=True))
+    await server.send_all(b"all there is")
+    server.verify_client_post_handshake()
+    with trio.fail_after(3):  # an idle client says nothing that could be waited for
+        await end(server)
+    assert server.report.close_notify_sent
+    assert await client.receive_some() == b"all there is"
+    assert await client.receive_some() == b""
+    await close(client, server)
+
+
+async def test_a_question_that_cannot_be_made_fails_an_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, server = await shaken(*contexts(certificate=True))
+    server.verify_client_post_handshake()
+    error = ssl.SSLError(ssl.SSL_ERROR_SSL, "out of order")
+    monkeypatch.setattr(ssl.SSLObject, "do_handshake", Mock(side_effect=error))
+    assert (await server.shutdown()).outcome is ShutdownOutcome.FAILED
     await close(client, server)
 
 

@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import attrs
 import pytest
@@ -35,8 +36,12 @@ from trio_tlsdown import (
     TruncatedError,
 )
 from trio_tlsdown._stream.connection import MAX_PLAINTEXT_PER_SEND
-from trio_tlsdown._stream.stream import interrupt_receive
-from trio_tlsdown._stream.transport import NonBlockingSocket, is_reset
+from trio_tlsdown._stream.stream import allow_receive, interrupt_receive
+from trio_tlsdown._stream.transport import (
+    NonBlockingSocket,
+    ReceiveInterruptedError,
+    is_reset,
+)
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, tcp_transports
 
 
@@ -286,6 +291,10 @@ async def test_a_reader_that_is_woken_for_nothing_waits_on(tls: Maker) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wake_and_send)
         assert await a.receive_some() == b"data"
+    interrupt_receive(a)  # early: the next wait
+    with trio.fail_after(1), pytest.raises(ReceiveInterruptedError):
+        await a.receive_some()
+    allow_receive(a)
     await a.aclose()
     interrupt_receive(a)  # too late: nothing happens
     assert not a._records.interrupted
@@ -500,6 +509,58 @@ async def test_a_goodbye_that_meets_a_closed_transport_is_lost(tls: Maker) -> No
 
 
 @needs_posix("to send on a descriptor")
+class SimulatedSocket(trio.socket.SocketType):
+    """As `trio.socket.set_custom_socket_factory` allows: its number is no descriptor."""
+
+    family = property(lambda self: self.sock.family)
+    type = property(lambda self: self.sock.type)
+    did_shutdown_SHUT_WR = property(  # noqa: N815 - Trio's name
+        lambda self: self.sock.did_shutdown_SHUT_WR
+    )
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self.sock = sock
+
+    def fileno(self) -> int:
+        return 1_000_000
+
+    def setsockopt(self, *_: object) -> None:
+        pass
+
+    def getsockopt(self, *_: Any) -> Any:
+        return 0
+
+    def getpeername(self) -> str:
+        return "a simulated peer"
+
+    async def send(self, data: Any, flags: int = 0) -> int:
+        return await self.sock.send(data, flags)
+
+    async def recv(self, size: int, flags: int = 0) -> bytes:
+        return await self.sock.recv(size, flags)
+
+    async def wait_writable(self) -> None:
+        await self.sock.wait_writable()
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+async def test_a_simulated_socket_is_asked_and_never_its_number(tls: Maker) -> None:
+    ours, theirs = await tcp_transports()
+    simulated = trio.SocketStream(SimulatedSocket(ours.socket))
+    client, server = tls.wrap((simulated, theirs))
+    await shake_hands(client, server)
+    await client.send_all(b"hello")
+    assert await server.receive_some() == b"hello"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.aclose)
+        assert (await client.shutdown()).outcome is ShutdownOutcome.COMPLETE
+    await client.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await ours.send_all(b"x")
+
+
 async def test_a_full_socket_takes_nothing_and_says_so() -> None:
     ours, theirs = await tcp_transports()
     sock = NonBlockingSocket(ours)
