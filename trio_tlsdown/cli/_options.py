@@ -51,7 +51,7 @@ def one_of(*options: str) -> None:
     """
     found = [option for option in given() if option in options]
     if len(found) > 1:
-        raise click.UsageError(f"Give only one of {' and '.join(found)}.")
+        raise click.UsageError(f"Give only one of {', '.join(found)}.")
 
 
 def alone(option: str, *, beside: Iterable[str] = ()) -> None:
