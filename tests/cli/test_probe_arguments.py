@@ -62,19 +62,22 @@ def test_a_protocol_that_alpn_cannot_have_is_told(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--key", __file__), "--key is for a certificate: give --cert, too."),
+        (("--key", __file__), "--key has no effect without --cert: give --cert too."),
         (
             ("--insecure", "--ca-file", __file__),
-            "With --insecure no CA is asked: leave out --ca-file, or --insecure.",
+            "--insecure verifies nothing, so --ca-file has no effect: leave one of them out.",
         ),
         (
             ("--protocol", "smtp", "--path", "/"),
-            "Invalid value for --path: it is for --protocol http",
+            "Invalid value for --path: only for --protocol http",
         ),
         (("--json", "--brief"), "Give only one of --brief, --json."),
         (("--json", "--swimlane"), "Give only one of --json, --swimlane."),
-        (("--schema",), "--schema goes alone: leave out x."),
-        (("--list-checks", "--json"), "--list-checks goes alone: leave out x, --json."),
+        (("--schema",), "--schema must be used alone: leave out x."),
+        (
+            ("--list-checks", "--json"),
+            "--list-checks must be used alone: leave out x, --json.",
+        ),
     ],
 )
 def test_an_option_that_would_have_no_effect_is_refused(

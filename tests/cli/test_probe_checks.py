@@ -147,7 +147,10 @@ OPEN: dict[str, Any] = {"ours": 0.2}
         ),
         (
             {"session_kept": True, **CN},
-            *("the connection to resume it could not be made", "no connection was cut"),
+            *(
+                "no connection could be made to resume the session",
+                "no connection was cut",
+            ),
         ),
     ],
 )

@@ -113,7 +113,7 @@ def test_wrong_usage_is_told_as_what_it_is() -> None:
     assert "Give BEHAVIOUR, --all or --list." in run("rogue").stderr
     assert "BEHAVIOUR or --all, not both" in run("rogue", "flood", "--all").stderr
     told = run("rogue", "flood", "--list", "--port", 1, "--json").stderr
-    assert "--list goes alone: leave out --port, --json." in told
+    assert "--list must be used alone: leave out --port, --json." in told
     more = f"needs {len(BEHAVIOURS)} more ports above this one"
     assert more in run("rogue", "--all", "--port", 65530).stderr
 

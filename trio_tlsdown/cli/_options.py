@@ -62,7 +62,9 @@ def alone(option: str, *, beside: Iterable[str] = ()) -> None:
     """
     others = [other for other in (*beside, *given()) if other != option]
     if others:
-        raise click.UsageError(f"{option} goes alone: leave out {', '.join(others)}.")
+        raise click.UsageError(
+            f"{option} must be used alone: leave out {', '.join(others)}."
+        )
 
 
 def check_key_log() -> None:

@@ -220,7 +220,7 @@ def _why_not_tried(experiment: Experiment, all_seen: Observations) -> str:
     connections = all_seen.values()
     kept = [seen.session_kept for seen in connections if seen.ending in endings]
     if any(kept):
-        return "the connection to resume it could not be made"
+        return "no connection could be made to resume the session"
     if any(seen.session_kept for seen in connections):
         if kept:
             return f"the server issued no session on a connection that {did}"

@@ -218,10 +218,10 @@ def probe(
         return
     one_of("--brief", "--json", "--swimlane")
     if key is not None and cert is None:
-        raise click.UsageError("--key is for a certificate: give --cert, too.")
+        raise click.UsageError("--key has no effect without --cert: give --cert too.")
     if insecure and ca_file is not None:
         raise click.UsageError(
-            "With --insecure no CA is asked: leave out --ca-file, or --insecure."
+            "--insecure verifies nothing, so --ca-file has no effect: leave one of them out."
         )
     protocol = _protocol(protocol_name, path, send)
     targets = _targets(hosts, host_file, protocol.port)
@@ -273,9 +273,9 @@ def probe(
 
 def _protocol(name: str, path: str, send: str | None) -> Protocol:
     if send is not None and name != "raw":
-        raise click.BadParameter("it is for --protocol raw", param_hint="--send")
+        raise click.BadParameter("only for --protocol raw", param_hint="--send")
     if name != "http" and "--path" in given():
-        raise click.BadParameter("it is for --protocol http", param_hint="--path")
+        raise click.BadParameter("only for --protocol http", param_hint="--path")
     if name == "http":
         return http(_path(path))
     if name == "raw":
