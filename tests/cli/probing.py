@@ -19,10 +19,11 @@ from tests.support import CA, server_context
 from trio_tlsdown import TLSStream, open_tls_nursery
 from trio_tlsdown.cli._app import app
 from trio_tlsdown.cli.probe._checks import Version
+from trio_tlsdown.cli.probe._contexts import make_contexts
 from trio_tlsdown.cli.probe._observe import Limits
 from trio_tlsdown.cli.probe._protocols import PROTOCOLS, Protocol
 from trio_tlsdown.cli.probe._results import HostResult
-from trio_tlsdown.cli.probe._run import Settings, make_contexts, probe_host
+from trio_tlsdown.cli.probe._run import Settings, probe_host
 from trio_tlsdown.cli.probe._targets import Target
 from trio_tlsdown.testing import NAME
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import ssl
 from pathlib import Path
@@ -212,6 +214,26 @@ def test_without_the_tls_version_the_command_says_so(
     assert result.exit_code == 3
     assert result.stderr.startswith("Error: cannot play here: ")
     assert len(result.stderr.splitlines()) == 1
+    assert "ssl_context" not in result.stderr  # which its user does not have
+
+
+def test_a_key_log_that_cannot_be_written_is_told_with_the_variable_that_names_it(
+    tmp_path: Path,
+) -> None:
+    path = str(tmp_path / "no" / "keys")
+    result = demo("--scenario", "3", SSLKEYLOGFILE=path)
+    assert result.exit_code == 3
+    why = os.strerror(errno.ENOENT)
+    assert result.stderr == f"Error: cannot play here: SSLKEYLOGFILE={path}: {why}\n"
+
+
+def test_a_key_log_gets_the_keys_behind_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("# of another session\n")
+    assert demo("--scenario", "3", SSLKEYLOGFILE=str(path)).exit_code == 0
+    first, *rest = path.read_text().splitlines()
+    assert first == "# of another session"
+    assert any("TRAFFIC_SECRET" in line for line in rest)
 
 
 @pytest.mark.parametrize("columns", [120, 79, 75, 60, 40])
@@ -250,6 +272,8 @@ def test_at_40_columns_words_are_shorter_or_below_each_other() -> None:
 def test_the_help_tells_the_exit_codes() -> None:
     for line in ("0  everything ended as it", "1  something", "3  it cannot be played"):
         assert line in demo("--help").stdout
+    # Not 3, as for a full disk: `test_a_reader_that_has_gone_is_no_traceback`.
+    assert "reader of its output has gone" in demo("--help").stdout
 
 
 def test_a_scenario_that_does_not_end_is_told_and_exits_1(

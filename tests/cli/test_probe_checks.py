@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from trio_tlsdown.cli.probe._checks import CHECKS, Verdict, judge, milliseconds, worst
+from trio_tlsdown.cli.probe._checks import (
+    CHECKS,
+    Finding,
+    Verdict,
+    judge,
+    milliseconds,
+    worst,
+)
 from trio_tlsdown.cli.probe._observe import Ending, Experiment, Observation
 from trio_tlsdown.cli.probe._remedies import IN_GENERAL, REMEDIES, remedy
 from trio_tlsdown.cli.probe._resembles import resembles
@@ -123,6 +130,41 @@ def test_sessions_need_not_be_resumed() -> None:
     assert judge("1.3", facts)["resumes-after-cut"].verdict is NA
 
 
+OPEN: dict[str, Any] = {"ours": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("facts", "after_end", "after_cut"),
+    [
+        (
+            {"ending": Ending.RESET},
+            *("no connection ended with close_notify", "no connection was cut"),
+        ),
+        (CN, *["the server issued no session"] * 2),
+        (
+            OPEN,
+            *("no connection ended with close_notify", "the server issued no session"),
+        ),
+        (
+            {"session_kept": True, **CN},
+            *(
+                "no connection could be made to resume the session",
+                "no connection was cut",
+            ),
+        ),
+    ],
+)
+def test_why_no_session_was_resumed_is_told(
+    facts: dict[str, Any], after_end: str, after_cut: str
+) -> None:
+    found = judge("1.3", idle(**facts))
+    assert found["resumes-after-end"] == Finding(NA, after_end)
+    assert found["resumes-after-cut"] == Finding(NA, after_cut)
+    found = judge("1.3", idle(**facts), resumes=False)
+    for check in ("resumes-after-end", "resumes-after-cut"):
+        assert found[check] == Finding(NA, "not asked (see --resumption)")
+
+
 @pytest.mark.parametrize(
     ("data", "behind"),
     [
@@ -149,6 +191,13 @@ def test_the_worst_verdict_counts() -> None:
 
 def test_nothing_is_resembled_where_nothing_was_seen() -> None:
     assert resembles({}) is None
+
+
+def test_a_session_of_another_ending_is_no_session_of_this_one() -> None:
+    facts = idle(session_kept=True, **CN) | seen(Experiment.GOODBYE)  # that is cut
+    assert judge("1.3", facts)["resumes-after-cut"].seen == (
+        "the server issued no session on a connection that was cut"
+    )
 
 
 def test_durations_are_written_as_people_do() -> None:

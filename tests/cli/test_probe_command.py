@@ -127,7 +127,7 @@ def test_a_server_that_does_not_say_what_it_is_gets_a_remedy_for_any(ca: Path) -
     with in_thread(partial(serve_badly, "cut_before_close_notify")) as port:
         result = probe(ca, f"{HOST}:{port}", "--tls", "1.3")
     assert result.exit_code == 1
-    assert "Call the shutdown of the TLS library" in result.stdout
+    assert "Call the TLS library's shutdown function" in result.stdout
     assert "https://" not in result.stdout
 
 
@@ -142,6 +142,7 @@ def test_a_version_that_is_not_spoken_is_told(ca: Path) -> None:
         result = probe(ca, f"{HOST}:{port}")
     assert result.exit_code == 0
     assert "TLS 1.2: not supported" in result.stdout
+    assert "ssl_context" not in result.stdout  # which its user does not have
 
 
 def test_each_line_of_json_is_as_the_schema_has_it(
@@ -208,7 +209,7 @@ def test_what_is_no_result_is_told_with_its_place(tmp_path: Path, line: str) -> 
     path.write_text(line + "\n")
     result = run("probe", "merge", path)
     assert result.exit_code == 2
-    assert f"{path}:1: no result of a probe" in result.stderr
+    assert f"{path}:1: not a result of a probe" in result.stderr
 
 
 class Page(html.parser.HTMLParser):
@@ -229,8 +230,8 @@ def test_reports_in_files_are_whole_and_nothing_in_them_is_the_servers(
 ) -> None:
     alerting = partial(serve_badly, "fatal_alert")
     with in_thread(web_server(version="TLSv1.2")) as old, in_thread(alerting) as bad:
-        result = probe(
-            *(ca, "--brief", "--insecure"),
+        result = run(
+            *("probe", "--timeout", 1, "--brief", "--insecure"),
             *(f"{HOST}:{each}" for each in (port, evil_port, old, bad, 1)),
             *("--html", tmp_path / "p.html", "--junit", tmp_path / "p.xml"),
             *("--prometheus", tmp_path / "p.prom"),
@@ -329,6 +330,7 @@ def test_the_name_to_ask_for_can_be_another_one(ca: Path, port: int) -> None:
     result = probe(ca, *target, "--server-name", "other.example")
     assert result.exit_code == 3
     assert "certificate not trusted" in result.stdout
+    assert "(see --server-name)" in " ".join(result.stdout.split())
 
 
 def test_raw_sends_what_is_asked_with_escapes(ca: Path) -> None:
@@ -347,7 +349,7 @@ def test_raw_sends_what_is_asked_with_escapes(ca: Path) -> None:
     [
         ((), "HOST"),
         (("https://example.org/",), "not HOST or HOST:PORT"),
-        (("example.org:99999",), "no port"),
+        (("example.org:99999",), "the port must be"),
         (("x", "--path", "y"), "--path"),
         (("x", "--send", "y"), "--send"),
         (("x", "--protocol", "raw", "--send", "\\x"), "--send"),

@@ -9,6 +9,7 @@ import trio
 
 from tests.support import CA, needs_posix
 from trio_tlsdown.cli.probe._checks import Version
+from trio_tlsdown.cli.probe._contexts import make_contexts
 from trio_tlsdown.cli.probe._key_log import KeyLog
 from trio_tlsdown.cli.probe._observe import (
     Conversation,
@@ -18,7 +19,6 @@ from trio_tlsdown.cli.probe._observe import (
 )
 from trio_tlsdown.cli.probe._protocols import http
 from trio_tlsdown.cli.probe._resembles import resembles
-from trio_tlsdown.cli.probe._run import make_contexts
 from trio_tlsdown.cli.probe._targets import Target
 from trio_tlsdown.testing import BEHAVIOURS, NAME, serve_rogue
 

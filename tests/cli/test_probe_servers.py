@@ -208,7 +208,7 @@ async def test_a_server_that_refuses_starttls_is_told_apart_from_one_that_is_awa
     )
     assert not result.reachable
     assert result.address == HOST
-    assert "it said" in (result.versions[0].error or "")
+    assert "the server said" in (result.versions[0].error or "")
 
 
 async def test_a_reset_before_tls_is_no_starttls(tmp_path: Path) -> None:
@@ -216,7 +216,49 @@ async def test_a_reset_before_tls_is_no_starttls(tmp_path: Path) -> None:
         reset_when_closed(transport)
 
     result = await result_of(partial(serve_tcp, reset), tmp_path, protocol="smtp")
-    assert result.versions[0].error == "no STARTTLS: it said nothing"
+    assert result.versions[0].error == (
+        "no STARTTLS: the server sent no greeting; if TLS starts at once there, use "
+        "--protocol smtps"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("imap", "sent no greeting; if TLS starts at once there, use --protocol imaps"),
+        ("ldap", "did not answer; if TLS starts at once there, use --protocol ldaps"),
+        ("xmpp", "did not answer"),
+        ("postgres", "did not answer"),
+    ],
+)
+async def test_a_server_that_waits_for_tls_gets_a_protocol_that_begins_with_it(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    result = await result_of(
+        partial(serve_tcp, wait), tmp_path, protocol=name, limits=HASTY
+    )
+    assert result.versions[0].error == f"no STARTTLS: the server {words}"
+
+
+async def test_a_server_that_greets_and_then_says_nothing_speaks_the_right_protocol(
+    tmp_path: Path,
+) -> None:
+    async def greet(transport: trio.SocketStream) -> None:
+        await transport.send_all(b"220 hello\r\n")
+        await wait(transport)
+
+    result = await result_of(
+        partial(serve_tcp, greet), tmp_path, protocol="smtp", limits=HASTY
+    )
+    assert result.versions[0].error == "no STARTTLS: the server did not answer"
+
+
+HASTY = Limits(handshake=0.1, answer=0.1)
+
+
+async def wait(transport: trio.SocketStream) -> None:
+    while await transport.receive_some():
+        pass
 
 
 async def test_a_server_that_goes_away_meanwhile_gets_the_verdicts_until_then(
@@ -352,6 +394,8 @@ async def test_resumption_is_not_asked_for_when_it_is_not_wanted(
         nursery.cancel_scope.cancel()
     asked = [verdicts(each, "1.3")["resumes-after-end"] for each in found]
     assert asked == ["pass", "n/a"]
+    told = found[1].versions[0].findings["resumes-after-cut"].seen
+    assert told == "not asked (see --resumption)"
 
 
 # Those that mean harm:

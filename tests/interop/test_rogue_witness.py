@@ -252,7 +252,7 @@ def test_the_wire_shows_what_the_behaviour_says(
 def test_the_docstrings_tell_the_pauses_and_the_sizes() -> None:
     told = {name: BEHAVIOURS[name].description for name in BEHAVIOURS}
     assert f"after {_behaviours.LATE:g} s" in told["answer_late"]
-    assert f"one byte each {_behaviours.DRIP * 1000:g} ms" in told["slow_drip"]
+    assert f"one byte every {_behaviours.DRIP * 1000:g} ms" in told["slow_drip"]
     assert f"{_behaviours.FLOOD // 2**20} MiB" in told["flood"]
 
 

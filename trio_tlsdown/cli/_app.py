@@ -34,7 +34,7 @@ class _App(click.Group):
 
 EPILOG: Final = """\
 \b
-Completion of what you type, for this session:
+Shell completion, for this session:
 bash: eval "$(_TRIO_TLSDOWN_COMPLETE=bash_source trio-tlsdown)"
 zsh:  eval "$(_TRIO_TLSDOWN_COMPLETE=zsh_source trio-tlsdown)"
 fish: _TRIO_TLSDOWN_COMPLETE=fish_source trio-tlsdown | source

@@ -51,7 +51,8 @@ added to that file, for Wireshark.
 \b
 The exit code:
 0  everything ended as it should
-1  something did not, or the demo was interrupted
+1  something did not, or the demo was interrupted, by Ctrl-C or because the
+   reader of its output has gone, as head does
 2  wrong usage
 3  it cannot be played here (no TCP on 127.0.0.1, no such TLS version), or
    the output cannot be written

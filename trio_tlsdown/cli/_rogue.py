@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -16,12 +18,22 @@ import click
 import trio
 import trustme
 
-from trio_tlsdown import TLSStream, open_tls_nursery
+from trio_tlsdown import (
+    ListenFailedError,
+    TLSFailedError,
+    TLSStream,
+    open_tls_nursery,
+)
 from trio_tlsdown.testing import BEHAVIOURS, NAME, RoguePeer, server_context
 
 from ._interrupt import run_until_interrupt
+from ._options import alone
+from ._tls_words import is_alert
 
 LOOPBACK: Final = "127.0.0.1"
+# How clients reach what listens there; they cannot connect to the last two.
+REACHED_AT: Final[Mapping[str, str]] = {LOOPBACK: NAME, "0.0.0.0": NAME, "::": "::1"}  # noqa: S104
+UNKNOWN_CA: Final = "TLSV1_ALERT_UNKNOWN_CA"
 MAX_PORT: Final = 65535
 Framing: TypeAlias = Literal["close", "length", "chunked", "none"]
 
@@ -49,12 +61,27 @@ trio-tlsdown rogue --list
 trio-tlsdown rogue cut_before_close_notify --port 8443 --write-ca ca.pem
 curl --cacert ca.pem https://localhost:8443/; echo $?   # 0: it did not notice
 
-Ctrl-C ends it. Exit codes: 0; 2 for wrong usage; 3 if it cannot listen there.
+Ctrl-C ends it. Exit codes: 0; 2 for wrong usage; 3 if it cannot listen there,
+or cannot write the CA.
 """
 
 
-class _CannotListen(click.ClickException):
+class _CannotServe(click.ClickException):
     exit_code = 3
+
+
+class Rogue(RoguePeer):
+    """A rogue that remembers the TLS version, which OpenSSL forgets after an error."""
+
+    version: str | None = None
+    """Such as ``"TLSv1.3"``; None before the handshake is done."""
+
+    def step_of_handshake(self) -> bool:
+        """Note the version when the handshake is done."""
+        done = super().step_of_handshake()
+        if done:
+            self.version = self.tls.version()
+        return done
 
 
 @attrs.frozen
@@ -65,7 +92,7 @@ class Encounter:
     behaviour: str
     client: str
     tls: str | None
-    """Such as ``"TLSv1.3"``; None if there was no session."""
+    """Such as ``"TLSv1.3"``; None if the handshake was not done."""
 
     received: int
     """Bytes of its request."""
@@ -74,7 +101,10 @@ class Encounter:
     """Whether it sent one."""
 
     alert: str | None
-    """OpenSSL's reason, if it sent an alert (SSLV3_ALERT, TLSV1_ALERT), or broke TLS."""
+    """OpenSSL's name for the alert that it sent, such as TLSV1_ALERT_UNKNOWN_CA."""
+
+    error: str | None
+    """OpenSSL's reason why TLS failed, if the client sent no alert."""
 
     end: str | None
     """How it ended TCP: FIN or reset."""
@@ -84,6 +114,8 @@ class Encounter:
         """What it did, in words."""
         if self.alert is not None:
             did = f"TLS failed: {self.alert}"
+        elif self.error is not None:
+            did = f"TLS failed without an alert: {self.error}"
         elif self.close_notify:
             did = "sent close_notify"
         else:
@@ -99,17 +131,23 @@ class Encounter:
         )
 
 
-def encounter(peer: RoguePeer, client: str) -> Encounter:
+def encounter(peer: Rogue, client: str) -> Encounter:
     """What a client has done, of which the peer knows."""
-    error = peer.error
+    failed = None
+    if peer.error is not None:
+        # It knows the reasons that Python has no name for.
+        reason = TLSFailedError(peer.error, during_handshake=False).reason
+        failed = reason or str(peer.error)
+    alerted = failed is not None and is_alert(failed)
     return Encounter(
         time=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
         behaviour=peer.behaviour.name,
         client=client,
-        tls=peer.tls.version(),
+        tls=peer.version,
         received=len(peer.received),
         close_notify=peer.close_notify_received,
-        alert=None if error is None else str(error.reason or error),
+        alert=failed if alerted else None,
+        error=None if alerted else failed,
         end=peer.transport_end,
     )
 
@@ -125,7 +163,7 @@ def encounter(peer: RoguePeer, client: str) -> Encounter:
     "--list",
     "show_list",
     is_flag=True,
-    help="Print all behaviours, and which software does so.",
+    help="Print all behaviours, or BEHAVIOUR only, and which software does so.",
 )
 @click.option(
     "--all",
@@ -138,11 +176,15 @@ def encounter(peer: RoguePeer, client: str) -> Encounter:
     type=click.IntRange(0, MAX_PORT),
     metavar="PORT",
     default=0,
-    help="Where to listen; with --all the page, and then the behaviours. Default: any "
-    "that is free.",
+    help="Where to listen. With --all the page is there, and the behaviours are on the "
+    "ports above it. Default: any that are free.",
 )
 @click.option(
-    "--host", default=LOOPBACK, show_default=True, help="An address of this machine."
+    "--host",
+    default=LOOPBACK,
+    show_default=True,
+    help="An address or a name of this machine. The certificate is for it, and for "
+    "localhost, 127.0.0.1 and ::1.",
 )
 @click.option("--tls", type=click.Choice(["1.2", "1.3"]), help="Only this version.")
 @click.option(
@@ -155,7 +197,7 @@ def encounter(peer: RoguePeer, client: str) -> Encounter:
 )
 @click.option(
     "--write-ca",
-    type=click.Path(dir_okay=False, writable=True),
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write the CA that clients have to trust (PEM). It is new each time.",
 )
 @click.option(
@@ -170,40 +212,72 @@ def rogue(
     host: str,
     tls: str | None,
     answer: Framing,
-    write_ca: str | None,
+    write_ca: Path | None,
     as_data: bool,
 ) -> None:
     """Serve, until Ctrl-C."""
     if show_list:
-        click.echo("\n\n".join(_described(name) for name in BEHAVIOURS))
+        alone("--list")
+        names = [behaviour] if behaviour else list(BEHAVIOURS)
+        click.echo("\n\n".join(_described(name) for name in names))
         return
-    if serve_all is (behaviour is not None):
+    if behaviour and serve_all:
+        raise click.UsageError("Give BEHAVIOUR or --all, not both.")
+    if not behaviour and not serve_all:
         raise click.UsageError("Give BEHAVIOUR, --all or --list.")
     names = [behaviour] if behaviour else list(BEHAVIOURS)
-    if port + serve_all * len(names) > MAX_PORT:
-        raise click.BadParameter("the others do not fit behind it", param_hint="--port")
-    ca = trustme.CA()
+    if serve_all and port + len(names) > MAX_PORT:
+        raise click.BadParameter(
+            f"--all needs {len(names)} more ports above this one", param_hint="--port"
+        )
     show = partial(_show, as_data=as_data)
-    kit = _Kit(host, ca, f"TLSv{tls}" if tls else None, ANSWERS[answer], show)
+    version = f"TLSv{tls}" if tls else None
+    kit = _Kit(host, _ca_for(host), version, ANSWERS[answer], show, write_ca)
     try:
-        if write_ca is not None:
-            ca.cert_pem.write_to_path(write_ca)
         trio.run(run_until_interrupt, partial(kit.serve, names, port, index=serve_all))
-    except OSError as exc:
-        raise _CannotListen(str(exc)) from exc
     except ExceptionGroup as group:
         # Not by except*: what that raises may be in a group again.
-        failed, others = group.split(OSError)
+        failed, others = group.split((ListenFailedError, click.ClickException))
         if failed is None or others is not None:
             raise  # pragma: no cover - a bug of ours
-        raise _CannotListen(str(_first(failed))) from group
+        raise _CannotServe(str(_first(failed))) from group
 
 
-def _first(group: BaseExceptionGroup[OSError]) -> BaseException:
+class _CA(trustme.CA):
+    """A CA that adds a host to the names of each certificate."""
+
+    host: str = NAME
+
+    def issue_cert(self, *identities: str, **options: Any) -> trustme.LeafCert:
+        """Issue a certificate that is for the host, too."""
+        return super().issue_cert(*dict.fromkeys((*identities, self.host)), **options)
+
+
+def _ca_for(host: str) -> trustme.CA:
+    ca = _CA()
+    ca.host = host.partition("%")[0]  # no certificate has a zone
+    try:
+        ca.issue_cert(NAME)
+    except UnicodeError as exc:
+        raise click.BadParameter(
+            f"no certificate can have this name: {exc}", param_hint="--host"
+        ) from exc
+    return ca
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]  # pyright: ignore[reportUnknownVariableType]
     return error
+
+
+def url_of(host: str, port: int) -> str:
+    """Where clients reach what listens on that host."""
+    host = REACHED_AT.get(host, host)
+    if ":" in host:
+        host = f"[{host.replace('%', '%25')}]"  # a zone: RFC 6874 section 2
+    return f"https://{host}:{port}/"
 
 
 def _described(name: str) -> str:
@@ -228,6 +302,7 @@ class _Kit:
     version: str | None
     answer: bytes
     show: Callable[[Encounter], object]
+    write_ca: Path | None
 
     async def serve(self, names: list[str], port: int, *, index: bool) -> None:
         """Serve the behaviours, and a page with links to them."""
@@ -237,11 +312,15 @@ class _Kit:
             for number, name in enumerate(names):
                 where = first + number if first else 0
                 ports[name] = await nursery.start(self._serve_one, name, where)
+            urls = {name: url_of(self.host, number) for name, number in ports.items()}
             if index:
-                where = await nursery.start(self._serve_index, ports, port)
-                click.echo(f"index  https://{NAME}:{where}/", err=True)
-            for name, number in ports.items():
-                click.echo(f"{name}  https://{NAME}:{number}/", err=True)
+                where = await nursery.start(self._serve_index, _page(ports, urls), port)
+                urls = {"index": url_of(self.host, where), **urls}
+            # Not before: another rogue, which has these ports, may have its CA there.
+            if self.write_ca is not None:
+                _write(self.ca, self.write_ca)
+            for name, url in urls.items():
+                click.echo(f"{name}  {url}", err=True)
 
     async def _serve_one(  # noqa: ASYNC114  (nobody else starts it)
         self, name: str, port: int, *, task_status: trio.TaskStatus[int]
@@ -250,7 +329,7 @@ class _Kit:
             client = "a client that has disconnected"
             with suppress(OSError):
                 client = "{}:{}".format(*transport.socket.getpeername())
-            peer = RoguePeer(
+            peer = Rogue(
                 name,
                 transport,
                 hears=1 if self.answer else 0,
@@ -261,29 +340,51 @@ class _Kit:
             await peer.run()
             self.show(encounter(peer, client))
 
-        listeners = await trio.open_tcp_listeners(port, host=self.host)
+        try:
+            listeners = await trio.open_tcp_listeners(port, host=self.host)
+        except OSError as exc:
+            raise ListenFailedError(self.host, port, exc) from exc
         task_status.started(listeners[0].socket.getsockname()[1])
         await trio.serve_listeners(handle, listeners)
 
     async def _serve_index(  # noqa: ASYNC114  (nobody else starts it)
-        self, ports: Mapping[str, int], port: int, *, task_status: trio.TaskStatus[int]
+        self, page: bytes, port: int, *, task_status: trio.TaskStatus[int]
     ) -> None:
-        page = _page(ports)
+        # What the library logs is for programmers.
+        logging.getLogger("trio_tlsdown").addHandler(logging.NullHandler())
 
         async def handle(stream: TLSStream[Any]) -> None:
             await stream.receive_some()
             await stream.send_all(page)
 
+        def tell(error: Exception, _: object) -> None:
+            reason = error.reason if isinstance(error, TLSFailedError) else None
+            note = (
+                " (clients have to trust the CA of --write-ca)"
+                if reason == UNKNOWN_CA
+                else ""
+            )
+            click.echo(f"index  TLS failed: {reason or error}{note}", err=True)
+
         async with open_tls_nursery() as tls:
             context = server_context(ca=self.ca, version=self.version)
-            server = await tls.start_server(handle, port, context, host=self.host)
+            server = await tls.start_server(
+                handle, port, context, host=self.host, on_error=tell
+            )
             task_status.started(server.addresses[0][1])
             await trio.sleep_forever()
 
 
-def _page(ports: Mapping[str, int]) -> bytes:
+def _write(ca: trustme.CA, path: Path) -> None:
+    try:
+        ca.cert_pem.write_to_path(path)
+    except OSError as exc:
+        raise _CannotServe(f"--write-ca {path}: {exc.strerror}") from exc
+
+
+def _page(ports: Mapping[str, int], urls: Mapping[str, str]) -> bytes:
     rows = "".join(
-        f'<tr><td><a href="https://{NAME}:{port}/">{name}</a><td>{port}<td>'
+        f'<tr><td><a href="{escape(urls[name])}">{name}</a><td>{port}<td>'
         f"{escape(_description(name))}\n"
         for name, port in ports.items()
     )

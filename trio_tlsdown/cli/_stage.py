@@ -14,7 +14,9 @@ import trio
 from trio_tlsdown import ShutdownPolicy, TLSStream, TraceKind
 from trio_tlsdown.testing import NAME, client_context, server_context
 
+from ._options import KEY_LOG, check_key_log
 from ._record import Record, Side
+from ._tls_words import words_of
 
 Version: TypeAlias = Literal["1.2", "1.3"]
 Party: TypeAlias = Literal["A", "B"]
@@ -156,7 +158,9 @@ async def open_stage(version: Version) -> AsyncGenerator[Stage, None]:
                 nursery.start_soon(stage.a.do_handshake)
                 nursery.start_soon(stage.b.do_handshake)
         except ExceptionGroup as exc:
-            raise CannotPlayError(f"TLS {version}: {exc.exceptions[0]}") from exc
+            raise CannotPlayError(
+                f"TLS {version}: {words_of(exc.exceptions[0])}"
+            ) from exc
         stage.check("the TLS version", stage.a.version(), f"TLSv{version}")
         yield stage
 
@@ -164,7 +168,8 @@ async def open_stage(version: Version) -> AsyncGenerator[Stage, None]:
 def _contexts(version: Version) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     only = f"TLSv{version}"
     client = client_context(version=only)
-    if log := os.environ.get("SSLKEYLOGFILE"):  # as ssl.create_default_context() does
+    check_key_log()
+    if log := os.environ.get(KEY_LOG):  # as ssl.create_default_context() does
         client.keylog_filename = log
     return client, server_context(version=only)
 

@@ -197,7 +197,7 @@ async def answer_late(peer: ScriptedPeer) -> None:
 
 @_after_handshake
 async def slow_drip(peer: ScriptedPeer) -> None:
-    """Sends application data, then close_notify, one byte each 50 ms.
+    """Sends application data, then close_notify, one byte every 50 ms.
 
     No software is known to do this, but somebody who wants to keep the peer busy can.
     """

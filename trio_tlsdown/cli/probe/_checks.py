@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from ._observe import Ending, Experiment, Observation
+from ._observe import CUT, Ending, Experiment, Observation
 from ._witness import Behind, TransportEnd
 
 Version: TypeAlias = Literal["1.3", "1.2"]
@@ -207,11 +207,34 @@ def _behind(version: Version, all_seen: Observations) -> Finding:
     return Finding(Verdict.PASS, "nothing")
 
 
+# The endings whose session is tried, and what such a connection did.
+RESUMABLE: Final[Mapping[Experiment, tuple[frozenset[Ending], str]]] = {
+    Experiment.RESUME: (frozenset({Ending.CLOSE_NOTIFY}), "ended with close_notify"),
+    Experiment.RESUME_CUT: (CUT, "was cut"),
+}
+NOT_ASKED: Final = Finding(Verdict.NOT_APPLICABLE, "not asked (see --resumption)")
+
+
+def _why_not_tried(experiment: Experiment, all_seen: Observations) -> str:
+    endings, did = RESUMABLE[experiment]
+    connections = all_seen.values()
+    kept = [seen.session_kept for seen in connections if seen.ending in endings]
+    if any(kept):
+        return "no connection could be made to resume the session"
+    if any(seen.session_kept for seen in connections):
+        if kept:
+            return f"the server issued no session on a connection that {did}"
+    # Without a session to resume we cut no connection ourselves.
+    elif kept or any(seen.ending is Ending.CLOSE_NOTIFY for seen in connections):
+        return "the server issued no session"
+    return f"no connection {did}"
+
+
 def _resumes(experiment: Experiment) -> Judge:
     def judge(version: Version, all_seen: Observations) -> Finding:
         seen = all_seen.get(experiment)
         if seen is None:
-            return Finding(Verdict.NOT_APPLICABLE, "no session to resume, or not asked")
+            return Finding(Verdict.NOT_APPLICABLE, _why_not_tried(experiment, all_seen))
         if seen.resumed:
             return Finding(Verdict.PASS, "resumed")
         return Finding(Verdict.WARN, "not resumed: a full handshake")
@@ -250,8 +273,9 @@ CHECKS: Final = (
         question="Does the answer to a request still arrive after our close_notify?",
         rfc=CLOSURE,
         meaning=(
-            "TLS 1.3 leaves the server's direction open, and a client may end its own "
-            "when it has asked. Allowed, but with this server it must not."
+            "TLS 1.3 leaves the server's direction open, and a client may close its own "
+            "direction once it has sent its request. The RFC allows it, but clients of "
+            "this server must not do it."
         ),
         judge=_half_close,
     ),
@@ -324,9 +348,20 @@ CHECKS: Final = (
 )
 
 
-def judge(version: Version, seen: Observations) -> dict[str, Finding]:
-    """The verdict of each check, by its id."""
-    return {check.id: check.judge(version, seen) for check in CHECKS}
+def judge(
+    version: Version, seen: Observations, *, resumes: bool = True
+) -> dict[str, Finding]:
+    """The verdict of each check, by its id.
+
+    Args:
+      version: The TLS version.
+      seen: What was observed with it.
+      resumes: Whether it was asked if sessions can be resumed. Default: True.
+    """
+    found = {check.id: check.judge(version, seen) for check in CHECKS}
+    if not resumes:
+        found |= dict.fromkeys(("resumes-after-end", "resumes-after-cut"), NOT_ASKED)
+    return found
 
 
 def worst(verdicts: set[Verdict]) -> Verdict:

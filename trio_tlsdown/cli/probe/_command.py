@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, Literal, TextIO
 
 import attrs
 import click
@@ -17,18 +17,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from trio_tlsdown.cli._interrupt import run_until_interrupt
+from trio_tlsdown.cli._options import Seconds, alone, given, one_of
 from trio_tlsdown.cli._paper import Paper
 
 from ._checks import Version
+from ._contexts import VERSIONS, UnusableError, make_contexts
+from ._escapes import unescape
 from ._html import HtmlReport
 from ._junit import JUnitReport
 from ._observe import Limits
 from ._prometheus import PrometheusReport
 from ._protocols import PROTOCOLS, Protocol, http, raw
 from ._results import HostResult, as_json, as_line, schema
-from ._run import LEAKING_LIMIT, VERSIONS, Settings, make_contexts, probe_hosts
+from ._run import LEAKING_LIMIT, Settings, probe_hosts
 from ._summary import Summary
-from ._targets import Target, parse_target, read_targets
+from ._targets import Target, parse_target
 from ._text import brief, check_list, full
 
 HELP: Final = """\
@@ -36,7 +39,8 @@ Find out how TLS servers end their connections.
 
 Each host is asked with TLS 1.3 and with TLS 1.2, on up to seven connections
 each, one after the other. They carry a handshake, a harmless request, a
-goodbye, and something that is no valid request. Probe only hosts that you may.
+goodbye, and an invalid request. Probe only hosts that you are allowed to
+probe.
 
 \b
 trio-tlsdown probe example.org
@@ -50,14 +54,16 @@ pay for it. TLS 1.3 does not oblige a server to answer a close_notify.
 \b
 Exit codes:
 0  nothing failed, and all hosts could be reached
-1  a check failed, or the probe was interrupted
+1  a check failed, or the probe was interrupted, by Ctrl-C or because the
+   reader of its output has gone, as head does
 2  wrong usage
 3  a host could not be reached (and nothing failed), or the output cannot be
    written
 """
 FILE: Final = click.Path(dir_okay=False, path_type=Path)
 INPUT: Final = click.Path(exists=True, dir_okay=False)
-SECONDS: Final = click.FloatRange(min=0, min_open=True, max=3600)
+# With or without the mark that Windows puts at the beginning.
+TEXT: Final = click.File(encoding="utf-8-sig")
 
 
 class _Failed(click.ClickException):
@@ -79,8 +85,9 @@ class _Report:
 @click.option(
     "--file",
     "host_file",
-    type=click.File(encoding="utf-8"),
-    help="Read hosts from a file, one a line; # begins a comment. - is standard input.",
+    type=TEXT,
+    help="Read hosts from a file, one per line; # starts a comment. - is standard "
+    "input.",
 )
 @click.option(
     "--protocol",
@@ -92,11 +99,11 @@ class _Report:
     help="http or raw; smtp, imap, pop3, ftp, ldap, xmpp or postgres, which begin "
     "with STARTTLS or the like; smtps, imaps, pop3s, ftps or ldaps.",
 )
-@click.option("--path", default="/", show_default=True, help="What to get by HTTP.")
+@click.option("--path", default="/", show_default=True, help="What to get over HTTP.")
 @click.option(
     "--send",
-    help=r"The request of --protocol raw; \r, \n, \x00 and so on are escapes. Without "
-    "it there is only the handshake.",
+    help=r"The request of --protocol raw; \r, \n, \x00 and so on are escapes. Default: "
+    "only the handshake.",
 )
 @click.option(
     "--tls",
@@ -112,19 +119,20 @@ class _Report:
 )
 @click.option(
     "--server-name",
-    help="For SNI, the certificate and HTTP's Host. Default: the host.",
+    help="The name for SNI, certificate verification and the HTTP Host header. Default: "
+    "the host.",
 )
 @click.option("--ca-file", type=INPUT, help="Trust these CAs only (PEM).")
 @click.option(
     "--cert", type=INPUT, help="Our client certificate, with its chain (PEM)."
 )
-@click.option("--key", type=INPUT, help="Its key, if that is another file.")
+@click.option("--key", type=INPUT, help="Its private key, if it is in a separate file.")
 @click.option(
     "--insecure", is_flag=True, help="Do NOT verify certificates. Each result says so."
 )
 @click.option(
     "--timeout",
-    type=SECONDS,
+    type=Seconds(),
     metavar="SECONDS",
     default=5.0,
     show_default=True,
@@ -132,7 +140,7 @@ class _Report:
 )
 @click.option(
     "--handshake-timeout",
-    type=SECONDS,
+    type=Seconds(),
     metavar="SECONDS",
     default=10.0,
     show_default=True,
@@ -151,8 +159,8 @@ class _Report:
     type=click.IntRange(0),
     metavar="HOSTS",
     default=LEAKING_LIMIT,
-    help="How many are asked whether they resume sessions. Default: all; 100 with a "
-    "Python that leaks memory by it (before 3.12.8, and 3.13.0).",
+    help="How many hosts to test for session resumption. Default: all; 100 on Pythons "
+    "where the test leaks memory (before 3.12.8, and 3.13.0).",
 )
 @click.option("--brief", "is_brief", is_flag=True, help="One line for each host.")
 @click.option("--json", "as_data", is_flag=True, help="One line of JSON for each host.")
@@ -201,18 +209,27 @@ def probe(
 ) -> None:
     """Probe hosts, and print what came of it."""
     if show_schema:
+        alone("--schema", beside=hosts)
         click.echo(schema())
         return
     if list_checks:
+        alone("--list-checks", beside=hosts)
         click.echo("\n".join(check_list(Paper.of(Console()))))
         return
+    one_of("--brief", "--json", "--swimlane")
+    if key is not None and cert is None:
+        raise click.UsageError("--key has no effect without --cert: give --cert too.")
+    if insecure and ca_file is not None:
+        raise click.UsageError(
+            "--insecure verifies nothing, so --ca-file has no effect: leave one of them out."
+        )
     protocol = _protocol(protocol_name, path, send)
     targets = _targets(hosts, host_file, protocol.port)
     settings = Settings(
         protocol=protocol,
         contexts=_contexts(
             versions or tuple(VERSIONS),
-            alpn or protocol.alpn,
+            _alpn(alpn) or protocol.alpn,
             ca_file,
             (cert, key),
             insecure=insecure,
@@ -238,13 +255,14 @@ def probe(
                 report = kind(file)
                 reports.append(_Report(report.add, report.finish))
         with _output(len(targets), is_brief, as_data, swimlane) as show:
-            reports.append(_Report(show, lambda: None))
-            interrupted = _probe(targets, settings, concurrency, reports)
+            ended = _probe(targets, settings, concurrency, reports, show)
         for report_ in reports:
             report_.finish()
+    if isinstance(ended, OSError):
+        raise ended
     if not as_data:
         click.echo("\n".join(summary.lines()))
-    if interrupted:
+    if ended == "interrupted":
         click.echo(f"Interrupted: {summary.hosts} of {len(targets)} hosts", err=True)
         raise click.exceptions.Exit(1)
     raise click.exceptions.Exit(summary.exit_code)
@@ -255,47 +273,97 @@ def probe(
 
 def _protocol(name: str, path: str, send: str | None) -> Protocol:
     if send is not None and name != "raw":
-        raise click.BadParameter("it is for --protocol raw", param_hint="--send")
-    if not path.startswith("/") or not path.isascii() or not path.isprintable():
-        raise click.BadParameter(f"no path: {path!r}", param_hint="--path")
+        raise click.BadParameter("only for --protocol raw", param_hint="--send")
+    if name != "http" and "--path" in given():
+        raise click.BadParameter("only for --protocol http", param_hint="--path")
     if name == "http":
-        return http(path.replace(" ", "%20"))
+        return http(_path(path))
     if name == "raw":
-        return raw(_unescaped(send or ""))
+        return raw(_request(send or ""))
     return PROTOCOLS[name]
 
 
-def _unescaped(text: str) -> bytes:
-    try:
-        return (
-            text.encode("latin-1", "backslashreplace")
-            .decode("unicode_escape")
-            .encode("latin-1")
+def _path(path: str) -> str:
+    if not path.startswith("/"):
+        raise click.BadParameter(
+            f"not a path: {path!r} (it must begin with /)", param_hint="--path"
         )
-    except UnicodeError as exc:
+    if not path.isascii() or not path.isprintable() or " " in path:
+        raise click.BadParameter(
+            f"not a path: {path!r} (write a space as %20, and other characters than "
+            "those of ASCII likewise)",
+            param_hint="--path",
+        )
+    return path
+
+
+def _request(text: str) -> bytes:
+    try:
+        return unescape(text)
+    except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--send") from exc
+
+
+def _alpn(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not (name.isascii() and 0 < len(name) < 2**8):
+            raise click.BadParameter(
+                f"a protocol has 1 to 255 characters of ASCII: {name!r}",
+                param_hint="--alpn",
+            )
+    return names
 
 
 def _targets(hosts: Iterable[str], file: TextIO | None, port: int) -> list[Target]:
     try:
         targets = [parse_target(host, port) for host in hosts]
-        targets += read_targets(file or (), port)
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="HOST") from exc
+    if file is not None:
+        targets += _targets_in(file, port)
+        if not targets:
+            raise _Failed(f"{_name_of(file)}: no hosts in it")
     if not targets:
         raise click.UsageError("Missing argument 'HOST', or --file.")
     return list(dict.fromkeys(targets))
 
 
+def _targets_in(file: TextIO, port: int) -> Iterator[Target]:
+    for where, line in _lines(file):
+        if text := line.partition("#")[0].strip():
+            try:
+                yield parse_target(text, port)
+            except ValueError as exc:
+                raise _Failed(f"{where}: {exc}") from exc
+
+
+def _lines(file: TextIO) -> Iterator[tuple[str, str]]:
+    """Each line, behind the place where it is."""
+    try:
+        for number, line in enumerate(file, 1):
+            yield f"{_name_of(file)}:{number}", line
+    except UnicodeDecodeError as exc:
+        raise _Failed(f"{_name_of(file)}: not UTF-8") from exc
+
+
+def _name_of(file: TextIO) -> str:
+    return getattr(file, "name", "<stdin>")  # which may be a stream without one
+
+
 def _server_name(name: str | None) -> str | None:
-    if name is not None:
-        try:
-            parse_target(name, 1)
-        except ValueError as exc:
-            raise click.BadParameter(
-                f"no host name: {name!r}", param_hint="--server-name"
-            ) from exc
+    if name is not None and not _is_host(name):
+        raise click.BadParameter(
+            f"not a host name: {name!r}", param_hint="--server-name"
+        )
     return name
+
+
+def _is_host(name: str) -> bool:
+    try:
+        name.encode("idna")
+        return parse_target(name, 1) == Target(name, 1)
+    except ValueError:
+        return False
 
 
 def _contexts(
@@ -315,9 +383,8 @@ def _contexts(
             client_key=certificate[1],
             insecure=insecure,
         )
-    except (OSError, ValueError) as exc:
-        names = [name for name in (ca_file, *certificate) if name]
-        raise _Failed(f"{', '.join(names) or '--alpn'}: {exc}") from exc
+    except (OSError, UnusableError) as exc:
+        raise _Failed(str(exc)) from exc
 
 
 # Where it goes:
@@ -390,31 +457,44 @@ def _probe(
     settings: Settings,
     concurrency: int,
     reports: list[_Report],
-) -> bool:
-    """Probe all targets; whether Ctrl-C ended it. What is done is kept then."""
-    errors: list[OSError] = []
+    show: Callable[[HostResult], object],
+) -> Literal["interrupted"] | OSError | None:
+    """Probe all targets.
+
+    Returns:
+      What ended it before, if anything did: Ctrl-C, or an error of the output. The
+      reports keep what is done then.
+
+    Raises:
+      OSError: a report cannot be written.
+    """
+    of_reports: list[OSError] = []
+    of_output: list[OSError] = []
 
     async def main() -> None:
         with trio.CancelScope() as scope:
 
             def done(result: HostResult) -> None:
+                errors = of_reports
                 try:
                     for report in reports:
                         report.add(result)
-                except OSError as exc:  # nobody reads it any more
+                    errors = of_output
+                    show(result)
+                except OSError as exc:
                     errors.append(exc)
                     scope.cancel()
 
             await probe_hosts(targets, settings, concurrency=concurrency, done=done)
 
     interrupted = trio.run(run_until_interrupt, main)
-    if errors:
-        raise errors[0]
-    return interrupted
+    if of_reports:
+        raise of_reports[0]
+    return of_output[0] if of_output else "interrupted" if interrupted else None
 
 
 @click.command(short_help="Sum up results of `probe --json`.")
-@click.argument("files", nargs=-1, required=True, type=click.File(encoding="utf-8"))
+@click.argument("files", nargs=-1, required=True, type=TEXT)
 @click.option("--json", "as_data", is_flag=True, help="Print JSON instead.")
 def merge(*, files: tuple[TextIO, ...], as_data: bool) -> None:
     """Sum up what `trio-tlsdown probe --json` printed, on one machine or many.
@@ -423,10 +503,10 @@ def merge(*, files: tuple[TextIO, ...], as_data: bool) -> None:
     """
     summary = Summary()
     for file in files:
-        for number, line in enumerate(file, 1):
+        for where, line in _lines(file):
             try:
                 summary.add(json.loads(line))
             except (ValueError, KeyError, TypeError) as exc:
-                raise _Failed(f"{file.name}:{number}: no result of a probe") from exc
+                raise _Failed(f"{where}: not a result of a probe") from exc
     click.echo(json.dumps(summary.as_json()) if as_data else "\n".join(summary.lines()))
     raise click.exceptions.Exit(summary.exit_code)

@@ -28,11 +28,12 @@ from trio_tlsdown import (
     TruncatedError,
 )
 from trio_tlsdown.cli._record import Record
+from trio_tlsdown.cli._tls_words import is_alert, words_of
 from trio_tlsdown.testing import decrypt_record
 
 from ._certificate import Certificate, read_certificate
 from ._key_log import KeyLog
-from ._protocols import Answer, Protocol, named
+from ._protocols import PROTOCOLS, Answer, Protocol, Step, named
 from ._targets import Target
 from ._text_safety import printable
 from ._witness import ALERT, Behind, TransportEnd, Witness, what_is_behind
@@ -94,6 +95,10 @@ class Ending(enum.Enum):
     FLOOD = "flood"
 
 
+# What leaves a session that was cut, by either side.
+CUT: Final = frozenset({Ending.OPEN, Ending.FIN})
+
+
 class Refusal(enum.Enum):
     """Why there was no TLS session. The name is what programs call it."""
 
@@ -122,6 +127,9 @@ class Observation:
     """How long it took, from TCP's handshake on."""
 
     resumed: bool = False
+    session_kept: bool = False
+    """Whether it left a session, which the next of these may resume."""
+
     ours: float | None = None
     """When our close_notify left."""
 
@@ -202,6 +210,9 @@ class Conversation:
     certificate: Certificate | None = None
     said: bytes = b""
     """The last that it said in clear text."""
+
+    step: Step | None = None
+    """The step towards TLS to which it said that."""
 
     session: ssl.SSLSession | None = None
     """Resumes a connection that ended well."""
@@ -296,7 +307,7 @@ class Conversation:
             limit = HandshakeTimeoutError(self.limits.handshake)
             raise ObserveError(Refusal.STALLED, limit) from exc
         except TLSFailedError as exc:
-            raise ObserveError(_refusal_of(exc), _words_of(exc)) from exc
+            raise ObserveError(_refusal_of(exc), words_of(exc)) from exc
         except trio.BrokenResourceError as exc:
             raise ObserveError(Refusal.CUT, exc) from exc
         self.cipher = (stream.cipher() or (None,))[0]
@@ -308,7 +319,7 @@ class Conversation:
     async def _start_tls(self, witness: Witness) -> None:
         try:
             for step in self.protocol.steps:
-                self.said = b""
+                self.said, self.step = b"", step
                 await witness.send_all(self.named(step.send))
                 while not re.search(step.done, self.said, re.DOTALL):
                     room = MAX_CLEAR_TEXT - len(self.said)
@@ -323,8 +334,20 @@ class Conversation:
             raise self._no_starttls() from exc
 
     def _no_starttls(self) -> ObserveError:
-        said = f"it said {self.said!r}" if self.said else "it said nothing"
-        return ObserveError(Refusal.NO_STARTTLS, f"no STARTTLS: {said}")
+        if self.said:
+            why = f"the server said {self.said!r}"
+        elif self.step is not None and self.step.send:
+            why = "the server did not answer"
+        else:
+            why = "the server sent no greeting"
+        implicit = f"{self.protocol.name}s"
+        if (
+            not self.said
+            and self.step in self.protocol.steps[:1]
+            and (implicit in PROTOCOLS)
+        ):
+            why += f"; if TLS starts at once there, use --protocol {implicit}"
+        return ObserveError(Refusal.NO_STARTTLS, f"no STARTTLS: {why}")
 
     def named(self, message: bytes) -> bytes:
         """Put the server's name into a message."""
@@ -352,15 +375,6 @@ def _refusal_of(error: TLSFailedError) -> Refusal:
     return Refusal.VERSION if error.reason in OTHER_VERSION else Refusal.TLS
 
 
-def _words_of(error: TLSFailedError) -> object:
-    cause = error.__cause__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        # The error's own words are about ssl_context.
-        why = cause.verify_message
-        return f"certificate not trusted: {why} (see --ca-file and --server-name)"
-    return error
-
-
 def _reason_of(host: str, port: int, error: OSError | UnicodeError) -> object:
     if isinstance(error, UnicodeError):
         return f"no host can have this name: {error}"
@@ -386,6 +400,7 @@ class _Play:
     mid_record: bool = False
     data_before: int = 0
     behind: bytes = b""
+    session_kept: bool = False
 
     async def run(self) -> Observation:
         protocol = self.conversation.protocol
@@ -501,8 +516,8 @@ class _Play:
             self.alert = FATAL_CLOSE_NOTIFY
         else:
             self.alert = printable(reason)
-        is_alert = self.alert == FATAL_CLOSE_NOTIFY or "ALERT" in reason
-        self._end(Ending.ALERT if is_alert else Ending.BAD_RECORD)
+        alerted = self.alert == FATAL_CLOSE_NOTIFY or is_alert(reason)
+        self._end(Ending.ALERT if alerted else Ending.BAD_RECORD)
 
     def _end(self, ending: Ending) -> None:
         self.ending, self.ended = ending, trio.current_time()
@@ -529,7 +544,7 @@ class _Play:
     def _keep_session(self) -> None:
         talk = self.conversation
         ended_well = self.ending is Ending.CLOSE_NOTIFY
-        was_cut = self.ending in (Ending.OPEN, Ending.FIN)
+        was_cut = self.ending in CUT
         wanted = (ended_well and talk.session is None) or (
             was_cut and talk.cut_session is None
         )
@@ -540,6 +555,7 @@ class _Play:
         by_name = self.stream.version() != "TLSv1.3"
         if session is None or not (session.has_ticket or (by_name and session.id)):
             return
+        self.session_kept = True
         if ended_well:
             talk.session = session
         else:
@@ -566,6 +582,7 @@ class _Play:
             experiment=self.experiment,
             seconds=trio.current_time() - self.began,
             resumed=bool(self.stream.session_reused),
+            session_kept=self.session_kept,
             ours=self._since(self.ours),
             theirs=self._since(self.ended) if ended_well else None,
             ending=self.ending,

@@ -208,7 +208,7 @@ REMEDIES: Final[Mapping[str, Mapping[str, Remedy]]] = {
 # For any other server, and where there is nothing special to do.
 IN_GENERAL: Final[Mapping[str, Remedy]] = {
     "answers-close-notify": Remedy(
-        "Call the shutdown of the TLS library before the socket is closed."
+        "Call the TLS library's shutdown function before closing the socket."
     ),
     "answers-promptly": Remedy("Answer when the close_notify has been read."),
     "answers-after-half-close": Remedy(
@@ -216,7 +216,7 @@ IN_GENERAL: Final[Mapping[str, Remedy]] = {
         "connection."
     ),
     "ends-with-close-notify": Remedy(
-        "Call the shutdown of the TLS library before the socket is closed."
+        "Call the TLS library's shutdown function before closing the socket."
     ),
     "answer-is-whole": Remedy(
         "Send close_notify, then FIN, and read on until the client has ended."

@@ -26,12 +26,6 @@ from ._resembles import resembles
 from ._results import HostResult, VersionResult
 from ._targets import Target
 
-VERSIONS: Final[Mapping[Version, ssl.TLSVersion]] = {
-    "1.3": ssl.TLSVersion.TLSv1_3,
-    "1.2": ssl.TLSVersion.TLSv1_2,
-}
-
-
 # CPython loses 6.5 KB at each look at SSLObject.session: python/cpython#116810, mended
 # in 3.12.8 and 3.13.1. So that memory stays bounded, fewer hosts are asked there.
 LEAKS: Final = sys.version_info < (3, 12, 8) or (3, 13) <= sys.version_info < (3, 13, 1)
@@ -63,34 +57,6 @@ class Settings:
 
     resumption: int | None = attrs.field(factory=lambda: LEAKING_LIMIT)
     """How many hosts are asked whether they resume sessions; None: all."""
-
-
-def make_contexts(
-    versions: Iterable[Version],
-    *,
-    alpn: Iterable[str] = (),
-    ca_file: str | None = None,
-    client_certificate: str | None = None,
-    client_key: str | None = None,
-    insecure: bool = False,
-) -> dict[Version, ssl.SSLContext]:
-    """Make a context for each version. They are shared: to load the CAs takes long.
-
-    Raises:
-      OSError: a file cannot be read, or, as `ssl.SSLError`, is not what it should be.
-    """
-    contexts: dict[Version, ssl.SSLContext] = {}
-    for version in versions:
-        context = ssl.create_default_context(cafile=ca_file)
-        context.minimum_version = context.maximum_version = VERSIONS[version]
-        if client_certificate is not None:
-            context.load_cert_chain(client_certificate, client_key)
-        if insecure:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        context.set_alpn_protocols(list(alpn))
-        contexts[version] = context
-    return contexts
 
 
 async def probe_host(
@@ -154,7 +120,7 @@ async def _probe_version(
         tls=version,
         cipher=conversation.cipher,
         certificate=conversation.certificate,
-        findings=judge(version, seen),
+        findings=judge(version, seen, resumes=conversation.resumes),
         seen=seen,
         resembles=resembles(seen),
     )

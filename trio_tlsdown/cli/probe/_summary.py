@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from ._checks import CHECKS, Verdict
-from ._run import VERSIONS
+from ._contexts import VERSIONS
 
 VERDICTS: Final = tuple(verdict.value for verdict in Verdict)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -12,7 +12,7 @@ import attrs
 TARGET: Final = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<name>[\w.-]+))(?::(?P<port>\d+))?"
 )
-BARE_IPV6: Final = re.compile(r"[0-9A-Fa-f.]*(?::[0-9A-Fa-f.]*){2,}(?:%\w+)?")
+IPV6: Final = re.compile(r"[0-9A-Fa-f.]*(?::[0-9A-Fa-f.]*){2,}(?:%\w+)?")
 
 
 @attrs.frozen
@@ -38,23 +38,25 @@ def parse_target(text: str, port: int) -> Target:
     Raises:
       ValueError: it is none.
     """
-    if BARE_IPV6.fullmatch(text):
-        return Target(text, port)
+    if IPV6.fullmatch(text):
+        if _is_ipv6(text):
+            return Target(text, port)
+        address, _, last = text.rpartition(":")
+        hint = f" (did you mean [{address}]:{last}?)" if _is_ipv6(address) else ""
+        raise ValueError(f"not an IPv6 address: {text!r}{hint}")
     found = TARGET.fullmatch(text)
-    if found is None:
+    if found is None or (found["ipv6"] and not _is_ipv6(found["ipv6"])):
         raise ValueError(f"not HOST or HOST:PORT: {text!r}")
-    number = port if found["port"] is None else int(found["port"])
+    # Python reads no number of thousands of digits; five are enough.
+    number = port if found["port"] is None else int(found["port"][:6])
     if not 0 < number < 2**16:
-        raise ValueError(f"no port from 1 to 65535: {text!r}")
+        raise ValueError(f"the port must be between 1 and 65535: {text!r}")
     return Target(found["ipv6"] or found["name"], number)
 
 
-def read_targets(lines: Iterable[str], port: int) -> Iterator[Target]:
-    """Read a target from each line; blank lines and ``# comments`` are left out.
-
-    Raises:
-      ValueError: a line has none.
-    """
-    for line in lines:
-        if text := line.partition("#")[0].strip():
-            yield parse_target(text, port)
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True

@@ -51,6 +51,10 @@ def full(result: HostResult, paper: Paper, *, swimlanes: bool) -> Iterator[Text]
     yield from _wrapped(f"{result.target}, {result.about}", paper, style="bold")
     if result.insecure:
         yield Text("  THE CERTIFICATE WAS NOT VERIFIED: --insecure", "bold red")
+    if swimlanes:
+        dots = paper.glyphs.dots
+        legend = f"{dots}: when it reached, or left, the server is not known"
+        yield from _wrapped(legend, paper, indent=2, style="dim")
     told: set[object] = set()  # once is enough, for both versions
     for version in result.versions:
         yield from _heading(version, told, paper)
