@@ -278,11 +278,12 @@ class _Mapped:
         failed: type[httpcore.NetworkError],
     ) -> None:
         self._timeout = math.inf if timeout is None else timeout
-        self._scope = trio.move_on_after(self._timeout)
+        self._scope = trio.CancelScope()
         self._too_slow = too_slow
         self._failed = failed
 
     def __enter__(self) -> None:
+        self._scope.deadline = trio.current_time() + self._timeout
         self._scope.__enter__()
 
     def __exit__(
