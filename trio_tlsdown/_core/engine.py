@@ -315,10 +315,6 @@ class Engine:
             self.error = without_frames(error)
         else:
             self.error = ssl.SSLError(f"a hook of ssl_context raised {error!r}")
-        if not (self._state.handshaken or hasattr(error, "reason")):
-            # Python code refused the peer, after OpenSSL had finished. There is no alert,
-            # but a last flight, with which the peer would take us for satisfied.
-            self.output.read()
         self._state.process_event(Event.FAILED)
         self._release_tickets()
         if not isinstance(error, ssl.SSLError):

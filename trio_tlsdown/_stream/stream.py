@@ -161,8 +161,9 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
           handshake, get `trio.BrokenResourceError`.
 
         Raises:
-          TLSFailedError: either side refused. Our alert has been sent, unless it was
-            Python code that refused, such as ``ssl_context.sslobject_class``.
+          TLSFailedError: either side refused. Our alert has been sent. There is none if
+            Python code refused, such as ``ssl_context.sslobject_class``: OpenSSL, which
+            was satisfied, may have finished its part, and only closing tells the peer.
           TruncatedError: the peer's transport ended first.
           TransportBrokenError: the transport failed.
         """
