@@ -297,6 +297,28 @@ async def test_trios_own_stream_loses_what_it_sent_if_the_peer_sends(
     assert len(lost) > RUNS // 2
 
 
+async def test_what_is_discarded_is_counted_to_the_last_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trio_tlsdown._stream.linger.MAX_DISCARDED", 4)
+    ours, theirs = await tcp_transports()
+    over = trio.Event()
+
+    async def run() -> None:
+        await linger(ours, 5, until_fin=True)
+        over.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await theirs.send_all(b"abc")
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        assert not over.is_set()
+        await theirs.send_all(b"d")
+    assert over.is_set()
+    await ours.aclose()
+    await theirs.aclose()
+
+
 async def test_a_peer_that_sends_meanwhile_is_waited_for_until_its_end(
     tls13: Maker, lingering: Lingering
 ) -> None:
