@@ -140,6 +140,42 @@ async def test_a_wait_that_goes_on_since_prepare_hides_no_idle_connection(
         assert doing(server.statistics()) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("begun", ["before", "after"])
+async def test_a_wait_of_a_connection_that_has_ended_is_no_idle_connection(
+    begun: str, tls: Maker
+) -> None:
+    """A task that its handler has started may outlive it. A drain ends it, too."""
+    over, waits, cut = trio.Event(), trio.Event(), trio.Event()
+
+    async def outlive() -> None:
+        if begun == "after":
+            await over.wait()
+        with cancel_on_drain() as scope:
+            waits.set()
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+        cut.set()
+
+    async def handler(stream: Stream) -> None:
+        others.start_soon(outlive)
+        if begun == "before":
+            await waits.wait()
+            assert doing(server.statistics()) == (0, 1, 1)
+
+    async with trio.open_nursery() as others:
+        async with serving(tls.version, handler) as (_, server):
+            client = await client_of(port_of(server), tls.version)
+            assert await client.receive_some() == b""
+            await client.aclose()
+            await until(lambda: server.tally == {COMPLETE: 1})
+            over.set()
+            await waits.wait()
+            assert doing(server.statistics()) == (0, 0, 0)
+            await server.drain()
+            await cut.wait()
+            assert doing(server.statistics()) == (0, 0, 0)
+
+
 async def test_a_wait_that_is_entered_again_is_refused_and_counts_nothing(
     tls: Maker,
 ) -> None:
