@@ -342,6 +342,35 @@ async def test_one_that_was_just_let_through_is_not_the_first(
         await server.drain()
 
 
+async def test_one_that_has_made_room_stays_gone_if_it_is_let_through_all_the_same(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    """As when *prepare* has something to finish."""
+
+    async def prepare(_: Transport) -> None:
+        with trio.CancelScope(shield=True):
+            await go_on.wait()
+
+    go_on = trio.Event()
+    async with serving(tls.version, answer_each, prepare=prepare, max_handshakes=1) as (
+        tasks,
+        server,
+    ):
+        first = await connect(server)
+        await until(lambda: len(server.connections) == 1)
+        second = await connect(server)
+        await until(lambda: len(server.connections) == 2)
+        go_on.set()
+        assert await first.receive_some() == b""
+        assert trio.current_time() < 1
+        await first.aclose()
+        client = client_over(second, tls.version)
+        await ask(client)
+        tasks.start_soon(is_told_goodbye, client)
+        await server.drain()
+    assert server.tally == {COMPLETE: 1}
+
+
 async def test_one_that_is_in_its_handshake_already_is_not_the_first(
     tls: Maker, autojump_clock: Clock
 ) -> None:
