@@ -303,6 +303,23 @@ async def test_a_client_has_a_place_when_it_has_shaken_hands(
         await until(lambda: not server.connections)
 
 
+@pytest.mark.parametrize(("speaks", "seconds"), [(False, 0.05), (True, 0.5)])
+async def test_a_place_is_kept_for_a_moment_and_for_the_time_of_a_round_trip(
+    tls: Maker, autojump_clock: Clock, *, speaks: bool, seconds: float
+) -> None:
+    """So the next one waits in the kernel: when one was accepted, when it has spoken."""
+    async with serving(tls.version, echo, max_connections=1) as (_, server):
+        with silent_clients(2, port_of(server), tls.version) as clients:
+            if speaks:
+                clients[0].send_hello()
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(server.connections) == 1
+            await trio.sleep(seconds * 0.9)
+            assert len(server.connections) == 1
+            await trio.sleep(seconds * 0.2)
+            assert len(server.connections) == 2
+
+
 async def test_a_place_that_was_kept_in_vain_is_free_at_once(
     tls: Maker, autojump_clock: Clock
 ) -> None:

@@ -93,18 +93,22 @@ async def test_it_tells_how_they_ended_and_who_ended_them_first(tls: Maker) -> N
 
 
 async def test_a_connection_whose_tasks_wait_twice_is_idle_once(tls: Maker) -> None:
-    async def wait() -> None:
+    async def wait(over: trio.Event) -> None:
         with cancel_on_drain():
-            await trio.sleep_forever()
+            await over.wait()
 
     async def handler(stream: Stream) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(wait)
-            nursery.start_soon(wait)
+            nursery.start_soon(wait, over)
+            nursery.start_soon(wait, trio.Event())
 
+    over = trio.Event()
     async with serving(tls.version, handler) as (tasks, server):
         client = await client_of(port_of(server), tls.version)
         await until(lambda: server.statistics().idle)
+        await trio.testing.wait_all_tasks_blocked()
+        assert doing(server.statistics()) == (0, 1, 1)
+        over.set()
         await trio.testing.wait_all_tasks_blocked()
         assert doing(server.statistics()) == (0, 1, 1)
         tasks.start_soon(client.shutdown)
