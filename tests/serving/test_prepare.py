@@ -352,10 +352,14 @@ async def test_one_that_has_made_room_stays_gone_if_it_is_let_through_all_the_sa
             await go_on.wait()
 
     go_on = trio.Event()
-    async with serving(tls.version, answer_each, prepare=prepare, max_handshakes=1) as (
-        tasks,
-        server,
-    ):
+    errors: list[Exception] = []
+    async with serving(
+        tls.version,
+        answer_each,
+        prepare=prepare,
+        max_handshakes=1,
+        on_error=lambda error, _: errors.append(error),
+    ) as (tasks, server):
         first = await connect(server)
         await until(lambda: len(server.connections) == 1)
         second = await connect(server)
@@ -369,6 +373,7 @@ async def test_one_that_has_made_room_stays_gone_if_it_is_let_through_all_the_sa
         tasks.start_soon(is_told_goodbye, client)
         await server.drain()
     assert server.tally == {COMPLETE: 1}
+    assert errors == []
 
 
 async def test_one_that_is_in_its_handshake_already_is_not_the_first(
