@@ -557,9 +557,12 @@ async def test_a_drain_takes_no_longer_than_all_its_timeouts_together(
         await rogue.finish()
 
 
+@pytest.mark.parametrize("notice", [0, 1])
 async def test_a_drain_reports_how_many_bytes_nobody_has_read(
-    tls: Maker, autojump_clock: Clock
+    notice: float, tls: Maker, autojump_clock: Clock
 ) -> None:
+    """Also of connections that end in its notice."""
+
     async def handler(stream: Stream) -> None:
         await stream.receive_some(1)
         await server.draining.wait()
@@ -571,7 +574,9 @@ async def test_a_drain_reports_how_many_bytes_nobody_has_read(
             client.send(b"12345")
             nursery.start_soon(client.goodbye)
         await trio.sleep(OLD)
-        assert (await server.drain()).discarded == 2 * 4
+        report = await server.drain(notice=notice)
+        assert report.discarded == 2 * 4
+        assert report.tally == {COMPLETE: 2}
         assert (await server.drain()).discarded == 0
 
 

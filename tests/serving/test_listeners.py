@@ -40,6 +40,8 @@ from tests.support import (
 from trio_tlsdown import (
     ShutdownOutcome,
     ShutdownPolicy,
+    TLSFailedError,
+    TLSListener,
     TLSNursery,
     TLSServer,
     TLSStream,
@@ -251,6 +253,57 @@ async def test_one_that_takes_long_to_close_does_not_outlast_the_grace(
         assert report.elapsed == pytest.approx(3, abs=0.1)
 
 
+class ClosesBadly(MemoryListener):
+    async def aclose(self) -> None:
+        await super().aclose()
+        raise OSError("its file has gone")
+
+
+async def test_one_that_cannot_be_closed_does_not_disturb_a_drain(
+    tls: Maker, autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(stream: TLSStream[Any]) -> None:
+        await stream.send_all(b"half ")
+        await trio.sleep(2)
+        await stream.send_all(b"and half")
+
+    async def visit() -> None:
+        assert await client.receive_some() == b"half "
+        assert await client.receive_some() == b"and half"
+        await is_told_goodbye(client)
+
+    listener = ClosesBadly()
+    async with serving_on(listener, tls.version, handler) as (nursery, server):
+        client = client_over(listener.connect(), tls.version)
+        nursery.start_soon(visit)
+        await until(lambda: server.statistics().open)
+        report = await server.drain(grace=3)
+        assert report.tally == {COMPLETE: 1}
+        assert report.handlers_cancelled == 0
+        assert report.elapsed == pytest.approx(2, abs=0.1)
+    [record] = caplog.records
+    assert record.getMessage() == f"closing {listener!r} failed"
+    assert "its file has gone" in caplog.text
+    assert listener.closed
+
+
+async def test_what_it_raises_when_it_is_closed_without_a_drain_is_raised(
+    tls13: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Bad(MemoryListener):
+        async def aclose(self) -> None:
+            raise OSError("its file has gone")
+
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(OSError, match="its file has gone"), flatten_subgroups=True
+    ):
+        async with serving_on(Bad(), tls13.version, echo) as (nursery, _):
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+            await trio.sleep_forever()  # else it might drain first
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("come", [True, False])
 async def test_a_request_that_has_come_over_memory_streams_is_answered(
     tls: Maker, *, come: bool
@@ -331,6 +384,41 @@ async def test_tls_in_tls_is_served(tls: Maker, autojump_clock: Clock) -> None:
         nursery.start_soon(is_told_goodbye, client)
         assert (await server.drain()).tally == {COMPLETE: 1}
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n"])
+async def test_who_fails_in_the_outer_handshake_is_no_visitor(
+    said: bytes, tls: Maker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who says nothing is."""
+    caplog.set_level(logging.DEBUG, "trio_tlsdown")
+    errors: list[Exception] = []
+    below = MemoryListener()
+    listener = TLSListener(below, server_context(tls.version))
+    async with serving_on(
+        listener,
+        tls.version,
+        echo,
+        on_error=lambda error, _: errors.append(error),
+    ) as (_, server):
+        async with below.connect() as client:
+            if said:
+                await client.send_all(said)
+                await until(lambda: caplog.records)
+        await until(lambda: caplog.records)
+        assert server.tally == ({FAILED: 1} if said else {})
+    [record] = caplog.records
+    if said:
+        assert record.levelno == logging.WARNING
+        assert record.getMessage().startswith(
+            "TLS handshake with a client over TLSStream failed: "
+        )
+        [error] = errors
+        assert isinstance(error, TLSFailedError)
+    else:
+        assert record.levelno == logging.DEBUG
+        assert record.getMessage().endswith(" connected and sent nothing")
+        assert errors == []
 
 
 async def test_a_listener_that_gives_no_streams_takes_the_server_down(
@@ -659,6 +747,28 @@ async def test_the_same_listener_twice_is_told_at_once() -> None:
             await tls.start_server(
                 echo, listeners=[listener] * 2, ssl_context=server_context()
             )
+
+
+async def test_listeners_that_are_equal_are_not_the_same(tls: Maker) -> None:
+    """They need not be hashable, either."""
+
+    class Equal(MemoryListener):
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Equal)
+
+        __hash__ = None  # type: ignore[assignment]
+
+    listeners = [Equal(), Equal()]
+    assert listeners[0] == listeners[1]
+    async with open_tls_nursery() as nursery:
+        server = await nursery.start_server(
+            answer_each, listeners=listeners, ssl_context=server_context(tls.version)
+        )
+        for listener in listeners:
+            client = client_over(listener.connect(), tls.version)
+            await ask(client)
+            nursery.start_soon(is_told_goodbye, client)
+        assert (await server.drain()).tally == {COMPLETE: 2}
 
 
 @pytest.mark.parametrize("context", [None, "context", client_context()])

@@ -22,6 +22,7 @@ import trio.testing
 from tests.servers import (
     HOST,
     Stream,
+    client_of,
     nothing_left,
     port_of,
     rogue_of,
@@ -306,6 +307,51 @@ async def test_a_client_that_another_task_still_uses_is_aborted(tls: Maker) -> N
             others.start_soon(send, client)
             await trio.testing.wait_all_tasks_blocked()
     assert client.report.outcome is ABORTED
+
+
+async def test_clients_that_cannot_be_closed_disturb_nobody_else(
+    tls: Maker, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What their transports raise is raised at the end."""
+
+    async def handler(stream: Stream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"half ")
+        await trio.sleep(2)
+        await stream.send_all(b"and half")
+
+    async def peer() -> None:
+        other = await client_of(port_of(server), tls.version)
+        await other.send_all(b"request")
+        async for chunk in other:
+            received.extend(chunk)
+        await other.aclose()
+
+    received = bytearray()
+    with pytest.RaisesGroup(OSError, OSError, flatten_subgroups=True):
+        async with trio.open_nursery() as peers:
+            async with serving(tls.version, handler) as (nursery, server):
+                for _ in range(2):
+                    bad = await connect(nursery, port_of(server), tls.version)
+                    monkeypatch.setattr(
+                        bad.transport_stream, "aclose", closes_badly(bad)
+                    )
+                peers.start_soon(peer)
+                await until(lambda: server.statistics().open == 3)
+                began = trio.current_time()
+    assert received == b"half and half"
+    assert trio.current_time() - began == pytest.approx(2, abs=0.1)
+    assert server.tally == {COMPLETE: 3}
+    assert nursery.tally == {COMPLETE: 5}
+
+
+def closes_badly(stream: Stream) -> Any:
+    async def close() -> None:
+        await aclose()
+        raise OSError("it does not close well")
+
+    aclose = stream.transport_stream.aclose
+    return close
 
 
 # Leaving otherwise:

@@ -322,6 +322,60 @@ async def test_the_one_that_came_first_makes_room(
             await transport.aclose()
 
 
+async def test_one_that_was_just_let_through_is_not_the_first(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    """Its ClientHello is on its way; the others have been silent for longer."""
+    async with serving(
+        tls.version, answer_each, prepare=start_tls, max_handshakes=2
+    ) as (tasks, server):
+        first, silent = await connect(server), await connect(server)
+        await until(lambda: len(server.connections) == 2)
+        await goes_ahead(first)
+        async with await connect(server):
+            assert await silent.receive_some() == b""
+            await silent.aclose()
+            client = client_over(first, tls.version)
+            await ask(client)
+            assert server.tally == {FAILED: 1}
+        tasks.start_soon(is_told_goodbye, client)
+        await server.drain()
+
+
+async def test_one_that_has_made_room_stays_gone_if_it_is_let_through_all_the_same(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    """As when *prepare* has something to finish."""
+
+    async def prepare(_: Transport) -> None:
+        with trio.CancelScope(shield=True):
+            await go_on.wait()
+
+    go_on = trio.Event()
+    errors: list[Exception] = []
+    async with serving(
+        tls.version,
+        answer_each,
+        prepare=prepare,
+        max_handshakes=1,
+        on_error=lambda error, _: errors.append(error),
+    ) as (tasks, server):
+        first = await connect(server)
+        await until(lambda: len(server.connections) == 1)
+        second = await connect(server)
+        await until(lambda: len(server.connections) == 2)
+        go_on.set()
+        assert await first.receive_some() == b""
+        assert trio.current_time() < 1
+        await first.aclose()
+        client = client_over(second, tls.version)
+        await ask(client)
+        tasks.start_soon(is_told_goodbye, client)
+        await server.drain()
+    assert server.tally == {COMPLETE: 1}
+    assert errors == []
+
+
 async def test_one_that_is_in_its_handshake_already_is_not_the_first(
     tls: Maker, autojump_clock: Clock
 ) -> None:
@@ -400,6 +454,48 @@ async def test_a_drain_gives_a_new_client_a_moment(
         assert report.tally == {COMPLETE: 1}
         assert report.elapsed == pytest.approx(DRAIN_PATIENCE, abs=0.1)
         assert await silent.receive_some() == b""
+        await silent.aclose()
+
+
+async def start_tls(transport: Transport) -> None:
+    """As in mail: the client asks for it, and is told to go ahead."""
+    if await transport.receive_some() != b"STARTTLS":
+        raise RefusedError("no STARTTLS")
+    await transport.send_all(b"go ahead")
+
+
+async def goes_ahead(transport: Transport) -> None:
+    await transport.send_all(b"STARTTLS")
+    assert await transport.receive_some() == b"go ahead"
+
+
+async def test_a_drain_gives_a_moment_to_who_has_just_been_let_through(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    """Its ClientHello is on its way, however long ago it has connected."""
+    async with serving(tls.version, answer_each, prepare=start_tls) as (_, server):
+        slow, silent = await connect(server), await connect(server)
+        await trio.sleep(OLD)
+        async with trio.open_nursery() as nursery:
+
+            async def visit() -> None:
+                await trio.sleep(1)  # of five
+                await goes_ahead(slow)
+                await trio.sleep(DRAIN_PATIENCE * 0.9)
+                client = client_over(slow, tls.version)
+                await ask(client)
+                await is_told_goodbye(client)
+
+            async def say_nothing_more() -> None:
+                await trio.sleep(2)
+                await goes_ahead(silent)
+                assert await silent.receive_some() == b""
+
+            nursery.start_soon(visit)
+            nursery.start_soon(say_nothing_more)
+            report = await server.drain()
+        assert report.tally == {COMPLETE: 1}
+        assert report.elapsed == pytest.approx(2 + DRAIN_PATIENCE, abs=0.1)
         await silent.aclose()
 
 

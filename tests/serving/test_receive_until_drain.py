@@ -20,10 +20,11 @@ from tests.servers import (
     serving,
     until,
 )
-from tests.support import Maker
+from tests.support import NAME, Maker, client_context, server_context
 from trio_tlsdown import (
     PeerState,
     ShutdownOutcome,
+    TLSStream,
     receive_until_drain,
 )
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, memory_tls_pair
@@ -190,6 +191,48 @@ async def test_another_stream_than_the_handlers_own_can_be_waited_for(
         await trio.sleep(OLD)
         tasks.start_soon(client.goodbye)
         assert (await server.drain()).tally == {COMPLETE: 1}
+
+
+@pytest.mark.parametrize("over", ["the transport", "the stream"])
+async def test_a_request_that_was_decrypted_in_a_stream_of_the_handler_is_answered(
+    over: str, tls: Maker, autojump_clock: Clock
+) -> None:
+    """After STARTTLS, and back, and again; or TLS in TLS."""
+
+    async def handler(stream: Stream) -> None:
+        below, rest = await peel(stream)
+        context = server_context(tls.version)
+        async with TLSStream(
+            below, context, server_side=True, initial_bytes=rest
+        ) as own:
+            while request := await receive_until_drain(own, 4):
+                received.set()
+                await server.draining.wait()
+                await trio.sleep(1)
+                await own.send_all(b"answer to " + request + b".")
+            await own.shutdown()
+
+    async def peel(stream: Stream) -> tuple[trio.abc.Stream, bytes]:
+        return await stream.unwrap() if over == "the transport" else (stream, b"")
+
+    received = trio.Event()
+    async with serving(tls.version, handler) as (tasks, server):
+        below, rest = await peel(await client_of(port_of(server), tls.version))
+        client = TLSStream(
+            below,
+            client_context(tls.version),
+            server_hostname=NAME,
+            initial_bytes=rest,
+        )
+        await client.send_all(b"one.two.")
+        await received.wait()
+        await trio.sleep(OLD)
+        tasks.start_soon(server.drain)
+        assert b"".join([chunk async for chunk in client]) == (
+            b"answer to one..answer to two.."
+        )
+        await client.aclose()
+    assert server.tally.total() == 1
 
 
 async def test_only_one_task_can_receive(tls: Maker, autojump_clock: Clock) -> None:

@@ -17,6 +17,7 @@ from tests.servers import (
     HOST,
     Stream,
     SyncClient,
+    answer_each,
     client_of,
     nothing_left,
     port_of,
@@ -25,11 +26,13 @@ from tests.servers import (
 )
 from tests.support import CA, NAME, TLS13_FIRST, Maker, server_context
 from trio_tlsdown import (
+    HandshakeTimeoutError,
     ShutdownOutcome,
     cancel_on_drain,
     open_tls_nursery,
     serve_tls_over_tcp,
 )
+from trio_tlsdown._serving import server as _server
 from trio_tlsdown._serving.server import HURRIED_HANDSHAKE_TIMEOUT
 from trio_tlsdown._serving.slots import HANDSHAKE_TIME, SILENT_TIME
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
@@ -104,6 +107,81 @@ async def test_without_a_limit_no_silent_client_has_to_make_room(
             await is_served(port_of(server), tls.version)
 
 
+# Those whose bytes nobody has read yet:
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_clients_that_send_their_hello_at_once_are_not_taken_for_silent(
+    count: int, tls: Maker, autojump_clock: Clock, *, at_once: bool
+) -> None:
+    """However many come together; or are in the backlog when a drain begins."""
+
+    async def visit(client: SyncClient) -> None:
+        await client.handshake()
+        client.send(b"request")
+        assert await client.receive() == b"answer to request"
+        answered.append(client)
+        await client.goodbye()
+
+    answered: list[SyncClient] = []
+    async with nothing_left(), open_tls_nursery() as nursery:
+        server = await nursery.start_server(
+            answer_each,
+            listeners=[await listen() for _ in range(count)],
+            ssl_context=server_context(tls.version),
+            max_handshakes=count,
+        )
+        async with trio.open_nursery() as clients:
+            for _, port in server.addresses * 10:
+                client = SyncClient(port, tls.version)
+                client.send_hello()
+                clients.start_soon(visit, client)
+            if not at_once:
+                await until(lambda: len(answered) == 10 * count)
+            report = await server.drain()
+    assert len(answered) == 10 * count
+    assert report.tally == server.tally == {COMPLETE: 10 * count}
+
+
+async def listen() -> trio.SocketListener:
+    [listener] = await trio.open_tcp_listeners(0, host=HOST)
+    return listener
+
+
+@pytest.mark.parametrize(("most_looks", "gone"), [(2, 0), (3, 2)])
+async def test_those_whom_prepare_keeps_waiting_are_bounded(
+    most_looks: int,
+    gone: int,
+    tls: Maker,
+    autojump_clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one that came first makes room if no silent one is found soon."""
+
+    async def prepare(transport: trio.abc.Stream) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(_server, "MOST_LOOKS", most_looks)
+    async with serving(tls.version, echo, prepare=prepare, max_handshakes=3) as (
+        nursery,
+        server,
+    ):
+        with silent_clients(4, port_of(server), tls.version) as clients:
+            for client in (*clients[:2], clients[3]):
+                client.send_hello()
+            await until(lambda: server.tally == {FAILED: 1})
+            assert len(server.connections) == 3
+            for number, client in enumerate(clients):
+                if number == gone:
+                    with suppress(ConnectionResetError):
+                        assert client.sock.recv(1) == b""
+                else:
+                    with pytest.raises(BlockingIOError):
+                        client.sock.recv(1)
+        nursery.cancel_scope.cancel()
+
+
 # Those that begin a handshake:
 
 
@@ -164,6 +242,30 @@ async def test_who_waits_for_its_place_hurries_one_handshake_only(
             )
 
 
+async def test_a_failed_handshake_names_the_limit_that_struck(
+    tls: Maker, autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not the time that it has while others wait, if that is longer."""
+    errors: list[Exception] = []
+    async with serving(
+        tls.version,
+        echo,
+        max_handshakes=1,
+        handshake_timeout=0.5,
+        on_error=lambda error, _: errors.append(error),
+    ) as (_, server):
+        with silent_clients(1, port_of(server), tls.version) as clients:
+            clients[0].send_hello()
+            await trio.testing.wait_all_tasks_blocked()
+            await is_served(port_of(server), tls.version)
+            assert trio.current_time() == pytest.approx(0.5, abs=0.1)
+        await until(lambda: server.tally == {FAILED: 1, COMPLETE: 1})
+    [error] = errors
+    assert isinstance(error, HandshakeTimeoutError)
+    assert error.timeout == 0.5
+    assert "took longer than 0.5 s" in caplog.text
+
+
 async def test_a_client_has_a_place_when_it_has_shaken_hands(
     tls: Maker, autojump_clock: Clock
 ) -> None:
@@ -199,6 +301,23 @@ async def test_a_client_has_a_place_when_it_has_shaken_hands(
             assert len(handled) == 2
         slow.sock.close()
         await until(lambda: not server.connections)
+
+
+@pytest.mark.parametrize(("speaks", "seconds"), [(False, 0.05), (True, 0.5)])
+async def test_a_place_is_kept_for_a_moment_and_for_the_time_of_a_round_trip(
+    tls: Maker, autojump_clock: Clock, *, speaks: bool, seconds: float
+) -> None:
+    """So the next one waits in the kernel: when one was accepted, when it has spoken."""
+    async with serving(tls.version, echo, max_connections=1) as (_, server):
+        with silent_clients(2, port_of(server), tls.version) as clients:
+            if speaks:
+                clients[0].send_hello()
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(server.connections) == 1
+            await trio.sleep(seconds * 0.9)
+            assert len(server.connections) == 1
+            await trio.sleep(seconds * 0.2)
+            assert len(server.connections) == 2
 
 
 async def test_a_place_that_was_kept_in_vain_is_free_at_once(

@@ -93,18 +93,22 @@ async def test_it_tells_how_they_ended_and_who_ended_them_first(tls: Maker) -> N
 
 
 async def test_a_connection_whose_tasks_wait_twice_is_idle_once(tls: Maker) -> None:
-    async def wait() -> None:
+    async def wait(over: trio.Event) -> None:
         with cancel_on_drain():
-            await trio.sleep_forever()
+            await over.wait()
 
     async def handler(stream: Stream) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(wait)
-            nursery.start_soon(wait)
+            nursery.start_soon(wait, over)
+            nursery.start_soon(wait, trio.Event())
 
+    over = trio.Event()
     async with serving(tls.version, handler) as (tasks, server):
         client = await client_of(port_of(server), tls.version)
         await until(lambda: server.statistics().idle)
+        await trio.testing.wait_all_tasks_blocked()
+        assert doing(server.statistics()) == (0, 1, 1)
+        over.set()
         await trio.testing.wait_all_tasks_blocked()
         assert doing(server.statistics()) == (0, 1, 1)
         tasks.start_soon(client.shutdown)
@@ -140,6 +144,42 @@ async def test_a_wait_that_goes_on_since_prepare_hides_no_idle_connection(
         assert doing(server.statistics()) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("begun", ["before", "after"])
+async def test_a_wait_of_a_connection_that_has_ended_is_no_idle_connection(
+    begun: str, tls: Maker
+) -> None:
+    """A task that its handler has started may outlive it. A drain ends it, too."""
+    over, waits, cut = trio.Event(), trio.Event(), trio.Event()
+
+    async def outlive() -> None:
+        if begun == "after":
+            await over.wait()
+        with cancel_on_drain() as scope:
+            waits.set()
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+        cut.set()
+
+    async def handler(stream: Stream) -> None:
+        others.start_soon(outlive)
+        if begun == "before":
+            await waits.wait()
+            assert doing(server.statistics()) == (0, 1, 1)
+
+    async with trio.open_nursery() as others:
+        async with serving(tls.version, handler) as (_, server):
+            client = await client_of(port_of(server), tls.version)
+            assert await client.receive_some() == b""
+            await client.aclose()
+            await until(lambda: server.tally == {COMPLETE: 1})
+            over.set()
+            await waits.wait()
+            assert doing(server.statistics()) == (0, 0, 0)
+            await server.drain()
+            await cut.wait()
+            assert doing(server.statistics()) == (0, 0, 0)
+
+
 async def test_a_wait_that_is_entered_again_is_refused_and_counts_nothing(
     tls: Maker,
 ) -> None:
@@ -147,11 +187,11 @@ async def test_a_wait_that_is_entered_again_is_refused_and_counts_nothing(
         wait = cancel_on_drain()
         with wait:
             assert server.statistics().idle == 1
-            with pytest.raises(RuntimeError), wait:
-                pass
+            with pytest.raises(RuntimeError):
+                wait.__enter__()
             assert server.statistics().idle == 1
-        with pytest.raises(RuntimeError), wait:
-            pass
+        with pytest.raises(RuntimeError):
+            wait.__enter__()
         assert server.statistics().idle == 0
         await answer_each(stream)
 
