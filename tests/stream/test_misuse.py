@@ -131,7 +131,6 @@ async def test_a_stream_that_was_unwrapped_says_so(tls: Maker) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"backlog": -1}, ValueError, "backlog must be >= 1"),
         ({"backlog": "5"}, TypeError, "backlog must be an int"),
         ({"host": 8}, TypeError, "host must be a str"),
         ({"host": ""}, ValueError, "host must be a name or an address, not ''"),

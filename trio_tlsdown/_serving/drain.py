@@ -146,7 +146,8 @@ class ServedConnection:
       spoke: Whether the client has sent anything.
       refused: Whether *prepare* refused it.
       ended: Whether it has ended; tasks that its handler started may go on.
-      cut: Whether its last wait in `cancel_on_drain` was cut short.
+      cut: Whether its last wait in `cancel_on_drain` was cut short, and not by its
+        timeout.
       handshaken: Whether the handshake is done.
       ready: Whether its handler may be called, or was.
       scope: The cancel scope of everything before the handler, then of the handler.
@@ -311,7 +312,8 @@ class Wait:
     ) -> bool:
         self._waits.leave(self, self._served)
         caught = self._scope.__exit__(exc_type, exc_value, traceback)
-        self._served.cut = self._scope.cancelled_caught
+        timed_out = trio.current_time() >= self._deadline
+        self._served.cut = self._scope.cancelled_caught and not timed_out
         return caught
 
     def cut_short(self) -> None:

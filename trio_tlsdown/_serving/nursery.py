@@ -89,6 +89,8 @@ class TaskCounter:
 # Below this many clients it is not worth looking which have been closed.
 SWEEP_AT_LEAST: Final = 64
 
+CLOSING_FAILED: Final = "connections that could not be closed"
+
 
 Client: TypeAlias = TLSStream[Any] | SSLStreamCloser
 
@@ -749,9 +751,12 @@ async def _end_all(
                     endings.start_soon(server.drain)
                 for stream in clients.streams:
                     endings.start_soon(_end_client, clients, stream, errors)
-    finally:
+    except BaseException as exc:
         if errors:
-            raise ExceptionGroup("connections that could not be closed", errors)
+            raise BaseExceptionGroup(CLOSING_FAILED, [exc, *errors]) from None
+        raise
+    if errors:
+        raise ExceptionGroup(CLOSING_FAILED, errors)
 
 
 async def _end_client(

@@ -295,6 +295,7 @@ class TLSServer:
 
     async def _accept(self, listener: AnyListener) -> None:
         shortage = Shortage(self._make_room)
+        closed = False
         try:
             with self._accept_scopes.open_child():
                 await accept_connections(
@@ -311,22 +312,27 @@ class TLSServer:
                     exclusive=self._options.exclusive,
                 )
                 await self._close_listener(listener)
+                closed = True
         except trio.ClosedResourceError:
             # Otherwise somebody has closed it, and nobody would notice.
             if not self.draining.is_set():
                 raise
         finally:
             try:
-                with trio.CancelScope(shield=True) as scope:
-                    scope.cancel()
-                    await self._close_listener(listener)
+                if not closed:
+                    await self._close_listener(listener, at_once=True)
             finally:  # a drain waits for it, even if a listener raises when it is closed
                 self._accepting -= 1
                 self._check_finished()
 
-    async def _close_listener(self, listener: AnyListener) -> None:
+    async def _close_listener(
+        self, listener: AnyListener, *, at_once: bool = False
+    ) -> None:
         try:
-            await listener.aclose()
+            with trio.CancelScope(shield=at_once) as scope:
+                if at_once:
+                    scope.cancel()
+                await listener.aclose()
         except Exception:
             if not self.draining.is_set():
                 raise
@@ -430,13 +436,13 @@ class TLSServer:
         most = self._options.max_handshakes
         if most is None or len(self._before_handshake) <= most:
             return
-        if not self._make_room() and self._options.prepare is not None:
+        if not self._make_room(MOST_LOOKS) and self._options.prepare is not None:
             self._evict(next(iter(self._before_handshake)))
 
-    def _make_room(self) -> bool:
+    def _make_room(self, most_looks: int | None = None) -> bool:
         # Not one that was just accepted, and has sent its ClientHello. That is read in
         # the next pass of the scheduler, so few are like that.
-        for served in itertools.islice(self._before_handshake, MOST_LOOKS):
+        for served in itertools.islice(self._before_handshake, most_looks):
             if served.input() is Input.NOTHING:
                 self._evict(served)
                 return True
@@ -463,10 +469,10 @@ class TLSServer:
             if not served.cut:
                 # What comes next may be on its way, as behind the answer to STARTTLS.
                 served.began = trio.current_time()
-                if served in self._before_handshake:
+                if served in self._before_handshake:  # it has not made room for another
                     del self._before_handshake[served]
                     self._before_handshake[served] = (
-                        None  # behind those that were silent
+                        None  # younger than the silent ones
                     )
         while True:
             with Wait(served):

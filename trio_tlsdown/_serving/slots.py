@@ -43,8 +43,10 @@ class ConnectionSlots:
             self._reserved[seconds][owner] = trio.current_time() + seconds
 
     def _withdraw(self, owner: object) -> bool:
-        found = [kind.pop(owner, None) for kind in self._reserved.values()]
-        return any(found)
+        for kind in self._reserved.values():
+            if kind.pop(owner, None) is not None:
+                return True
+        return False
 
     async def take(self, owner: object) -> None:
         """Take the reserved slot, or else wait until one is free."""

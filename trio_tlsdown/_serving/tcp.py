@@ -13,7 +13,6 @@ from trio_tlsdown._names import address_family, certificate_name, check_host
 from trio_tlsdown._stream.stream import TLSStream, connected_to
 from trio_tlsdown._util import (
     check_context,
-    check_count,
     check_port,
     check_seconds,
     check_type,
@@ -154,7 +153,7 @@ def check_listen_options(host: object, port: object, backlog: object) -> None:
         check_host(host)
     check_port(port)
     if backlog is not None:
-        check_count("backlog", backlog)
+        check_type("backlog", backlog, int)
 
 
 async def open_tls_over_tcp_listeners(

@@ -92,10 +92,12 @@ def over_kernel_socket(transport: trio.abc.Stream) -> TypeGuard[trio.SocketStrea
 
     Those of `trio.socket.set_custom_socket_factory` may be simulated.
     """
-    return (
-        isinstance(transport, trio.SocketStream)
-        and type(transport.socket) is _type_of_sockets()
-    )
+    if not isinstance(transport, trio.SocketStream):
+        return False
+    try:
+        return type(transport.socket) is _type_of_sockets()
+    except OSError:  # no descriptor is left, or a sandbox forbids TCP
+        return True
 
 
 @cache

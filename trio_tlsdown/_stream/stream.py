@@ -328,9 +328,11 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
                     if not self._state.can_receive:
                         return self._end_of_input()
                     self._connection.check_open()
-                    await self._connection.receive_once()
-                    if self._records.interrupted and not self._engine.unread:
+                    # Not when it waits: a task that reads beside would wait again, and
+                    # be interrupted again, before this one gets its turn.
+                    if self._records.interrupted:
                         raise ReceiveInterruptedError
+                    await self._connection.receive_once()
                 # Nothing awaits from here on, so what is taken is delivered.
                 return self._connection.take(most)
             except BaseException:

@@ -462,8 +462,6 @@ class RecordTransport:
     async def _wait_and_read(self) -> None:
         assert self._socket is not None
         while True:
-            if self.interrupted:
-                raise ReceiveInterruptedError
             try:
                 if self._output.pending:
                     await self._wait_and_flush()
@@ -477,6 +475,8 @@ class RecordTransport:
                 raise trio.ClosedResourceError("this TLSStream was closed")
             if self._try_read():
                 return
+            if self.interrupted:
+                raise ReceiveInterruptedError
 
     async def _wait_and_flush(self) -> None:
         # Waiting only to send would deadlock with a peer that writes everything before
