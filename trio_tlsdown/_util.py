@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 def check_type(name: str, value: object, expected: type | object) -> None:
     if not isinstance(value, expected):  # type: ignore[arg-type]
         wanted = getattr(expected, "__name__", str(expected))
-        article = "an" if wanted.startswith((*"AEIOU", "SSL")) else "a"
+        article = "an" if wanted.startswith((*"AEIOUaeiou", "SSL")) else "a"
         raise TypeError(f"{name} must be {article} {wanted}, not {value!r}")
 
 

@@ -7,6 +7,7 @@ import gc
 import logging
 import math
 import operator
+import signal
 import socket
 import ssl
 import weakref
@@ -53,7 +54,12 @@ from trio_tlsdown import (
 )
 from trio_tlsdown._serving import nursery as nursery_module
 from trio_tlsdown._serving.nursery import SWEEP_AT_LEAST
-from trio_tlsdown.testing import cancel_everywhere, echo, serve_rogue
+from trio_tlsdown.testing import (
+    cancel_everywhere,
+    echo,
+    memory_tls_pair,
+    serve_rogue,
+)
 
 ABORTED = ShutdownOutcome.ABORTED
 COMPLETE = ShutdownOutcome.COMPLETE
@@ -343,6 +349,27 @@ async def test_clients_that_cannot_be_closed_disturb_nobody_else(
     assert trio.current_time() - began == pytest.approx(2, abs=0.1)
     assert server.tally == {COMPLETE: 3}
     assert nursery.tally == {COMPLETE: 5}
+
+
+def test_ctrl_c_while_clients_end_is_raised_with_what_closing_raises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        async with open_tls_nursery() as nursery:
+            bad, its_server = await memory_tls_pair()
+            await its_server.shutdown(wait=False)
+            monkeypatch.setattr(bad.transport_stream, "aclose", closes_badly(bad))
+            silent, _ = await memory_tls_pair()
+            for client in (bad, silent):
+                nursery.adopt(client)
+            trio.lowlevel.spawn_system_task(interrupt)
+
+    async def interrupt() -> None:
+        await trio.testing.wait_all_tasks_blocked()
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.RaisesGroup(OSError, KeyboardInterrupt, flatten_subgroups=True):
+        trio.run(main)
 
 
 def closes_badly(stream: Stream) -> Any:

@@ -499,6 +499,34 @@ async def test_a_drain_gives_a_moment_to_who_has_just_been_let_through(
         await silent.aclose()
 
 
+async def test_so_it_does_if_a_wait_before_was_over_in_time(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    """A time limit of *prepare* is no drain."""
+
+    async def speak_second(transport: Transport) -> None:
+        with cancel_on_drain(timeout=1) as scope:
+            await transport.receive_some()
+        assert scope.cancelled_caught
+        await start_tls(transport)
+
+    async with serving(tls.version, answer_each, prepare=speak_second) as (_, server):
+        slow = await connect(server)
+        await trio.sleep(OLD)
+        async with trio.open_nursery() as nursery:
+
+            async def visit() -> None:
+                await trio.sleep(1)  # of five
+                await goes_ahead(slow)
+                await trio.sleep(DRAIN_PATIENCE * 0.9)
+                client = client_over(slow, tls.version)
+                await ask(client)
+                await is_told_goodbye(client)
+
+            nursery.start_soon(visit)
+            assert (await server.drain()).tally == {COMPLETE: 1}
+
+
 async def test_when_the_grace_is_over_it_is_cancelled(
     tls: Maker, autojump_clock: Clock
 ) -> None:

@@ -113,7 +113,10 @@ async def test_a_sender_beside_is_not_disturbed(
 
 
 @pytest.mark.parametrize("wait", ["wait_peer_ended", "wait_send_all_might_not_block"])
-async def test_a_watcher_beside_gets_no_error(wait: str, tls: Maker) -> None:
+@pytest.mark.parametrize("before", [False, True])
+async def test_a_watcher_beside_gets_no_error(
+    wait: str, before: bool, tls: Maker
+) -> None:
     connected, ended = trio.Event(), trio.Event()
 
     async def handler(stream: Stream) -> None:
@@ -124,6 +127,8 @@ async def test_a_watcher_beside_gets_no_error(wait: str, tls: Maker) -> None:
                     os.write(stream.transport_stream.socket.fileno(), bytes(2**16))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(getattr(stream, wait))
+            if before:  # it is the watcher that waits for the socket
+                await trio.testing.wait_all_tasks_blocked()
             assert await receive_until_drain(stream) == b""
             ended.set()
             nursery.cancel_scope.cancel()

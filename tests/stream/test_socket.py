@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import attrs
 import pytest
@@ -559,6 +560,23 @@ async def test_a_simulated_socket_is_asked_and_never_its_number(tls: Maker) -> N
     await client.aclose()
     with pytest.raises(trio.ClosedResourceError):
         await ours.send_all(b"x")
+
+
+async def test_where_the_type_of_trios_sockets_cannot_be_found_they_are_trusted(
+    tls: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor is left, or a sandbox knows Unix sockets only."""
+    ours, theirs = await tcp_transports()
+    fails = Mock(side_effect=OSError(errno.EMFILE, "none left"))
+    monkeypatch.setattr("trio_tlsdown._stream.linger._type_of_sockets", fails)
+    client, server = tls.wrap((ours, theirs))
+    assert fails.called
+    assert client._records.interruptible
+    await shake_hands(client, server)
+    await client.send_all(b"hello")
+    assert await server.receive_some() == b"hello"
+    await client.aclose()
+    await server.aclose()
 
 
 async def test_a_full_socket_takes_nothing_and_says_so() -> None:

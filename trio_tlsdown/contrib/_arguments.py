@@ -6,7 +6,7 @@ from __future__ import annotations
 def check_type(name: str, value: object, expected: type) -> None:
     if not isinstance(value, expected):
         wanted = expected.__name__
-        article = "an" if wanted.startswith(tuple("AEIOU")) else "a"
+        article = "an" if wanted.startswith(tuple("AEIOUaeiou")) else "a"
         raise TypeError(f"{name} must be {article} {wanted}, not {value!r}")
 
 
