@@ -372,7 +372,7 @@ def test_ctrl_c_while_clients_end_is_raised_with_what_closing_raises(
         trio.run(main)
 
 
-def closes_badly(stream: Stream) -> Any:
+def closes_badly(stream: Any) -> Any:
     async def close() -> None:
         await aclose()
         raise OSError("it does not close well")
