@@ -514,7 +514,7 @@ async def test_the_backend_sleeps(autojump_clock: trio.testing.MockClock) -> Non
     assert trio.current_time() - began == 5
 
 
-async def test_the_next_address_can_wait_for_a_failure_as_in_trio(tls: Maker) -> None:
+async def test_the_delay_of_the_next_address_may_be_trios_default(tls: Maker) -> None:
     backend = TLSBackend(happy_eyeballs_delay=None)
     async with listening(answer_requests) as port:
         stream = await backend.connect_tcp(HOST, port)

@@ -270,8 +270,8 @@ class TLSNursery:
           local_address: The local address to connect from, as for
             `trio.open_tcp_stream`. Default: None, any.
           happy_eyeballs_delay: Seconds to wait for one address of the host before also
-            trying the next, as for `trio.open_tcp_stream`; None tries the next only
-            after a failure. Default: 0.25.
+            trying the next, as for `trio.open_tcp_stream`; `math.inf` tries the next
+            only after a failure. Default: 0.25, and so is None.
           https_compatible: As for `TLSStream`. Default: False.
           handshake_timeout: Seconds for everything, from the name lookup to the end of
             the handshake. Default: 30.
@@ -749,7 +749,7 @@ async def _end_all(
             async with trio.open_nursery() as endings:
                 for server in servers.running:
                     endings.start_soon(server.drain)
-                for stream in clients.streams:
+                for stream in _innermost(clients.streams):
                     endings.start_soon(_end_client, clients, stream, errors)
     except BaseException as exc:
         if errors:
@@ -757,6 +757,20 @@ async def _end_all(
         raise
     if errors:
         raise ExceptionGroup(CLOSING_FAILED, errors)
+
+
+def _innermost(clients: list[Client]) -> list[Client]:
+    """Those that carry no other: of TLS in TLS, what is inside has to end first."""
+    streams = {client: _stream_of(client) for client in clients}
+    carriers = set[int]()
+    for stream in streams.values():
+        while (stream := getattr(stream, "transport_stream", None)) is not None:
+            carriers.add(id(stream))
+    return [client for client in clients if id(streams[client]) not in carriers]
+
+
+def _stream_of(client: Client) -> Any:
+    return client.stream if isinstance(client, SSLStreamCloser) else client
 
 
 async def _end_client(

@@ -571,6 +571,8 @@ class Connection:
             self.start_shutdown_clock()
         elif self.state.closed:
             self._ending_over = trio.current_time()
+            # A task may still be receiving from a transport that takes long to close.
+            self.records.stop_tracing()
 
     def _reset_both_ways(self) -> bool:
         # One RST shows in each direction separately, at its next use.

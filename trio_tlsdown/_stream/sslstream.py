@@ -37,6 +37,10 @@ from .transport import is_reset
 CUT_IS_END: Final = 1 << 7  # SSL_OP_IGNORE_UNEXPECTED_EOF
 
 
+# An SSLStream can send nothing without a checkpoint. So this stands for no time, in seconds.
+LITTLE_TIME: Final = 0.05
+
+
 class _InterruptedError(Exception):
     """Stops a call of SSLStream where it would go on."""
 
@@ -120,6 +124,9 @@ class _Tap(trio.abc.Stream):
         self._ending = ending
         self.starved = False
         self.last = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)  # such as its socket
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         state = self._ending.state
@@ -255,7 +262,7 @@ class SSLStreamCloser(trio.abc.AsyncResource):
         tap = _Tap(transport, ending)
         self.stream.transport_stream = tap
         try:
-            with trio.move_on_after(self.policy.timeout) as scope:
+            with trio.move_on_after(self.policy.timeout or LITTLE_TIME) as scope:
                 await _Exchange(self.stream, tap, ending, unread).run(
                     self.policy.max_unread
                 )
@@ -334,6 +341,7 @@ class _Exchange:
             await self._stream.do_handshake()
         except trio.BrokenResourceError as exc:
             self._note_error(exc)
+            self._ending.give_up()  # if the reason is not known
             return
         state.process_event_if_legal(Event.HANDSHAKE_DONE)
         self._tap.starved = True

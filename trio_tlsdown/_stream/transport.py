@@ -413,6 +413,10 @@ class RecordTransport:
         ):
             self.alert_sent = self._state.failed
 
+    def stop_tracing(self) -> None:
+        """Trace nothing from now on."""
+        self._trace = None
+
     async def wait_send_all_might_not_block(self) -> None:
         """As the transport does, but return early if a task wants to `flush`."""
         await self.lock.acquire()

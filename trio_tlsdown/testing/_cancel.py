@@ -125,7 +125,11 @@ async def cancel_everywhere(scenario: Scenario) -> int:
       AssertionError: a check failed, or there was nothing to cancel. Exceptions of the
         scenario are raised too. A note names the point.
     """
-    whole = not inspect.signature(scenario).parameters
+    whole = not any(
+        parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and parameter.default is parameter.empty
+        for parameter in inspect.signature(scenario).parameters.values()
+    )
     cancelled = 0
     for point in range(MOST_POINTS):
         cancellation = Cancellation(point)

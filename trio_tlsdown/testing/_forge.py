@@ -101,11 +101,13 @@ class RecordForge:
             bytes, but fewer than 2**16.
 
         Raises:
-          RuntimeError: the handshake has not finished, OpenSSL has `output`, the cipher
-            suite is not supported, or the key log lacks this session.
+          RuntimeError: this is the first, and the handshake has not finished, OpenSSL
+            has `output`, the cipher suite is not supported, or the key log lacks this
+            session.
         """
-        if self._outgoing.pending:
+        if self._keys is None and self._outgoing.pending:
             raise RuntimeError("OpenSSL has output, which would have to come first")
+        self._outgoing.read()  # such as a refusal to renegotiate: it can send no more
         record = self.take_over().seal(self._sequence, content_type, payload)
         self._sequence += 1
         return record
