@@ -120,7 +120,10 @@ async def proxy(stream: Any) -> None:
         nursery.start_soon(pump, upstream, stream)
 
 
-async def test_tls_in_tls_through_a_proxy_ends_well_both_times(tls: Maker) -> None:
+@pytest.mark.parametrize("by", ["the nursery", "the user"])
+async def test_tls_in_tls_through_a_proxy_ends_well_both_times(
+    by: str, tls: Maker
+) -> None:
     async with serving(tls.version, proxy) as (nursery, between):
         target = await nursery.start_server(
             echo, 0, server_context(tls.version), host=HOST
@@ -135,8 +138,9 @@ async def test_tls_in_tls_through_a_proxy_ends_well_both_times(tls: Maker) -> No
             inner = await clients.start_tls(outer, context, server_hostname=NAME)
             await inner.send_all(b"hello")
             assert await inner.receive_some() == b"hello"
-            await inner.shutdown()
-            await inner.aclose()
+            if by == "the user":
+                await inner.shutdown()
+                await inner.aclose()
         assert inner.report.outcome is COMPLETE
         assert outer.report.outcome in {COMPLETE, ShutdownOutcome.SENT}
         assert sum(clients.tally.values()) == 2
@@ -427,6 +431,29 @@ async def test_what_an_sslstream_has_sent_is_not_destroyed_by_closing(
             await stream.send_all(bytes(2**15))
     assert received == 2**15
     assert nursery.tally == {ABORTED: 1}
+
+
+async def test_one_sslstream_over_another_ends_first(tls: Maker) -> None:
+    heard: list[bytes] = []
+
+    async def serve_both(transport: trio.abc.Stream) -> None:
+        outer = TLSStream(transport, server_context(tls.version), server_side=True)
+        inner = TLSStream(outer, server_context(tls.version), server_side=True)
+        async with inner:
+            heard.extend([data async for data in inner])
+            await inner.shutdown()
+
+    ours, theirs = await tcp_transports()
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(serve_both, theirs)
+        async with open_tls_nursery() as nursery:
+            outer = of_kind(trio.SSLStream, ours, tls.version)
+            inner = of_kind(trio.SSLStream, outer, tls.version)
+            for stream in (outer, inner):
+                nursery.adopt(stream)
+            await inner.send_all(b"hello")
+    assert heard == [b"hello"]  # and then the end, or receiving would have failed
+    assert nursery.tally[COMPLETE] == 1
 
 
 async def test_what_a_transport_raises_when_it_is_closed_is_raised(

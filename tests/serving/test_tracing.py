@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.servers import HOST, client_of, port_of
-from tests.support import NAME, Maker, client_context, memory_transports, server_context
+from tests.support import (
+    NAME,
+    Maker,
+    client_context,
+    memory_transports,
+    must_raise,
+    server_context,
+)
 from trio_tlsdown import (
     ConnectionTrace,
     ShutdownOutcome,
@@ -196,6 +204,33 @@ async def test_a_handshake_that_fails_is_traced(tls: Maker) -> None:
     kinds = [[event.kind for event in trace.events] for trace in log.over.values()]
     assert all(TraceKind.TLS_FAILED in each for each in kinds)
     assert len(kinds) == 2
+
+
+async def test_nothing_is_traced_behind_the_end(
+    tls: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its transport takes long to close, as another TLS stream may."""
+    kinds: list[TraceKind] = []
+    client, server = await tls.pair(
+        client={"trace": lambda event: kinds.append(event.kind)}
+    )
+    aclose, may_close = client.transport_stream.aclose, trio.Event()
+
+    async def close_late() -> None:
+        await may_close.wait()
+        await aclose()
+
+    monkeypatch.setattr(client.transport_stream, "aclose", close_late)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(must_raise, trio.ClosedResourceError, client.receive_some)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(client.aclose)
+        await trio.testing.wait_all_tasks_blocked()
+        await server.send_all(b"late")
+        await trio.testing.wait_all_tasks_blocked()
+        may_close.set()
+    assert kinds[-1] is TraceKind.TRANSPORT_CLOSED
+    await trio.aclose_forcefully(server)
 
 
 async def test_a_stream_that_is_unwrapped_ends_its_trace(tls: Maker) -> None:

@@ -526,22 +526,13 @@ class SimulatedSocket(trio.socket.SocketType):
         return 1_000_000
 
     def setsockopt(self, *_: object) -> None:
-        pass
-
-    def getsockopt(self, *_: Any) -> Any:
-        return 0
-
-    def getpeername(self) -> str:
-        return "a simulated peer"
+        """As `trio.SocketStream` tries it."""
 
     async def send(self, data: Any, flags: int = 0) -> int:
         return await self.sock.send(data, flags)
 
     async def recv(self, size: int, flags: int = 0) -> bytes:
         return await self.sock.recv(size, flags)
-
-    async def wait_writable(self) -> None:
-        await self.sock.wait_writable()
 
     def close(self) -> None:
         self.sock.close()

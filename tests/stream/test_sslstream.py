@@ -384,6 +384,59 @@ async def test_why_an_sslstream_was_broken_before_is_not_guessed(tls: Maker) -> 
     assert report.error is None
 
 
+async def test_why_a_handshake_of_others_broke_it_meanwhile_is_not_guessed(
+    tls: Maker,
+) -> None:
+    ours, _ = memory_transports()
+    client = trio.SSLStream(
+        ours, client_context(version=tls.version), server_hostname=NAME
+    )
+    outcomes: list[ShutdownOutcome] = []
+
+    async def end() -> None:
+        outcomes.append((await shutdown(client)).outcome)
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as handshake:
+                handshake.start_soon(client.do_handshake)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(end)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+    assert outcomes == [ShutdownOutcome.ABORTED]
+    await trio.aclose_forcefully(client)
+
+
+async def test_without_any_time_a_goodbye_that_need_not_wait_is_sent(
+    tls: Maker,
+) -> None:
+    client, server = await pair(tls.version)
+    await client.send_all(b"hello")
+    report = await shutdown(client, policy=ShutdownPolicy(timeout=0))
+    assert report.close_notify_sent
+    assert await server.receive_some() == b"hello"
+    assert await server.receive_some() == b""
+
+
+async def test_its_transport_stays_within_reach_meanwhile(tls: Maker) -> None:
+    ours, theirs = await tcp_transports()
+    client = trio.SSLStream(
+        ours, client_context(version=tls.version), server_hostname=NAME
+    )
+    server = TLSStream(theirs, server_context(version=tls.version), server_side=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shutdown, client)
+        await server.do_handshake()
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        assert client.transport_stream is not ours
+        assert client.transport_stream.socket is ours.socket
+        await server.shutdown()
+    assert client.transport_stream is ours
+    await client.aclose()
+    await server.aclose()
+
+
 async def test_an_sslstream_that_somebody_reads_is_left_alone(tls: Maker) -> None:
     client, server = await pair(tls.version)
     async with trio.open_nursery() as nursery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,16 @@ async def test_a_scenario_without_a_parameter_is_cancelled_as_a_whole() -> None:
 
     assert await cancel_everywhere(scenario) == 3
     assert ends == 1  # when it was not cancelled
+
+
+async def test_a_parameter_that_has_its_value_is_not_for_the_cancellation() -> None:
+    async def scenario(size: int = 3, *, name: str = "", **options: int) -> None:
+        assert (size, name, options) in [(3, "", {}), (4, "x", {"more": 5})]
+        await trio.lowlevel.checkpoint()
+
+    assert await cancel_everywhere(scenario) == 3
+    bound = partial(scenario, size=4, name="x", more=5)
+    assert await cancel_everywhere(bound) == 3
 
 
 async def test_what_the_scenario_raises_tells_at_which_point_it_was() -> None:

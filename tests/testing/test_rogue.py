@@ -25,6 +25,7 @@ from trio_tlsdown.testing import (
     NAME,
     MemoryTransport,
     RoguePeer,
+    ScriptedPeer,
     client_context,
     connect_rogue,
     memory_transports,
@@ -373,3 +374,21 @@ async def test_a_client_that_offers_cbc_only_is_refused_and_the_server_goes_on(
     with pytest.raises(TLSFailedError, match="HANDSHAKE_FAILURE"):
         await meet(old)
     await meet(good)
+
+
+async def test_a_client_that_renegotiates_is_not_heard_and_the_server_goes_on(
+    nursery: trio.Nursery,
+) -> None:
+    name = "keep_sending_after_close_notify"
+    host, port = await nursery.start(partial(serve_rogue, name, version="TLSv1.2"))
+    hello = b"\x03\x03" + bytes(32) + b"\0" + b"\0\2\xc0\x2f" + b"\1\0"
+    for message in (hello, b""):
+        transport = await trio.open_tcp_stream(host, port)
+        peer = ScriptedPeer(transport, server_side=False, version="TLSv1.2")
+        await peer.handshake()
+        if message:
+            await peer.send(peer.handshake_message(1, message))
+        await peer.send(peer.close_notify())
+        await peer.hear_close_notify()
+        assert len(peer.received) == 160 * 2**10
+        await peer.close()
