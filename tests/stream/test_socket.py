@@ -511,7 +511,7 @@ async def test_a_goodbye_that_meets_a_closed_transport_is_lost(tls: Maker) -> No
 
 @needs_posix("to send on a descriptor")
 class SimulatedSocket(trio.socket.SocketType):
-    """As `trio.socket.set_custom_socket_factory` allows: its number is no descriptor."""
+    """As `trio.socket.set_custom_socket_factory` allows: it has no descriptor."""
 
     family = property(lambda self: self.sock.family)
     type = property(lambda self: self.sock.type)
@@ -521,9 +521,6 @@ class SimulatedSocket(trio.socket.SocketType):
 
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self.sock = sock
-
-    def fileno(self) -> int:
-        return 1_000_000
 
     def setsockopt(self, *_: object) -> None:
         """As `trio.SocketStream` tries it."""
@@ -538,7 +535,7 @@ class SimulatedSocket(trio.socket.SocketType):
         self.sock.close()
 
 
-async def test_a_simulated_socket_is_asked_and_never_its_number(tls: Maker) -> None:
+async def test_a_simulated_socket_needs_no_descriptor(tls: Maker) -> None:
     ours, theirs = await tcp_transports()
     simulated = trio.SocketStream(SimulatedSocket(ours.socket))
     client, server = tls.wrap((simulated, theirs))

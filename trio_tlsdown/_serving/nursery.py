@@ -753,7 +753,7 @@ async def _end_all(
                     endings.start_soon(_end_client, clients, stream, errors)
     except BaseException as exc:
         if errors:
-            raise BaseExceptionGroup(CLOSING_FAILED, [exc, *errors]) from None
+            raise BaseExceptionGroup(CLOSING_FAILED, [exc, *errors]) from None  # noqa: ASYNC104
         raise
     if errors:
         raise ExceptionGroup(CLOSING_FAILED, errors)

@@ -320,7 +320,7 @@ class TLSServer:
         finally:
             try:
                 if not closed:
-                    await self._close_listener(listener, at_once=True)
+                    await self._close_listener(listener, at_once=True)  # noqa: ASYNC102
             finally:  # a drain waits for it, even if a listener raises when it is closed
                 self._accepting -= 1
                 self._check_finished()
