@@ -469,11 +469,10 @@ class TLSServer:
             if not served.cut:
                 # What comes next may be on its way, as behind the answer to STARTTLS.
                 served.began = trio.current_time()
-                if served in self._before_handshake:  # it has not made room for another
+                # It is younger now than the silent ones, unless it has made room already.
+                if served in self._before_handshake:
                     del self._before_handshake[served]
-                    self._before_handshake[served] = (
-                        None  # younger than the silent ones
-                    )
+                    self._before_handshake[served] = None
         while True:
             with Wait(served):
                 try:
