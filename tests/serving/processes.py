@@ -68,10 +68,17 @@ async def curl(files: Files, url: str, *options: str) -> str:
 
 
 def free_port() -> int:
-    """One that nobody listens on, and that the kernel gives to no client meanwhile."""
+    """One for a server that is to be started; no other caller gets it, and no client.
+
+    It stays bound until this process ends, by a socket that does not listen. Those that
+    reuse addresses, as servers do, can have it all the same.
+    """
     while True:
-        port = random.randrange(10_000, 30_000)  # noqa: S311
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", random.randrange(10_000, 30_000)))  # noqa: S311
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            port: int = sock.getsockname()[1]
+            sock.detach()
             return port
 
 
