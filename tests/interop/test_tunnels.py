@@ -17,6 +17,7 @@ import trio.testing
 from harness.process import stop
 from tests.support import VERSIONS, Maker
 from trio_tlsdown import TruncatedError
+from trio_tlsdown._stream.linger import unacknowledged, unread
 
 from . import haproxy, nginx, stunnel, we
 from .capture import CLOSE_NOTIFY, Connections, witness
@@ -178,12 +179,26 @@ async def test_a_tunnel_is_killed_before_it_reads_our_close_notify(
     kind.ended(tls.version, "it is killed before it reads", through.ours.report)
 
 
+async def all_buffers_full(through: Tunnel) -> None:
+    """Nothing has moved, neither here nor there, since the last look."""
+    before: object = None
+    while True:
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        now = (
+            unread(through.ours.transport_stream.socket),
+            unacknowledged(through.server.socket),
+        )
+        if now == before:
+            return
+        before = now
+
+
 async def test_a_tunnel_is_killed_while_much_data_is_on_its_way(
     kind: Kind, tls: Maker, through: Tunnel
 ) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(through.server.send_all, MUCH)
-        await trio.testing.wait_all_tasks_blocked(0.05)  # all buffers are full
+        await all_buffers_full(through)
         nursery.cancel_scope.cancel()
     through.program.process.kill()
     received = await all_from(through.ours)
