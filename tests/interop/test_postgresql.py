@@ -12,7 +12,7 @@ import signal
 import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -111,17 +111,23 @@ def port() -> Iterator[int]:
             process.communicate(timeout=PATIENCE)
 
 
-@pytest.fixture
-async def ours(tls: Maker, port: int) -> AsyncIterator[we.Stream]:
-    """A session of a client of ours."""
+@asynccontextmanager
+async def session(port: int, version: str) -> AsyncIterator[we.Stream]:
     while True:
-        stream = await connect(port, tls.version)
+        stream = await connect(port, version)
         async with stream:
             await stream.send_all(STARTUP)
             if (await until_ready(stream)).endswith(READY):
                 yield stream
                 return
         await trio.sleep(0.05)  # it recovers: an earlier session was killed
+
+
+@pytest.fixture
+async def ours(tls: Maker, port: int) -> AsyncIterator[we.Stream]:
+    """A session of a client of ours."""
+    async with session(port, tls.version) as stream:
+        yield stream
 
 
 async def connect(port: int, version: str) -> we.Stream:
@@ -235,10 +241,15 @@ PARTS: dict[str, tuple[Part, str]] = {
 
 @pytest.mark.parametrize("part", PARTS)
 async def test_postgresql_and_we_agree_how_it_ended(
-    tls: Maker, ours: we.Stream, part: str
+    tls: Maker, ours: we.Stream, port: int, part: str
 ) -> None:
     play, cell = PARTS[part]
-    await play(ours)
+    async with session(port, tls.version) as witness:
+        await play(ours)
+        if "killed" in part:
+            # Who connects before the server has noticed would be ended as well.
+            with suppress(trio.BrokenResourceError):
+                await witness.receive_some()
     check(ours.report, cell)
     await ours.aclose()
     check(ours.report, cell)
