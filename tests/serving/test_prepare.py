@@ -469,6 +469,15 @@ async def goes_ahead(transport: Transport) -> None:
     assert await transport.receive_some() == b"go ahead"
 
 
+async def is_served_in_a_drain(transport: trio.SocketStream, version: str) -> None:
+    await trio.sleep(1)  # of five
+    await goes_ahead(transport)
+    await trio.sleep(DRAIN_PATIENCE * 0.9)
+    client = client_over(transport, version)
+    await ask(client)
+    await is_told_goodbye(client)
+
+
 async def test_a_drain_gives_a_moment_to_who_has_just_been_let_through(
     tls: Maker, autojump_clock: Clock
 ) -> None:
@@ -478,20 +487,12 @@ async def test_a_drain_gives_a_moment_to_who_has_just_been_let_through(
         await trio.sleep(OLD)
         async with trio.open_nursery() as nursery:
 
-            async def visit() -> None:
-                await trio.sleep(1)  # of five
-                await goes_ahead(slow)
-                await trio.sleep(DRAIN_PATIENCE * 0.9)
-                client = client_over(slow, tls.version)
-                await ask(client)
-                await is_told_goodbye(client)
-
             async def say_nothing_more() -> None:
                 await trio.sleep(2)
                 await goes_ahead(silent)
                 assert await silent.receive_some() == b""
 
-            nursery.start_soon(visit)
+            nursery.start_soon(is_served_in_a_drain, slow, tls.version)
             nursery.start_soon(say_nothing_more)
             report = await server.drain()
         assert report.tally == {COMPLETE: 1}
@@ -499,10 +500,9 @@ async def test_a_drain_gives_a_moment_to_who_has_just_been_let_through(
         await silent.aclose()
 
 
-async def test_so_it_does_if_a_wait_before_was_over_in_time(
+async def test_a_time_limit_of_prepare_takes_nobody_that_moment_in_a_drain(
     tls: Maker, autojump_clock: Clock
 ) -> None:
-    """A time limit of *prepare* is no drain."""
 
     async def speak_second(transport: Transport) -> None:
         with cancel_on_drain(timeout=1) as scope:
@@ -514,16 +514,7 @@ async def test_so_it_does_if_a_wait_before_was_over_in_time(
         slow = await connect(server)
         await trio.sleep(OLD)
         async with trio.open_nursery() as nursery:
-
-            async def visit() -> None:
-                await trio.sleep(1)  # of five
-                await goes_ahead(slow)
-                await trio.sleep(DRAIN_PATIENCE * 0.9)
-                client = client_over(slow, tls.version)
-                await ask(client)
-                await is_told_goodbye(client)
-
-            nursery.start_soon(visit)
+            nursery.start_soon(is_served_in_a_drain, slow, tls.version)
             assert (await server.drain()).tally == {COMPLETE: 1}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import attrs
 import trio
@@ -236,7 +236,7 @@ class ServedConnection:
 
         Args:
           stream: One that the handler has put over the connection, or over what was
-            unwrapped from it. Default: the connection's own.
+            unwrapped from it. Default: only the connection's own is asked.
         """
         if isinstance(self.transport, trio.SocketStream):
             sock = self.transport.socket
@@ -244,8 +244,10 @@ class ServedConnection:
                 return Input.NOTHING
             if sock.is_readable():
                 return Input.SOME
-        if stream is not None and (come := _input_of(stream)) is not Input.NOTHING:
-            return come
+        if stream is not None and stream is not self.stream:
+            come = _input_of(stream)
+            if come is not Input.NOTHING:
+                return come
         return _input_of(self.stream)
 
 
@@ -471,10 +473,9 @@ async def receive_until_drain(
         finally:
             waits.leave(served, served)
             allow_receive(served.stream)
-    own = stream is served.stream or not isinstance(stream, TLSStream)
-    with Wait(
-        served, timeout, None if own else cast("TLSStream[Any]", stream)
-    ) as scope:
+    any_stream: Any = stream
+    looked_at = any_stream if isinstance(stream, TLSStream) else None
+    with Wait(served, timeout, looked_at) as scope:
         # A drain without grace does not wait for one more pass of the scheduler.
         if not (interrupted and scope.cancel_called):
             return await stream.receive_some(max_bytes)

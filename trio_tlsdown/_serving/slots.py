@@ -42,17 +42,14 @@ class ConnectionSlots:
         if self._has_free():
             self._reserved[seconds][owner] = trio.current_time() + seconds
 
-    def _withdraw(self, owner: object) -> bool:
+    def _withdraw(self, owner: object) -> None:
         for kind in self._reserved.values():
-            if kind.pop(owner, None) is not None:
-                return True
-        return False
+            kind.pop(owner, None)
 
     async def take(self, owner: object) -> None:
         """Take the reserved slot, or else wait until one is free."""
-        self._forget_old_reservations()
-        if not self._withdraw(owner):
-            await self.wait_free()
+        self._withdraw(owner)  # then its slot is free
+        await self.wait_free()
         self._taken.add(owner)
 
     def release(self, owner: object) -> None:

@@ -441,6 +441,7 @@ async def shutdown(
       fails instead of waiting for its end.
     - If its handshake fails in another task meanwhile, this notices only when
       ``policy.timeout`` is over.
+    - It cannot send without a checkpoint, so a ``policy.timeout`` of 0 stands for 50 ms.
 
     What it cannot tell:
 
