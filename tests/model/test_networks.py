@@ -6,21 +6,18 @@ It takes root.
 from __future__ import annotations
 
 import ctypes
-import itertools
 import os
-import shutil
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 import pytest
 import trio
 
+from tests.namespaces import MAY_MAKE, NAMESPACES, ip, namespace
 from tests.support import Maker, shake_hands
 from trio_tlsdown import ShutdownOutcome, ShutdownPolicy, TLSStream
 
@@ -30,7 +27,6 @@ T = TypeVar("T")
 Pair: TypeAlias = tuple[TLSStream[Any], TLSStream[Any]]
 
 CLONE_NEWNET: Final = 0x40000000
-NAMESPACES: Final = Path("/run/netns")
 ADDRESSES: Final = ("10.77.77.1", "10.77.77.2")
 DATA: Final = bytes(range(256)) * 1000
 SOME: Final = DATA[:30_000]
@@ -44,28 +40,10 @@ TROUBLES: Final = {
 }
 PULLED: Final = Trouble(loss=1)
 
-ROOT: Final = (
-    os.name == "posix"
-    and os.geteuid() == 0
-    and shutil.which("ip") is not None
-    and os.path.exists(TUN)
-)
 pytestmark = pytest.mark.skipif(
-    not ROOT, reason=f"network namespaces take root, ip and {TUN}"
+    not (MAY_MAKE and os.path.exists(TUN)),
+    reason=f"network namespaces take root, ip and {TUN}",
 )
-
-numbers = itertools.count()
-
-
-def run(*command: str) -> None:
-    """Run *command*; a system that cannot do that skips the test."""
-    process = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
-    if process.returncode:  # pragma: no cover - as the system is
-        pytest.skip(f"a network to test with: {process.stderr.strip()}")
-
-
-def ip(*arguments: str) -> None:
-    run("ip", *arguments)
 
 
 @attrs.define
@@ -76,24 +54,22 @@ class Network:
     link: Link = attrs.field(init=False)
 
     @classmethod
-    def create(cls, mtu: int) -> Network:
-        mark = f"tlsdown{os.getpid()}-{next(numbers)}"
-        network = cls((f"{mark}a", f"{mark}b"))
-        for name in network.names:
-            ip("netns", "add", name)
-        devices = [network.inside(place, lambda: tun("cable")) for place in (0, 1)]
-        network.link = Link((devices[0], devices[1]), SEED)
+    @contextmanager
+    def open(cls, mtu: int) -> Iterator[Network]:
+        with namespace() as one, namespace() as other:
+            network = cls((one, other))
+            network._connect(mtu)
+            yield network
+            network.link.close()
+
+    def _connect(self, mtu: int) -> None:
+        devices = [self.inside(place, lambda: tun("cable")) for place in (0, 1)]
+        self.link = Link((devices[0], devices[1]), SEED)
         for name, ours, theirs in zip(
-            network.names, ADDRESSES, reversed(ADDRESSES), strict=True
+            self.names, ADDRESSES, reversed(ADDRESSES), strict=True
         ):
             ip("-n", name, "address", "add", ours, "peer", theirs, "dev", "cable")
             ip("-n", name, "link", "set", "cable", "mtu", str(mtu), "up")
-        return network
-
-    def remove(self) -> None:
-        self.link.close()
-        for name in self.names:
-            ip("netns", "delete", name)
 
     def inside(self, place: int, call: Callable[[], T]) -> T:
         """Call in a thread that has moved there: its sockets stay there."""
@@ -134,9 +110,8 @@ class Network:
 
 @pytest.fixture
 def network(request: pytest.FixtureRequest) -> Iterator[Network]:
-    network = Network.create(mtu=getattr(request, "param", 1500))
-    yield network
-    network.remove()
+    with Network.open(mtu=getattr(request, "param", 1500)) as network:
+        yield network
 
 
 async def all_arrives(pair: Pair) -> None:

@@ -6,7 +6,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -55,10 +55,20 @@ async def end(program: Program) -> None:
     assert program.process.returncode == 0, program.log.decode()
 
 
-async def curl(files: Files, url: str, *options: str) -> str:
-    """What it prints. It must succeed."""
+async def curl(
+    files: Files, url: str, *options: str, prefix: Sequence[str] = ()
+) -> str:
+    """What it prints. It must succeed.
+
+    Args:
+      files: It trusts this CA.
+      url: What to get.
+      *options: More options of curl.
+      prefix: What to put before the command.
+    """
+    command = [*prefix, require("curl"), "-sS", "--http1.1", "--cacert", files.ca]
     result = await trio.run_process(
-        [require("curl"), "-sS", "--http1.1", "--cacert", files.ca, *options, url],
+        [*command, *options, url],
         capture_stdout=True,
         capture_stderr=True,
         check=False,

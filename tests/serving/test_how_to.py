@@ -6,8 +6,9 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import pytest
 import trio
 
 from harness.process import Program, running
-from tests.interop.programs import require
+from tests.interop.programs import require, unavailable
+from tests.namespaces import MAY_MAKE, inside, namespace
 from tests.servers import HOST, client_of, until
 from tests.support import NAME, Files, needs_linux
 from trio_tlsdown import ShutdownOutcome
@@ -68,6 +70,9 @@ class Load:
 
     files: Files
     port: int
+    prefix: Sequence[str] = ()
+    """What to put before curl."""
+
     answers: int = 0
     asking: int = 0
     over: bool = False
@@ -76,7 +81,8 @@ class Load:
         url = f"https://{NAME}:{self.port}/"
         self.asking += 1
         while not self.over:
-            assert await curl(self.files, url) == "GET / HTTP/1.1, 0 bytes\n"
+            answer = await curl(self.files, url, prefix=self.prefix)
+            assert answer == "GET / HTTP/1.1, 0 bytes\n"
             self.answers += 1
         self.asking -= 1
 
@@ -92,9 +98,11 @@ class Load:
 
 
 @asynccontextmanager
-async def under_load(files: Files, port: int) -> AsyncIterator[Load]:
+async def under_load(
+    files: Files, port: int, prefix: Sequence[str] = ()
+) -> AsyncIterator[Load]:
     """None of them may fail."""
-    load = Load(files, port)
+    load = Load(files, port, prefix)
     async with trio.open_nursery() as nursery:
         for _ in range(4):
             nursery.start_soon(load.ask)
@@ -255,8 +263,24 @@ async def test_workers_of_circus_are_replaced_one_after_the_other(
     assert not any(alive(pid) for pid in after)
 
 
+@pytest.fixture
+def migrating() -> Iterator[Sequence[str]]:
+    """What to put before a command: the kernel then does as the how-to says that it shall.
+
+    The setting is that of a network namespace, here one of the test's own.
+    """
+    setting = Path("/proc/sys/net/ipv4/tcp_migrate_req")
+    if not MAY_MAKE or not setting.exists():  # pragma: no cover - as the system is
+        unavailable(f"network namespaces take root and ip; {setting} takes Linux 5.14")
+    with namespace() as name:
+        subprocess.run(  # noqa: S603
+            [*inside(name), "/bin/sh", "-c", f"echo 1 >{setting}"], check=True
+        )
+        yield inside(name)
+
+
 async def test_workers_with_sockets_of_their_own_are_replaced_one_after_the_other(
-    files: Files,
+    files: Files, migrating: Sequence[str]
 ) -> None:
     write_programs("workers.md", files.folder)
     port = free_port()
@@ -268,7 +292,7 @@ async def test_workers_with_sockets_of_their_own_are_replaced_one_after_the_othe
             ended = trio.Event()
 
             async def work(task_status: trio.TaskStatus[Program]) -> None:
-                async with running("/bin/sh", "-c", script) as program:
+                async with running(*migrating, "/bin/sh", "-c", script) as program:
                     assert await program.prints_line() == "listening"
                     task_status.started(program)
                     await ended.wait()
@@ -277,7 +301,7 @@ async def test_workers_with_sockets_of_their_own_are_replaced_one_after_the_othe
             return await nursery.start(work), ended
 
         workers = [await start() for _ in range(3)]
-        async with under_load(files, port) as load:
+        async with under_load(files, port, migrating) as load:
             for number, (program, ended) in enumerate(workers):
                 replacement = await start()
                 ended.set()
