@@ -19,7 +19,6 @@ OURS: Final = "trio_tlsdown"
 BASELINE: Final = "trio.SSLStream"
 BARE: Final = "bare TLSStream"
 
-PEERS: Final = Path(__file__).parent / "peers"
 BUILD: Final = Path(__file__).parent.parent / "build" / "benchmarks"
 
 
@@ -51,11 +50,9 @@ def _yardstick(name: str, peer: str, only: str) -> Implementation:
     return replace(_python(name, peer), only=only)
 
 
-def _compiled(
-    name: str, compiler: Callable[[Path, str], str], source: str
-) -> Implementation:
+def _compiled(name: str, compiler: Callable[[Path], str]) -> Implementation:
     def prepare() -> Sequence[str]:
-        return (compiler(BUILD, str(PEERS / source)),)
+        return (compiler(BUILD),)
 
     return Implementation(name, prepare)
 
@@ -88,8 +85,8 @@ _ALL: Final = (
     _python("asyncio", "asyncio_protocols"),
     _python("uvloop", "uvloop_protocols", "uvloop"),
     _python("ssl.SSLSocket", "ssl_socket"),
-    _compiled("go", build.go, "go/main.go"),
-    _compiled("boost.asio", build.boost, "boost/main.cpp"),
+    _compiled("go", build.go),
+    _compiled("boost.asio", build.boost),
 )
 
 IMPLEMENTATIONS: Final[Mapping[str, Implementation]] = {

@@ -9,14 +9,16 @@ It speaks the protocol that any program may speak: docs/benchmarks.md.
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import ssl
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
-from .peers.interface import Control, PythonPeer, Samples
+from harness.peers import load
+from harness.peers.interface import Control, PythonPeer
+
+from .sample import Samples, Stopwatch
 from .workloads import module_of
 from .workloads.crowd import allow_descriptors
 from .workloads.job import Job
@@ -36,13 +38,19 @@ class StandardControl:
         sys.stdin.readline()
 
 
-def load(peer: str) -> PythonPeer:
-    """The peer of ``module`` or ``module:NAME``, in the package of the peers."""
-    module, _, name = peer.partition(":")
-    found: PythonPeer = getattr(
-        importlib.import_module(f".peers.{module}", __package__), name or "PEER"
-    )
-    return found
+@dataclass
+class TimedControl:
+    """Runs a stopwatch from the moment the server is told to stop."""
+
+    control: Control
+    watch: Stopwatch = field(init=False)
+
+    def listening(self, port: int) -> None:
+        self.control.listening(port)
+
+    def wait_for_stop(self) -> None:
+        self.control.wait_for_stop()
+        self.watch = Stopwatch()
 
 
 def client(peer: PythonPeer, host: str, port: int, ca_file: str, job: Job) -> Samples:
@@ -61,7 +69,9 @@ def server(peer: PythonPeer, host: str, certificate: str, control: Control) -> S
     assert serve is not None
 
     async def main() -> Samples:
-        return [await serve(host, context, control)]
+        timed = TimedControl(control)
+        await serve(host, context, timed)
+        return [timed.watch.sample()]
 
     return peer.run(main)
 

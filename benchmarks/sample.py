@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,9 @@ class Sample:
 
     seconds: float
     cpu: float
+
+
+Samples: TypeAlias = list[Sample]
 
 
 class Stopwatch:

@@ -1,1 +1,1 @@
-"""Programs that are not ours, for tests and benchmarks: find, compile, start, stop."""
+"""Other programs, for tests and benchmarks: find, compile, start, stop."""

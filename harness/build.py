@@ -24,7 +24,8 @@ _GO_ENVIRONMENT: Final = {
     "GOTOOLCHAIN": "local",
 }
 
-
+PEERS: Final = Path(__file__).parent / "peers"
+BOOST_PROGRAM: Final = "boost/main.cpp"
 BOOST_OPTIONS: Final = ("-std=c++17", "-O2", "-pthread")
 BOOST_LIBRARIES: Final = ("-lssl", "-lcrypto")
 
@@ -124,28 +125,27 @@ def preprocess(compiler: str, language: str, *headers: str, words: str = "") -> 
     return done.stdout.rstrip().rpartition("\n")[2]
 
 
-def go(folder: Path, source: str) -> str:
-    """Compile a Go program that needs the standard library only.
+def go(folder: Path) -> str:
+    """Compile the program of Go's crypto/tls.
 
     Args:
       folder: For programs, and for Go's cache.
-      source: A file name.
 
     Raises:
       MissingError: Go is not installed.
       BuildError: It failed.
     """
-    command = [find("go"), "build", "-o", "OUTPUT", source]
+    sources = _sources("go/*.go")
+    command = [find("go"), "build", "-o", "OUTPUT", *sources]
     environment = {**_GO_ENVIRONMENT, "GOCACHE": str(folder.absolute() / "go")}
-    return compiled(folder, [source], command, environment)
+    return compiled(folder, sources, command, environment)
 
 
-def boost(folder: Path, source: str) -> str:
-    """Compile a C++ program that uses Boost.Asio and OpenSSL.
+def boost(folder: Path) -> str:
+    """Compile the program of Boost.Asio, which uses OpenSSL.
 
     Args:
       folder: For programs.
-      source: A file name.
 
     Raises:
       MissingError: The compiler, Boost or OpenSSL's headers are not installed.
@@ -160,5 +160,10 @@ def boost(folder: Path, source: str) -> str:
         words="BOOST_VERSION, OPENSSL_VERSION_STR",
     )
     options = [*BOOST_OPTIONS, f"-DVERSIONS={versions}"]
-    command = [compiler, *options, source, "-o", "OUTPUT", *BOOST_LIBRARIES]
-    return compiled(folder, [source], command)
+    main = str(PEERS / BOOST_PROGRAM)
+    command = [compiler, *options, main, "-o", "OUTPUT", *BOOST_LIBRARIES]
+    return compiled(folder, _sources("boost/*"), command)
+
+
+def _sources(pattern: str) -> list[str]:
+    return sorted(str(path) for path in PEERS.glob(pattern))

@@ -6,8 +6,8 @@ Timed: all of it, from the first call until the implementation's usual close, as
 
 from __future__ import annotations
 
-from benchmarks.peers.interface import Connect, Samples
-from benchmarks.sample import Stopwatch
+from benchmarks.sample import Samples, Stopwatch
+from harness.peers.interface import Connect
 
 from .exchange import exchange, exchange_and_answer_close as serve
 from .job import Job

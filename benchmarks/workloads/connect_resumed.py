@@ -6,8 +6,8 @@ sample.
 
 from __future__ import annotations
 
-from benchmarks.peers.interface import Connect, Samples
-from benchmarks.sample import Stopwatch
+from benchmarks.sample import Samples, Stopwatch
+from harness.peers.interface import Connect
 
 from .exchange import exchange
 from .job import Job

@@ -6,8 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from benchmarks.peers.interface import Connect, Connection, Samples
-from benchmarks.sample import Stopwatch
+from benchmarks.sample import Samples, Stopwatch
+from harness.peers.interface import Connect, Connection
 
 from .job import Job
 from .server import Server

@@ -7,8 +7,8 @@ end. A sample is a connection; opening and closing it are not timed.
 
 from __future__ import annotations
 
-from benchmarks.peers.interface import Connect, Samples
-from benchmarks.sample import Stopwatch
+from benchmarks.sample import Samples, Stopwatch
+from harness.peers.interface import Connect
 
 from .exchange import settle
 from .job import Job

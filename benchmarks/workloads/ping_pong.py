@@ -5,8 +5,8 @@ Timed: one send, and the read of the answer. A sample is one exchange.
 
 from __future__ import annotations
 
-from benchmarks.peers.interface import Connect, Samples
-from benchmarks.sample import Stopwatch
+from benchmarks.sample import Samples, Stopwatch
+from harness.peers.interface import Connect
 
 from .job import Job
 from .server import Server

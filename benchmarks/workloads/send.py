@@ -12,8 +12,8 @@ from __future__ import annotations
 import socket
 from typing import Final
 
-from benchmarks.peers.interface import Connect, Samples
-from benchmarks.sample import Stopwatch
+from benchmarks.sample import Samples, Stopwatch
+from harness.peers.interface import Connect
 
 from .job import Job
 from .server import READ_SIZE, Server

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 
-from benchmarks.peers.asyncio_protocols import MOST, Client
+import pytest
+
+from harness.peers.asyncio_protocols import MOST, Client, Echo
 
 
 class Notes(asyncio.Transport):
@@ -21,6 +23,9 @@ class Notes(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self.taken.append("resume")
+
+    def close(self) -> None:
+        self.taken.append("close")
 
 
 def play(scene: Callable[[Client, Notes], Coroutine[object, object, None]]) -> None:
@@ -89,3 +94,31 @@ def test_a_waiting_sender_and_a_waiting_reader_see_the_end() -> None:
         assert not await client.receive()
 
     play(scene)
+
+
+def test_a_failure_is_told_behind_the_data_and_when_it_is_closed() -> None:
+    async def scene(client: Client, transport: Notes) -> None:
+        come(client, b"abc")
+        client.connection_lost(ConnectionResetError())
+        assert bytes(await client.receive()) == b"abc"
+        for told in client.receive, client.close:
+            with pytest.raises(ConnectionResetError):
+                await told()
+        assert transport.taken == ["close"]
+
+    play(scene)
+
+
+def test_a_server_reads_no_more_while_its_answers_wait() -> None:
+    async def main() -> None:
+        connections: list[Echo] = []
+        echo, transport = Echo(connections), Notes()
+        echo.connection_made(transport)
+        assert connections == [echo]
+        echo.get_buffer(-1)[:3] = b"abc"
+        echo.buffer_updated(3)
+        echo.pause_writing()
+        echo.resume_writing()
+        assert transport.taken == ["write 3", "pause", "resume"]
+
+    asyncio.run(main())

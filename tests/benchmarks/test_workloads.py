@@ -11,12 +11,13 @@ import pytest
 
 from benchmarks.catalogue import WORKLOADS
 from benchmarks.measure import Bench
-from benchmarks.program import client, load, server
+from benchmarks.program import client, server
 from benchmarks.workloads import module_of
 from benchmarks.workloads.crowd import WARM_UP, Crowd, context_of as client_context
 from benchmarks.workloads.job import Job
 from benchmarks.workloads.send import RecordCounter
 from benchmarks.workloads.server import Server, context_of as server_context
+from harness.peers import load
 
 PEERS = [
     "tlsdown",

@@ -17,7 +17,7 @@ from typing import Final
 
 import attrs
 
-from harness.build import BOOST_LIBRARIES, BOOST_OPTIONS
+from harness.build import BOOST_LIBRARIES, BOOST_OPTIONS, BOOST_PROGRAM
 
 from .boost_scenarios import (
     PAIRS,
@@ -50,10 +50,9 @@ REFERENCE: Final = (
     "https://www.boost.org/doc/libs/1_74_0/doc/html/boost_asio/reference/ssl__stream"
 )
 ASIO: Final = "https://github.com/chriskohlhoff/asio/issues"
-LAB: Final = "boost/lab.cpp"
-BUILD: Final = " ".join(
-    ["g++", *BOOST_OPTIONS, f"tests/interop/labs/{LAB}", "-o", "lab", *BOOST_LIBRARIES]
-)
+MAIN: Final = f"harness/peers/{BOOST_PROGRAM}"
+LAB: Final = "harness/peers/boost/lab.hpp"
+BUILD: Final = " ".join(["g++", *BOOST_OPTIONS, MAIN, "-o", "asio", *BOOST_LIBRARIES])
 
 INTRODUCTION: Final = f"""\
 # The four scenarios: Boost.Asio and trio_tlsdown
@@ -127,14 +126,14 @@ whether the peer's close_notify was received, so that we have all of its data.
 
 ## By hand
 
-[`{LAB}`](../tests/interop/labs/{LAB}) plays the party with Boost.Asio. On Debian it needs
+[`lab.hpp`](../{LAB}) plays the party with Boost.Asio. On Debian it needs
 `g++`, `libboost-dev` and `libssl-dev`:
 
 ```console
 $ {BUILD}
 $ openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \\
     -addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem
-$ ./lab cert.pem key.pem cert.pem
+$ ./asio lab cert.pem key.pem cert.pem
 ```
 
 It prints the port on which it listens. Start another one in a second terminal. Both understand

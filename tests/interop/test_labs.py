@@ -27,6 +27,7 @@ from trio_tlsdown import (
 from . import lab as labs, table
 from .endings import TABLE
 from .lab import Lab, open_lab
+from .labs import python_lab
 from .peer import Deviation, Key, Peer, sends_decode_error
 from .playing import UNSEEN, play
 from .programs import require_module
@@ -37,7 +38,7 @@ from .unplayed import PLAYS, REQUIRED
 
 LINK = "https://example.org"
 BLOCKING = (sys.executable, "-m", "tests.interop.labs.blocking_ssl")
-STREAMS = (sys.executable, "-m", "tests.interop.labs.asyncio_streams", "asyncio")
+COROUTINES = python_lab("asyncio_protocols")
 KEY = Key("3A", "TLSv1.3", "server")
 COMPLETE = ShutdownReport(
     outcome=Outcome.COMPLETE,
@@ -64,7 +65,7 @@ def shell(script: str) -> Sequence[str]:
     return ["sh", "-c", f"echo listening 1 Nobody 1.0; {script}"]
 
 
-@pytest.mark.parametrize("command", [BLOCKING, STREAMS])
+@pytest.mark.parametrize("command", [BLOCKING, COROUTINES])
 async def test_a_lab_says_what_it_cannot_do(
     tmp_path: Path, command: Sequence[str]
 ) -> None:

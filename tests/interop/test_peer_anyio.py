@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from .labs import python_lab
 from .peer import Cannot, Peer, answers_in_tls12, does_not_answer_a_cut
 from .programs import require_module
 from .suite import PeerSuite
@@ -17,7 +17,7 @@ SOURCE = "https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/streams/tls.p
 
 def command(folder: Path) -> Sequence[str]:
     require_module("anyio")
-    return [sys.executable, "-m", "tests.interop.labs.anyio_streams"]
+    return python_lab("anyio_streams:ON_ASYNCIO")
 
 
 @pytest.mark.long

@@ -1,13 +1,13 @@
-"""asyncio's streams, on its own event loop and on uvloop."""
+"""asyncio's protocols, on its own event loop and on uvloop."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from .labs import python_lab
 from .peer import Cannot, Deviation, Peer, does_not_answer_a_cut, takes_cuts_for_ends
 from .programs import require_module
 from .suite import PeerSuite
@@ -18,7 +18,7 @@ DOCS = "https://docs.python.org/3/library"
 def on(loop: str) -> Callable[[Path], Sequence[str]]:
     def command(folder: Path) -> Sequence[str]:
         require_module(loop)
-        return [sys.executable, "-m", "tests.interop.labs.asyncio_streams", loop]
+        return python_lab(f"{loop}_protocols")
 
     return command
 

@@ -17,7 +17,6 @@ from trio_tlsdown.testing import memory_tls_pair
 from . import boost_page
 from .boost_scenarios import ALL, All, Came, Code, Played, codes, play_all, usual
 from .endings import TABLE, check_report
-from .labs import source
 from .peer import Cannot, Deviation, Peer, answers_in_tls12
 from .programs import require, skip_if_missing
 from .rows import VARIABLE
@@ -30,7 +29,7 @@ SOURCE = (
 
 def command(folder: Path) -> Sequence[str]:
     with skip_if_missing():
-        return [boost(folder, source(boost_page.LAB))]
+        return [boost(folder), "lab"]
 
 
 @pytest.mark.long

@@ -9,7 +9,6 @@ import pytest
 
 from harness.build import go
 
-from .labs import source
 from .peer import Peer, answers_in_tls12, takes_cuts_for_ends
 from .programs import skip_if_missing
 from .suite import PeerSuite
@@ -19,7 +18,7 @@ SOURCE = "https://github.com/golang/go/blob/go1.27.3/src/crypto/tls/conn.go"
 
 def command(folder: Path) -> Sequence[str]:
     with skip_if_missing():
-        return [go(folder, source("go.go"))]
+        return [go(folder), "lab"]
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from .interface import DEFAULT_READ, Connection, PythonPeer, Samples
+from .interface import DEFAULT_READ, Connection, PythonPeer, T
 
 
 async def connect(
@@ -50,14 +50,14 @@ async def connect(
     )
 
 
-def run(main: Callable[[], Coroutine[Any, Any, Samples]]) -> Samples:
+def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     coroutine = main()
     try:
         coroutine.send(None)
     except StopIteration as end:
-        samples: Samples = end.value
-        return samples
-    raise AssertionError("a blocking call does not wait for a loop")
+        result: T = end.value
+        return result
+    raise AssertionError("a call that blocks has awaited")  # pragma: no cover
 
 
 PEER = PythonPeer(

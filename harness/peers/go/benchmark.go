@@ -1,14 +1,12 @@
-// Go's crypto/tls, as a program that speaks the protocol of docs/benchmarks.md.
+// The program for the benchmarks: docs/benchmarks.md has its protocol.
 package main
 
 import (
 	"bufio"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"os"
 	"runtime"
@@ -44,12 +42,6 @@ func start() stopwatch { return stopwatch{cpu: cpuSeconds(), wall: time.Now()} }
 func (watch stopwatch) sample() sample {
 	seconds := time.Since(watch.wall).Seconds()
 	return sample{seconds, cpuSeconds() - watch.cpu}
-}
-
-func must(err error) {
-	if err != nil {
-		log.Fatal("Error: ", err)
-	}
 }
 
 func number(text string) int {
@@ -261,29 +253,22 @@ func serve(host string, config *tls.Config) sample {
 	return watch.sample()
 }
 
-func main() {
-	log.SetFlags(0)
+func benchmark(role, kind, host, port, file string, numbers []string) {
 	fmt.Printf("{\"version\": \"%s crypto/tls\"}\n", runtime.Version())
-	role, kind, host, port, file := os.Args[1], os.Args[2], os.Args[3], os.Args[4], os.Args[5]
-	config := &tls.Config{MinVersion: tls.VersionTLS13}
 	var samples []sample
 	if role == "server" {
-		certificate, err := tls.LoadX509KeyPair(file, file)
-		must(err)
-		config.Certificates = []tls.Certificate{certificate}
+		config := serverConfig(file, file)
+		config.MinVersion = tls.VersionTLS13
 		samples = []sample{serve(host, config)}
 	} else {
-		pem, err := os.ReadFile(file)
-		must(err)
-		config.RootCAs = x509.NewCertPool()
-		config.RootCAs.AppendCertsFromPEM(pem)
-		config.ServerName = host
+		config := clientConfig(file, host)
+		config.MinVersion = tls.VersionTLS13
 		samples = client(kind, job{
 			address: net.JoinHostPort(host, port),
 			config:  config,
-			repeat:  number(os.Args[6]),
-			size:    number(os.Args[7]),
-			piece:   number(os.Args[8]),
+			repeat:  number(numbers[0]),
+			size:    number(numbers[1]),
+			piece:   number(numbers[2]),
 		})
 	}
 	out := bufio.NewWriter(os.Stdout)

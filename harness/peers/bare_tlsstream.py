@@ -13,7 +13,6 @@ from functools import partial
 import trio
 
 import trio_tlsdown
-from benchmarks.sample import Sample
 from trio_tlsdown import serve_tls_over_tcp
 
 from . import served
@@ -21,11 +20,11 @@ from .interface import Control, PythonPeer
 from .tlsdown import POLICY, shut_down
 
 
-async def serve(host: str, context: ssl.SSLContext, control: Control) -> Sample:
+async def serve(host: str, context: ssl.SSLContext, control: Control) -> None:
     listen = partial(
         serve_tls_over_tcp, port=0, ssl_context=context, host=host, policy=POLICY
     )
-    return await served.serve(listen, shut_down, control)
+    await served.serve(listen, shut_down, control)
 
 
 PEER = PythonPeer(

@@ -9,7 +9,6 @@ from functools import partial
 import trio
 
 import trio_tlsdown
-from benchmarks.sample import Sample, Stopwatch
 from trio_tlsdown import (
     ShutdownPolicy,
     TLSStream,
@@ -68,14 +67,12 @@ async def handler(stream: TLSStream[trio.SocketStream]) -> None:
         await stream.send_all(data)
 
 
-async def serve(host: str, context: ssl.SSLContext, control: Control) -> Sample:
+async def serve(host: str, context: ssl.SSLContext, control: Control) -> None:
     async with open_tls_nursery(POLICY) as tls:
         server = await tls.start_server(handler, 0, context, host=host)
         control.listening(server.addresses[0][1])
         await trio.to_thread.run_sync(control.wait_for_stop)
-        watch = Stopwatch()
         await server.drain(grace=60)
-        return watch.sample()
 
 
 PEER = PythonPeer(

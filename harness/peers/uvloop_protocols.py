@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import uvloop
 
-from .asyncio_protocols import CANNOT, connect, serve
-from .interface import PythonPeer, Samples
+from . import asyncio_protocols
+from .interface import T
 
 
-def run(main: Callable[[], Coroutine[Any, Any, Samples]]) -> Samples:
+def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return uvloop.run(main())
 
 
-PEER = PythonPeer(
+PEER = replace(
+    asyncio_protocols.PEER,
     version=f"uvloop {importlib.metadata.version('uvloop')}",
     run=run,
-    connect=connect,
-    serve=serve,
-    cannot=CANNOT,
 )

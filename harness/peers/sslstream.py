@@ -8,8 +8,6 @@ from typing import TypeAlias
 
 import trio
 
-from benchmarks.sample import Sample
-
 from . import served
 from .interface import Connection, Control, PythonPeer
 
@@ -42,9 +40,9 @@ async def connect(
     )
 
 
-async def serve(host: str, context: ssl.SSLContext, control: Control) -> Sample:
+async def serve(host: str, context: ssl.SSLContext, control: Control) -> None:
     listen = partial(trio.serve_ssl_over_tcp, port=0, ssl_context=context, host=host)
-    return await served.serve(listen, shut_down, control)
+    await served.serve(listen, shut_down, control)
 
 
 PEER = PythonPeer(

@@ -10,12 +10,11 @@ import asyncio
 import platform
 import ssl
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
-from benchmarks.sample import Sample, Stopwatch
-
-from .interface import Connection, Control, PythonPeer, Samples
+from .interface import Accept, Connection, Control, PythonPeer, T
 
 BACKLOG: Final = 2**16  # the kernel has a limit of its own
 MOST: Final = 2**18  # bytes of one read, and bytes that wait to be read
@@ -35,7 +34,9 @@ class Protocol(asyncio.BufferedProtocol):
     transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self.closed = asyncio.get_running_loop().create_future()
+        self.closed: asyncio.Future[Exception | None] = (
+            asyncio.get_running_loop().create_future()
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -44,18 +45,25 @@ class Protocol(asyncio.BufferedProtocol):
         return _buffer
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closed.set_result(None)
+        self.closed.set_result(exc)
 
 
 class Client(Protocol):
-    def __init__(self) -> None:
+    def __init__(self, opened: Callable[[Client], object] | None = None) -> None:
         super().__init__()
+        self._opened = opened
         self._received: deque[memoryview] = deque()
         self._size = 0
         self._stopped = False
         self._ended = False
+        self._failure: Exception | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._opened is not None:
+            self._opened(self)
 
     def buffer_updated(self, nbytes: int) -> None:
         self._received.append(memoryview(bytes(_buffer[:nbytes])))
@@ -71,6 +79,7 @@ class Client(Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._failure = exc
         self.eof_received()
         self.resume_writing()
 
@@ -97,6 +106,8 @@ class Client(Protocol):
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
         if not self._received:
+            if self._failure is not None:
+                raise self._failure
             return memoryview(b"")
         data = self._received.popleft()
         if len(data) > size:
@@ -110,24 +121,50 @@ class Client(Protocol):
 
     async def close(self) -> None:
         self.transport.close()
-        await self.closed
+        if (failure := await self.closed) is not None:
+            raise failure
 
     async def abort(self) -> None:
         self.transport.abort()
         await self.closed
 
 
-async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
-    loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(Client, host, port, ssl=context)
+def connection(client: Client) -> Connection:
     return Connection(
         send=client.send,
         receive=client.receive,
         receive_at_most=client.receive,
-        shutdown=client.close,
+        shutdown=client.close,  # it waits for the peer's close_notify
         close=client.close,
         abort=client.abort,
+        fileno=lambda: client.transport.get_extra_info("socket").fileno(),
+        version=lambda: client.transport.get_extra_info("ssl_object").version(),
     )
+
+
+async def connect(
+    host: str, port: int, context: ssl.SSLContext, server_hostname: str | None = None
+) -> Connection:
+    _, client = await asyncio.get_running_loop().create_connection(
+        Client, host, port, ssl=context, server_hostname=server_hostname
+    )
+    return connection(client)
+
+
+@asynccontextmanager
+async def listen(
+    host: str, context: ssl.SSLContext
+) -> AsyncIterator[tuple[int, Accept]]:
+    opened: asyncio.Queue[Client] = asyncio.Queue()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Client(opened.put_nowait), host, 0, ssl=context
+    )
+
+    async def accept() -> Connection:
+        return connection(await opened.get())
+
+    yield server.sockets[0].getsockname()[1], accept
+    server.close()
 
 
 class Echo(Protocol):
@@ -149,34 +186,33 @@ class Echo(Protocol):
         self.transport.resume_reading()
 
 
-async def serve(host: str, context: ssl.SSLContext, control: Control) -> Sample:
+async def serve(host: str, context: ssl.SSLContext, control: Control) -> None:
     connections: list[Echo] = []
     server = await asyncio.get_running_loop().create_server(
         lambda: Echo(connections), host, 0, ssl=context, backlog=BACKLOG
     )
     control.listening(server.sockets[0].getsockname()[1])
     await asyncio.to_thread(control.wait_for_stop)
-    watch = Stopwatch()
     server.close()
     for each in connections:
         each.transport.close()
     for each in connections:
         await each.closed
     await server.wait_closed()
-    await asyncio.sleep(
-        0
-    )  # wait_closed() returns one turn before the sockets are closed
-    return watch.sample()
+    # wait_closed() returns one turn before the sockets are closed.
+    await asyncio.sleep(0)
 
 
-def run(main: Callable[[], Coroutine[Any, Any, Samples]]) -> Samples:
+def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(main())
 
 
 PEER = PythonPeer(
-    version=f"Python {platform.python_version()}",
+    version=f"asyncio {platform.python_version()}",
     run=run,
     connect=connect,
+    listen=listen,
     serve=serve,
+    in_thread=asyncio.to_thread,
     cannot=CANNOT,
 )

@@ -1,11 +1,10 @@
-// A lab: Go, crypto/tls.
+// The lab: tests/interop/README.md has its protocol.
 package main
 
 import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -30,19 +29,13 @@ type lab struct {
 	sent, received int
 }
 
-func main() {
-	certificate, err := tls.LoadX509KeyPair(os.Args[1], os.Args[2])
-	check(err)
-	ca, err := os.ReadFile(os.Args[3])
-	check(err)
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(ca)
+func playLab(certificate, key, ca string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	check(err)
+	must(err)
 	l := &lab{
 		listener: listener,
-		server:   &tls.Config{Certificates: []tls.Certificate{certificate}},
-		client:   &tls.Config{RootCAs: roots, ServerName: "localhost"},
+		server:   serverConfig(certificate, key),
+		client:   clientConfig(ca, "localhost"),
 	}
 	port := listener.Addr().(*net.TCPAddr).Port
 	fmt.Println("listening", port, "Go", strings.TrimPrefix(runtime.Version(), "go"))
@@ -57,12 +50,6 @@ func main() {
 	}
 }
 
-func check(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
 func (l *lab) do(command string, words []string) (string, error) {
 	number := 0
 	if len(words) > 0 {
@@ -71,11 +58,11 @@ func (l *lab) do(command string, words []string) (string, error) {
 	switch command {
 	case "accept":
 		raw, err := l.listener.Accept()
-		check(err)
+		must(err)
 		return l.handshake(raw, tls.Server(raw, l.server))
 	case "connect":
 		raw, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", number))
-		check(err)
+		must(err)
 		return l.handshake(raw, tls.Client(raw, l.client))
 	case "send":
 		_, err := l.conn.Write(stretch(l.sent, number))

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import importlib.metadata
 import ssl
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
 import anyio
 import anyio.to_thread
 from anyio.abc import SocketAttribute
-from anyio.streams.tls import TLSListener, TLSStream
+from anyio.streams.tls import TLSAttribute, TLSListener, TLSStream
 
-from benchmarks.sample import Sample, Stopwatch
-
-from .interface import Connection, Control, PythonPeer, Samples
+from .interface import Accept, Connection, Control, PythonPeer, T
 
 BACKLOG: Final = 2**16  # the kernel has a limit of its own
 
 
-async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
-    stream = await anyio.connect_tcp(host, port, ssl_context=context, tls_hostname=host)
+def connection(stream: TLSStream) -> Connection:
     return Connection(
         send=stream.send,
         receive=stream.receive,
@@ -30,10 +27,38 @@ async def connect(host: str, port: int, context: ssl.SSLContext) -> Connection:
         shutdown=stream.aclose,  # it waits for the peer's close_notify
         close=stream.aclose,
         abort=partial(anyio.aclose_forcefully, stream),
+        fileno=lambda: stream.extra(SocketAttribute.raw_socket).fileno(),
+        version=lambda: stream.extra(TLSAttribute.tls_version),
     )
 
 
-async def serve(host: str, context: ssl.SSLContext, control: Control) -> Sample:
+async def connect(
+    host: str, port: int, context: ssl.SSLContext, server_hostname: str | None = None
+) -> Connection:
+    return connection(
+        await anyio.connect_tcp(
+            host, port, ssl_context=context, tls_hostname=server_hostname or host
+        )
+    )
+
+
+@asynccontextmanager
+async def listen(
+    host: str, context: ssl.SSLContext
+) -> AsyncIterator[tuple[int, Accept]]:
+    accepted, opened = anyio.create_memory_object_stream[TLSStream](1)
+    sockets = await anyio.create_tcp_listener(local_host=host)
+
+    async def accept() -> Connection:
+        return connection(await opened.receive())
+
+    async with accepted, opened, anyio.create_task_group() as accepting:
+        accepting.start_soon(TLSListener(sockets, context).serve, accepted.send)
+        yield sockets.extra(SocketAttribute.local_port), accept
+        accepting.cancel_scope.cancel()
+
+
+async def serve(host: str, context: ssl.SSLContext, control: Control) -> None:
     scopes: set[anyio.CancelScope] = set()
 
     async def handler(stream: TLSStream) -> None:
@@ -45,30 +70,31 @@ async def serve(host: str, context: ssl.SSLContext, control: Control) -> Sample:
         scopes.remove(scope)
 
     sockets = await anyio.create_tcp_listener(local_host=host, backlog=BACKLOG)
-    port = sockets.listeners[0].extra(SocketAttribute.local_port)  # noqa: S610
+    port = sockets.listeners[0].extra(SocketAttribute.local_port)
     listener = TLSListener(sockets, context)
     async with anyio.create_task_group() as handlers:
         async with anyio.create_task_group() as accepting:
             accepting.start_soon(listener.serve, handler, handlers)
             control.listening(port)
             await anyio.to_thread.run_sync(control.wait_for_stop)
-            watch = Stopwatch()
             accepting.cancel_scope.cancel()
         await listener.aclose()
         for scope in scopes:
             scope.cancel()
-    return watch.sample()
 
 
 def peer(backend: str) -> PythonPeer:
-    def run(main: Callable[[], Coroutine[Any, Any, Samples]]) -> Samples:
+    def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return anyio.run(main, backend=backend)
 
     return PythonPeer(
         version=f"anyio {importlib.metadata.version('anyio')}",
         run=run,
         connect=connect,
+        listen=listen,
         serve=serve,
+        in_thread=anyio.to_thread.run_sync,
+        end=anyio.EndOfStream,
         cannot={
             "half-close": "TLSStream.send_eof raises NotImplementedError",
             "connect-resumed": "no call takes a session",

@@ -7,8 +7,6 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 
-from benchmarks.sample import Sample, Stopwatch
-
 from .interface import Control
 
 T_Stream = TypeVar("T_Stream", bound=trio.abc.Stream)
@@ -31,7 +29,7 @@ async def serve(
     listen: Listen[T_Stream],
     shut_down: Callable[[T_Stream], Awaitable[None]],
     control: Control,
-) -> Sample:
+) -> None:
     scopes: set[trio.CancelScope] = set()
 
     async def handler(stream: T_Stream) -> None:
@@ -52,8 +50,6 @@ async def serve(
             listeners = await accepting.start(accept)
             control.listening(listeners[0].transport_listener.socket.getsockname()[1])
             await trio.to_thread.run_sync(control.wait_for_stop)
-            watch = Stopwatch()
             accepting.cancel_scope.cancel()
         for scope in scopes:
             scope.cancel()
-    return watch.sample()

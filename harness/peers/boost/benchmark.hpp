@@ -1,28 +1,22 @@
-// Boost.Asio, as a program that speaks the protocol of docs/benchmarks.md.
+// The program for the benchmarks: docs/benchmarks.md has its protocol.
 //
 // One thread, asynchronous operations, an io_context: each workload is a chain of
 // completion handlers, as in Asio's own examples.
+#pragma once
 
-#include <ctime>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/read_until.hpp>
+#include <boost/asio/streambuf.hpp>
+
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
+#include <ctime>
 #include <functional>
-#include <iostream>
-#include <memory>
-#include <string>
 #include <thread>
-#include <vector>
 
-#include <boost/asio.hpp>
-#include <boost/asio/ssl.hpp>
-#include <boost/version.hpp>
+#include "boost.hpp"
 
-namespace asio = boost::asio;
-namespace ssl = asio::ssl;
-using asio::ip::tcp;
-using boost::system::error_code;
-using Stream = ssl::stream<tcp::socket>;
+namespace benchmark {
 
 constexpr std::size_t default_read = 65536;
 
@@ -44,16 +38,11 @@ public:
   }
 };
 
-[[noreturn]] void fail(const std::string& what) {
-  std::cerr << "Error: " << what << std::endl;
-  std::exit(1);
-}
-
-void check(const error_code& error) {
+inline void check(const error_code& error) {
   if (error) fail(error.message());
 }
 
-void print(const std::vector<Sample>& samples) {
+inline void print(const std::vector<Sample>& samples) {
   for (const Sample& each : samples)
     std::printf("{\"seconds\": %.9f, \"cpu\": %.9f}\n", each.seconds, each.cpu);
 }
@@ -288,32 +277,25 @@ private:
   }
 };
 
-int main(int count, char** arguments) {
-  if (count < 7) fail("see docs/benchmarks.md for the arguments");
-  std::string role = arguments[1], kind = arguments[2], host = arguments[3], file = arguments[5];
+inline void run(const std::string& role, const std::string& kind, const std::string& host,
+                unsigned short port, const std::string& file,
+                const std::vector<std::string>& numbers) {
   std::printf("{\"version\": \"Boost %s, %s\"}\n", BOOST_LIB_VERSION, OpenSSL_version(OPENSSL_VERSION));
   std::fflush(stdout);
   if (kind == "half-close") {
     std::puts("{\"cannot\": \"async_shutdown waits for the peer's close_notify, and reads no data\"}");
-    return 0;
+    return;
   }
   asio::io_context io(1);
-  tcp::endpoint endpoint(asio::ip::make_address(host), std::atoi(arguments[4]));
-  try {
-    if (role == "server") {
-      ssl::context context(ssl::context::tlsv13_server);
-      context.use_certificate_chain_file(file);
-      context.use_private_key_file(file, ssl::context::pem);
-      print(Server(io, context, endpoint).run());
-    } else {
-      if (count < 9) fail("see docs/benchmarks.md for the arguments");
-      ssl::context context(ssl::context::tlsv13_client);
-      context.load_verify_file(file);
-      context.set_verify_mode(ssl::verify_peer);
-      print(Client(io, context, endpoint, kind, host, std::atoi(arguments[6]),
-                   std::strtoul(arguments[7], nullptr, 10), std::strtoul(arguments[8], nullptr, 10)).run());
-    }
-  } catch (const boost::system::system_error& error) {
-    fail(error.what());
+  tcp::endpoint endpoint(asio::ip::make_address(host), port);
+  if (role == "server") {
+    auto context = server_context(ssl::context::tlsv13_server, file, file);
+    print(Server(io, context, endpoint).run());
+  } else {
+    auto context = client_context(ssl::context::tlsv13_client, file);
+    print(Client(io, context, endpoint, kind, host, std::stoul(numbers.at(0)),
+                 std::stoul(numbers.at(1)), std::stoul(numbers.at(2))).run());
   }
 }
+
+}  // namespace benchmark

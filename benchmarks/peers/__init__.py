@@ -1,1 +1,0 @@
-"""The implementations, each used as those do who want it fast."""
