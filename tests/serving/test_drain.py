@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -143,6 +144,31 @@ async def test_a_new_connection_has_a_moment_for_its_first_request(
             assert await client.receive() == b"answer to request"
         await client.goodbye()
     assert server.tally == {COMPLETE: 1}
+
+
+async def answer_each_in_a_scope(stream: Stream) -> None:
+    while True:
+        request = b""
+        with cancel_on_drain():
+            request = await stream.receive_some()
+        if not request:
+            return
+        await stream.send_all(b"answer to " + request)
+
+
+@pytest.mark.parametrize("handler", [answer_each, answer_each_in_a_scope])
+async def test_a_connection_that_has_asked_is_not_new_any_more(
+    handler: Callable[[Stream], Awaitable[object]], tls: Maker, autojump_clock: Clock
+) -> None:
+    async with serving(tls.version, handler) as (nursery, server):
+        client = await SyncClient.connect(server, tls.version)
+        client.send(b"request")
+        assert await client.receive() == b"answer to request"
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(client.goodbye)
+        report = await server.drain()
+        assert report.tally == {COMPLETE: 1}
+        assert report.elapsed == pytest.approx(0, abs=0.001)
 
 
 async def test_a_wait_on_a_connection_that_the_handler_has_closed_is_cut_short(

@@ -671,6 +671,9 @@ async def test_an_idle_handler_leaves_at_once(
 ) -> None:
     async with serving(tls.version, ask_and_answer) as (nursery, server):
         clients = [await client_of(port_of(server), tls.version) for _ in range(3)]
+        for client in clients:
+            await client.send_all(b"hello")
+            assert await client.receive_some() == b"hello"
         await trio.testing.wait_all_tasks_blocked()
         for client in clients:
             nursery.start_soon(is_told_goodbye, client)

@@ -74,8 +74,9 @@ class MultiCancelScope:
 # How long a drain leaves a wait alone, in seconds. If input is there that was not read yet,
 # and on a new connection, whose first byte may be on its way:
 DRAIN_PATIENCE: Final = 0.5
-# After a handshake: clients that have a request send it right away.
-FIRST_REQUEST_TIME: Final = 0.08
+# After a handshake, for the first request: on TLS 1.2 it comes a round trip later, which
+# takes a third of a second from the other side of the earth.
+FIRST_REQUEST_TIME: Final = 0.3
 # If the transport cannot tell whether there is input: a task that waits for it gets it in
 # the next pass of the scheduler.
 WAKE_UP_TIME: Final = 0.02
@@ -141,7 +142,8 @@ class ServedConnection:
 
     Attributes:
       accepted: When it was accepted, on Trio's clock.
-      began: When its current phase began: accepted, or passed to its handler.
+      new_since: When it was accepted or, later, passed to its handler; -inf as soon as
+        input has come.
       retires: When it has reached *max_age*.
       spoke: Whether the client has sent anything.
       refused: Whether *prepare* refused it.
@@ -159,12 +161,12 @@ class ServedConnection:
     __slots__ = (
         "_draining",
         "accepted",
-        "began",
         "cut",
         "ended",
         "failure",
         "handshaken",
         "id",
+        "new_since",
         "peer",
         "ready",
         "refused",
@@ -192,7 +194,7 @@ class ServedConnection:
         self.peer = peer
         self.waits = waits
         self._draining = draining
-        self.accepted = self.began = trio.current_time()
+        self.accepted = self.new_since = trio.current_time()
         self.retires = math.inf
         self.spoke = False
         self.refused = False
@@ -316,6 +318,7 @@ class Wait:
         caught = self._scope.__exit__(exc_type, exc_value, traceback)
         timed_out = trio.current_time() >= self._deadline
         self._served.cut = self._scope.cancelled_caught and not timed_out
+        self._served.new_since = -math.inf
         return caught
 
     def cut_short(self) -> None:
@@ -342,7 +345,7 @@ class Wait:
             self._some_since = now
         match come:
             case Input.NOTHING:
-                until = self._served.began + min(self._waits.new, limit)
+                until = self._served.new_since + min(self._waits.new, limit)
             case Input.SOME:
                 assert self._some_since is not None
                 until = self._some_since + min(DRAIN_PATIENCE, limit)
@@ -467,9 +470,12 @@ async def receive_until_drain(
         waits = served.waits
         waits.enter(served, served)
         try:
-            return await stream.receive_some(max_bytes)
+            data = await stream.receive_some(max_bytes)
         except ReceiveInterruptedError:
             interrupted = True
+        else:
+            served.new_since = -math.inf
+            return data
         finally:
             waits.leave(served, served)
             allow_receive(served.stream)

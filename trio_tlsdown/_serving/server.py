@@ -468,7 +468,7 @@ class TLSServer:
             served.spoke = False
             if not served.cut:
                 # What comes next may be on its way, as behind the answer to STARTTLS.
-                served.began = trio.current_time()
+                served.new_since = trio.current_time()
                 # It is younger now than the silent ones, unless it has made room already.
                 if served in self._before_handshake:
                     del self._before_handshake[served]
@@ -534,7 +534,7 @@ class TLSServer:
             )
 
     async def _handle(self, served: ServedConnection) -> None:
-        served.began = trio.current_time()
+        served.new_since = trio.current_time()
         served.waits = self._idle_waits
         if self._options.max_age != math.inf:
             # Clients that connected together should not all reconnect together.
