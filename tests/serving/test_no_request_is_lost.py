@@ -114,6 +114,7 @@ async def test_of_curl(
     requests: int, options: dict[str, float], drains: int, tls: Maker, files: Files
 ) -> None:
     """12 loops of it, new connections or old ones, and one drain after the other."""
+    require("curl")
     over = trio.Event()
     answers: Counter[str] = Counter()
     async with turns(tls.version) as servers, trio.open_nursery() as nursery:
@@ -321,7 +322,9 @@ async def test_honest_clients_are_answered_soon_among_500_others(
             await until(lambda: len(floods) == 50 and len(clients) == 450)
             await trio.sleep(0.5)
             waits = [await typical_wait(port, tls.version) for _ in range(3)]
-            assert min(waits) < 3 * alone
+            # A busy machine adds some milliseconds. Whoever waits for those others to give
+            # up waits for tenths of a second.
+            assert min(waits) < max(3 * alone, 0.05)
             nursery.cancel_scope.cancel()
         for client in clients:
             client.sock.close()
