@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from harness.build import compiled
 from tests.interop import haproxy, nginx, stunnel
 from tests.interop.programs import require, require_module
 from tests.interop.servers import certificate_authority
@@ -316,8 +317,10 @@ def _deno(site: Site) -> tuple[str, ...]:
 
 def _go(site: Site) -> tuple[str, ...]:
     (site.folder / "main.go").write_text(GO)
-    program = str(site.folder / "main.go")
-    return require("go"), "run", program, str(site.port), str(site.pem)
+    source = str(site.folder / "main.go")
+    # Not `go run`: to end that leaves the program running.
+    compiler = require("go"), "build", "-o", "OUTPUT", source
+    return compiled(site.folder, [source], compiler), str(site.port), str(site.pem)
 
 
 def _python(site: Site) -> tuple[str, ...]:

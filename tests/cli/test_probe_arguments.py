@@ -252,3 +252,11 @@ def test_a_report_that_cannot_be_written_is_named(
     # Some versions of rich end the bar with a line of its own.
     assert result.stderr.lstrip() == f"Error: {page}: {os.strerror(errno.ENOSPC)}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_reports_in_one_file_are_refused(tmp_path: Path) -> None:
+    page = tmp_path / "report"
+    words = "Two reports name the same file: each needs its own."
+    other = tmp_path / "." / "report"
+    assert refusal("x", "--html", page, "--junit", other) == words
+    assert list(tmp_path.iterdir()) == []

@@ -223,6 +223,9 @@ def probe(
         raise click.UsageError(
             "--insecure verifies nothing, so --ca-file has no effect: leave one of them out."
         )
+    files = [path.resolve() for path in (junit, html, prometheus) if path is not None]
+    if len(set(files)) < len(files):
+        raise click.UsageError("Two reports name the same file: each needs its own.")
     protocol = _protocol(protocol_name, path, send)
     targets = _targets(hosts, host_file, protocol.port)
     settings = Settings(
