@@ -20,6 +20,7 @@ from trio_tlsdown import (
     TLSNursery,
     TLSServer,
     TLSStream,
+    cancel_on_drain,
     open_tls_nursery,
     receive_until_drain,
 )
@@ -153,6 +154,17 @@ def client_over(transport: trio.abc.Stream, version: str) -> TLSStream[trio.abc.
 async def answer_each(stream: TLSStream[Any]) -> None:
     """A handler as it should be: a drain ends it between two requests."""
     while request := await receive_until_drain(stream):
+        await stream.send_all(b"answer to " + request)
+
+
+async def answer_each_in_a_scope(stream: TLSStream[Any]) -> None:
+    """The same with `cancel_on_drain`."""
+    while True:
+        request: bytes | bytearray = b""
+        with cancel_on_drain():
+            request = await stream.receive_some()
+        if not request:
+            return
         await stream.send_all(b"answer to " + request)
 
 

@@ -17,6 +17,7 @@ from tests.servers import (
     Stream,
     SyncClient,
     answer_each,
+    answer_each_in_a_scope,
     client_of,
     port_of,
     rogue_of,
@@ -146,14 +147,44 @@ async def test_a_new_connection_has_a_moment_for_its_first_request(
     assert server.tally == {COMPLETE: 1}
 
 
-async def answer_each_in_a_scope(stream: Stream) -> None:
-    while True:
-        request = b""
+@pytest.mark.parametrize("handler", [answer_each, answer_each_in_a_scope])
+async def test_a_first_request_that_comes_in_parts_has_only_to_begin_in_time(
+    handler: Callable[[Stream], Awaitable[object]], tls: Maker, autojump_clock: Clock
+) -> None:
+    async with serving(tls.version, handler) as (nursery, server):
+        client = await SyncClient.connect(server, tls.version)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(server.drain)
+        client.encrypt(b"request")
+        whole = client._outgoing.read()
+        await trio.sleep(FIRST_REQUEST_TIME * 0.95)
+        client.sock.send(whole[:20])
+        await trio.sleep(1)  # of five
+        client.sock.send(whole[20:])
+        assert await client.receive() == b"answer to request"
+        await client.goodbye()
+    assert server.tally == {COMPLETE: 1}
+
+
+async def test_a_connection_is_new_until_it_has_received_something(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    """Other waits of its handler may have ended before."""
+
+    async def handler(stream: Stream) -> None:
         with cancel_on_drain():
-            request = await stream.receive_some()
-        if not request:
-            return
-        await stream.send_all(b"answer to " + request)
+            await trio.lowlevel.checkpoint()
+        await answer_each(stream)
+
+    async with serving(tls.version, handler) as (nursery, server):
+        client = await SyncClient.connect(server, tls.version)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(server.drain)
+        await trio.sleep(FIRST_REQUEST_TIME / 2)
+        client.send(b"request")
+        assert await client.receive() == b"answer to request"
+        await client.goodbye()
+    assert server.tally == {COMPLETE: 1}
 
 
 @pytest.mark.parametrize("handler", [answer_each, answer_each_in_a_scope])
@@ -414,6 +445,36 @@ async def test_a_client_is_served_if_its_wait_is_cut_short_just_as_it_speaks(
             client.sock.close()
             await until(lambda: not server.connections)
     assert server.tally == ({COMPLETE: 1} if spoke else {})
+
+
+async def test_a_client_that_speaks_when_a_drain_without_grace_is_cancelled_is_served(
+    tls: Maker, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it said is read at once, not looked at again and again."""
+    cut_short = Wait.cut_short
+    looks = 0
+
+    def cut_short_speak_and_cancel(wait: Wait) -> None:
+        nonlocal looks
+        looks += 1
+        cut_short(wait)
+        if looks == 1:
+            client.send_hello()
+            drains.cancel_scope.cancel()
+        elif looks == 10:
+            nursery.cancel_scope.cancel()
+
+    async with serving(tls.version, answer_each) as (nursery, server):
+        client = SyncClient(port_of(server), tls.version)
+        await trio.sleep(OLD)
+        monkeypatch.setattr(Wait, "cut_short", cut_short_speak_and_cancel)
+        async with trio.open_nursery() as drains:
+            drains.start_soon(lambda: server.drain(grace=0))
+        with trio.fail_after(1):
+            await client.handshake()
+            client.flush()
+            await client.goodbye()
+    assert server.tally == {COMPLETE: 1}
 
 
 # The backlog:

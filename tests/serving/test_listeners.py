@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.servers import (
     MemoryListener,
     SyncClient,
     answer_each,
+    answer_each_in_a_scope,
     ask,
     client_over,
     is_told_goodbye,
@@ -54,7 +55,7 @@ from trio_tlsdown._serving.accept import (
     Shortage,
     accept_backlog,
 )
-from trio_tlsdown._serving.drain import DRAIN_PATIENCE
+from trio_tlsdown._serving.drain import DRAIN_PATIENCE, FIRST_REQUEST_TIME
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
 from trio_tlsdown.testing._transports import reset_when_closed
 
@@ -226,6 +227,88 @@ async def test_a_drain_takes_those_whom_any_listener_has_for_us(
 
                 nursery.start_soon(visit)
             assert (await server.drain()).tally == {COMPLETE: 7}
+
+
+@pytest.mark.parametrize("handler", [answer_each, answer_each_in_a_scope])
+async def test_a_new_client_has_a_moment_whatever_its_transport(
+    handler: Callable[[TLSStream[Any]], Awaitable[object]],
+    tls: Maker,
+    autojump_clock: Clock,
+) -> None:
+    """Also if that cannot tell whether there is input."""
+    listener = MemoryListener()
+    async with serving_on(listener, tls.version, handler) as (nursery, server):
+        client = client_over(listener.connect(), tls.version)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(server.drain)
+        await client.do_handshake()
+        await trio.sleep(FIRST_REQUEST_TIME / 2)
+        await ask(client)
+        await is_told_goodbye(client)
+    assert server.tally == {COMPLETE: 1}
+
+
+async def test_a_drain_takes_them_although_descriptors_have_run_out(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    class Short(MemoryListener):
+        refusals = 0
+
+        async def accept(self) -> trio.abc.Stream:
+            await trio.lowlevel.checkpoint()
+            if server.draining.is_set() and self.refusals < 3:
+                self.refusals += 1
+                raise OSError(errno.EMFILE, "too many")
+            return await super().accept()
+
+    listener = Short()
+    async with serving_on(listener, tls.version, answer_each) as (nursery, server):
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(server.drain)
+        await until(lambda: listener.refusals)
+        client = client_over(listener.connect(), tls.version)
+        with trio.fail_after(1):
+            await ask(client)
+            await is_told_goodbye(client)
+    assert listener.refusals == 3
+    assert server.tally == {COMPLETE: 1}
+
+
+@pytest.mark.parametrize("notice", [0, 1])
+async def test_one_that_fails_in_a_drain_disturbs_nobody(
+    notice: float, tls: Maker, autojump_clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Fails(MemoryListener):
+        async def accept(self) -> trio.abc.Stream:
+            if server.draining.is_set():
+                raise OSError("its file has gone")
+            return await super().accept()
+
+    async def handler(stream: TLSStream[Any]) -> None:
+        await stream.send_all(b"half ")
+        await server.draining.wait()
+        another = client_over(listener.connect(), tls.version)
+        await trio.sleep(2)
+        await stream.send_all(b"and half")
+        await trio.aclose_forcefully(another)
+
+    async def visit() -> None:
+        assert await client.receive_some() == b"half "
+        assert await client.receive_some() == b"and half"
+        await is_told_goodbye(client)
+
+    listener = Fails()
+    async with serving_on(listener, tls.version, handler) as (nursery, server):
+        client = client_over(listener.connect(), tls.version)
+        nursery.start_soon(visit)
+        await until(lambda: server.statistics().open)
+        report = await server.drain(grace=3, notice=notice)
+        assert report.tally[COMPLETE] == 1
+        assert report.handlers_cancelled == 0
+    [record] = caplog.records
+    assert record.getMessage() == f"accepting from {listener!r} failed"
+    assert "its file has gone" in caplog.text
+    assert listener.closed
 
 
 async def test_one_that_always_has_somebody_does_not_hold_up_the_drain(

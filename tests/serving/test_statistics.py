@@ -25,7 +25,7 @@ from trio_tlsdown import (
     TLSServerStatistics,
     cancel_on_drain,
 )
-from trio_tlsdown._serving.drain import ServedConnection, Waits
+from trio_tlsdown._serving.drain import NextLook, ServedConnection, Waits
 
 COMPLETE = ShutdownOutcome.COMPLETE
 FAILED = ShutdownOutcome.FAILED
@@ -221,7 +221,9 @@ async def test_asking_costs_the_same_however_many_there_are(tls13: Maker) -> Non
 
         alone = cost()
         many: list[Any] = [
-            ServedConnection(stream, 1, "somebody", Waits(new=1), trio.Event())
+            ServedConnection(
+                stream, 1, "somebody", Waits(NextLook(), new=1), trio.Event()
+            )
             for _ in range(10_000)
         ]
         server._connections.update(many)

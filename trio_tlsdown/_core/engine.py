@@ -55,6 +55,7 @@ class Engine:
     Attributes:
       output: Pending ciphertext.
       unread: Bytes of plaintext that were not taken yet.
+      delivered: Whether any were taken.
       error: What broke the session.
       ssl_object: OpenSSL's session.
     """
@@ -65,6 +66,7 @@ class Engine:
         "_state",
         "_tickets",
         "_version",
+        "delivered",
         "error",
         "output",
         "ssl_object",
@@ -89,6 +91,7 @@ class Engine:
         )
         self.error: ssl.SSLError | None = None
         self.unread = 0
+        self.delivered = False
         self._state = state
         self._plaintext: deque[bytes | memoryview] = deque()
         self._tickets = b""
@@ -158,6 +161,7 @@ class Engine:
 
     def take(self, max_bytes: int) -> bytes:
         """Return up to *max_bytes* of plaintext; ``b""`` if there is none."""
+        self.delivered = True
         if max_bytes >= self.unread:
             self.unread = 0
             if len(self._plaintext) == 1:

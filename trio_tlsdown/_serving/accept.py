@@ -120,16 +120,19 @@ class Shortage:
     Args:
       make_room: Called before each further try. Default: only wait until others have
         closed something.
+
+    Attributes:
+      lasts: Whether no client has been accepted since.
     """
 
     def __init__(self, make_room: Callable[[], object] | None = None) -> None:
         self._make_room = make_room
-        self._logged = False
+        self.lasts = False
 
     async def wait(self, number: int) -> None:
         """Make room, and wait for a while before the next try."""
-        if not self._logged:
-            self._logged = True
+        if not self.lasts:
+            self.lasts = True
             LOGGER.error(
                 "cannot accept connections: %s; retrying every %g s",
                 os.strerror(number),
@@ -141,7 +144,7 @@ class Shortage:
 
     def over(self) -> None:
         """A client was accepted."""
-        self._logged = False
+        self.lasts = False
 
 
 async def accept_connections(
@@ -206,7 +209,7 @@ async def accept_backlog(
         while sock is None or sock.is_readable():
             with trio.move_on_after(ACCEPT_TIME) as scope:
                 await _accept(listener, start, shortage)
-            if scope.cancelled_caught and sock is None:
+            if scope.cancelled_caught and sock is None and not shortage.lasts:
                 return
 
 

@@ -18,6 +18,7 @@ from trio_tlsdown._core.report import PeerState, ShutdownOutcome
 from trio_tlsdown._stream.stream import (
     TLSStream,
     allow_receive,
+    has_delivered,
     interrupt_receive,
     interruptible,
     is_mid_record,
@@ -80,6 +81,32 @@ FIRST_REQUEST_TIME: Final = 0.3
 # If the transport cannot tell whether there is input: a task that waits for it gets it in
 # the next pass of the scheduler.
 WAKE_UP_TIME: Final = 0.02
+# The least time between two looks at all waits.
+LOOK_INTERVAL: Final = 0.01
+
+
+class NextLook:
+    """When to look at the waits again that were left alone.
+
+    Their time is no deadline: a part of a request may have come in it.
+    """
+
+    def __init__(self) -> None:
+        self._pause = trio.CancelScope()  # the one that goes on, or the next
+        self._earliest = -math.inf
+
+    def by(self, time: float) -> None:
+        """Look at *time*, on Trio's clock, at the latest."""
+        deadline = max(time, self._earliest)
+        self._pause.deadline = min(self._pause.deadline, deadline)
+
+    async def wait(self, seconds: float, over: trio.Event) -> None:
+        """Wait until it is time to look, *seconds* at most, or until *over* is set."""
+        self.by(trio.current_time() + seconds)
+        with self._pause:
+            await over.wait()
+        self._pause = trio.CancelScope()
+        self._earliest = trio.current_time() + LOOK_INTERVAL
 
 
 class Waits:
@@ -87,15 +114,18 @@ class Waits:
 
     Args:
       new: How many seconds a new connection has for its first input.
+      next_look: Told when to call `Wait.cut_short` again.
 
     Attributes:
       open: The waits that are going on.
       connections: How many of them each open connection has.
       new: As above.
+      next_look: As above.
       limit: The most seconds that a drain leaves a wait alone; None without a drain.
     """
 
-    def __init__(self, *, new: float) -> None:
+    def __init__(self, next_look: NextLook, *, new: float) -> None:
+        self.next_look = next_look
         self.open: dict[Wait | ServedConnection, None] = {}
         self.connections: dict[ServedConnection, int] = {}
         self.new = new
@@ -142,8 +172,7 @@ class ServedConnection:
 
     Attributes:
       accepted: When it was accepted, on Trio's clock.
-      new_since: When it was accepted or, later, passed to its handler; -inf as soon as
-        input has come.
+      began: When its current phase began: accepted, or passed to its handler.
       retires: When it has reached *max_age*.
       spoke: Whether the client has sent anything.
       refused: Whether *prepare* refused it.
@@ -161,12 +190,12 @@ class ServedConnection:
     __slots__ = (
         "_draining",
         "accepted",
+        "began",
         "cut",
         "ended",
         "failure",
         "handshaken",
         "id",
-        "new_since",
         "peer",
         "ready",
         "refused",
@@ -194,7 +223,7 @@ class ServedConnection:
         self.peer = peer
         self.waits = waits
         self._draining = draining
-        self.accepted = self.new_since = trio.current_time()
+        self.accepted = self.began = trio.current_time()
         self.retires = math.inf
         self.spoke = False
         self.refused = False
@@ -232,6 +261,11 @@ class ServedConnection:
     def draining(self) -> bool:
         """Whether it should end after the current answer."""
         return self._draining.is_set() or self.retired
+
+    @property
+    def new(self) -> bool:
+        """Whether its first input may be on its way."""
+        return not self.ended and not has_delivered(self.stream)
 
     def input(self, stream: TLSStream[Any] | None = None) -> Input:
         """What is there that was not read yet.
@@ -318,7 +352,6 @@ class Wait:
         caught = self._scope.__exit__(exc_type, exc_value, traceback)
         timed_out = trio.current_time() >= self._deadline
         self._served.cut = self._scope.cancelled_caught and not timed_out
-        self._served.new_since = -math.inf
         return caught
 
     def cut_short(self) -> None:
@@ -336,6 +369,9 @@ class Wait:
         else:
             return
         now = trio.current_time()
+        moment = -math.inf
+        if self._served.new:
+            moment = self._served.began + min(self._waits.new, limit)
         if self._first_look is None:
             self._first_look = now
         come = self._served.input(self._stream)
@@ -345,18 +381,20 @@ class Wait:
             self._some_since = now
         match come:
             case Input.NOTHING:
-                until = self._served.new_since + min(self._waits.new, limit)
+                until = moment
             case Input.SOME:
                 assert self._some_since is not None
                 until = self._some_since + min(DRAIN_PATIENCE, limit)
             case Input.PART_OF_A_RECORD:
                 until = self._first_look + limit
             case _:
-                until = self._first_look + min(WAKE_UP_TIME, limit)
-        if until > now:
+                until = max(moment, self._first_look + min(WAKE_UP_TIME, limit))
+        if until <= now:
+            self._scope.cancel()
+        elif self._served.ended:  # so may the server have, and nobody looks any more
             self._scope.deadline = min(self._deadline, until)
         else:
-            self._scope.cancel()
+            self._waits.next_look.by(until)
 
 
 # The connection whose task this is, or which started this task.
@@ -470,12 +508,9 @@ async def receive_until_drain(
         waits = served.waits
         waits.enter(served, served)
         try:
-            data = await stream.receive_some(max_bytes)
+            return await stream.receive_some(max_bytes)
         except ReceiveInterruptedError:
             interrupted = True
-        else:
-            served.new_since = -math.inf
-            return data
         finally:
             waits.leave(served, served)
             allow_receive(served.stream)

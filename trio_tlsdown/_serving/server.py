@@ -45,6 +45,7 @@ from .drain import (
     DrainReport,
     Input,
     MultiCancelScope,
+    NextLook,
     ServedConnection,
     Wait,
     Waits,
@@ -205,8 +206,10 @@ class TLSServer:
             ServedConnection, float
         ] = {}  # handshakes, and when they began
 
-        self._silent_waits = Waits(new=DRAIN_PATIENCE)  # for the first byte
-        self._idle_waits = Waits(new=FIRST_REQUEST_TIME)  # for a next request
+        self._next_look = NextLook()
+        # For the first byte; for a next request:
+        self._silent_waits = Waits(self._next_look, new=DRAIN_PATIENCE)
+        self._idle_waits = Waits(self._next_look, new=FIRST_REQUEST_TIME)
         self._watching = False
         # With max_age: who retires when, as a heap; and who has.
         self._retirements: list[tuple[float, int, ServedConnection]] = []
@@ -313,10 +316,12 @@ class TLSServer:
                 )
                 await self._close_listener(listener)
                 closed = True
-        except trio.ClosedResourceError:
-            # Otherwise somebody has closed it, and nobody would notice.
+        except Exception as exc:
+            # Nobody would notice that, say, somebody has closed it.
             if not self.draining.is_set():
                 raise
+            if not isinstance(exc, trio.ClosedResourceError):
+                LOGGER.exception("accepting from %r failed", listener)
         finally:
             try:
                 if not closed:
@@ -468,21 +473,21 @@ class TLSServer:
             served.spoke = False
             if not served.cut:
                 # What comes next may be on its way, as behind the answer to STARTTLS.
-                served.new_since = trio.current_time()
+                served.began = trio.current_time()
                 # It is younger now than the silent ones, unless it has made room already.
                 if served in self._before_handshake:
                     del self._before_handshake[served]
                     self._before_handshake[served] = None
-        while True:
-            with Wait(served):
-                try:
-                    return await wait_first_bytes(served.transport)
-                except TLSFailedError:
-                    served.spoke = True
-                    raise
-            # Something may have arrived since the wait was cut short.
-            if served.input() is Input.NOTHING:
-                return None
+        with Wait(served):
+            try:
+                return await wait_first_bytes(served.transport)
+            except TLSFailedError:
+                served.spoke = True
+                raise
+        # Something may have arrived since the wait was cut short.
+        if served.input() is Input.NOTHING:
+            return None
+        return await wait_first_bytes(served.transport)
 
     async def _do_handshake(
         self, served: ServedConnection, scope: trio.CancelScope, initial: bytes
@@ -534,7 +539,7 @@ class TLSServer:
             )
 
     async def _handle(self, served: ServedConnection) -> None:
-        served.new_since = trio.current_time()
+        served.began = trio.current_time()
         served.waits = self._idle_waits
         if self._options.max_age != math.inf:
             # Clients that connected together should not all reconnect together.
@@ -727,8 +732,7 @@ class TLSServer:
     async def _watch_waits(self) -> None:
         interval = min(CHECK_INTERVAL, max(self._options.max_age / 100, 0.01))
         while not self._finished.is_set():
-            with trio.move_on_after(interval):
-                await self._finished.wait()
+            await self._next_look.wait(interval, self._finished)
             for wait in self._due_waits():
                 wait.cut_short()
 

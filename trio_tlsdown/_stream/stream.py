@@ -606,6 +606,11 @@ def is_mid_record(stream: TLSStream[T_Stream]) -> bool:
     return stream._connection.records.mid_record  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
+def has_delivered(stream: TLSStream[T_Stream]) -> bool:
+    """Whether any data has been received from *stream*."""
+    return stream._engine.delivered  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
 def interruptible(stream: TLSStream[T_Stream]) -> bool:
     """Whether `interrupt_receive` works on the transport of *stream*."""
     return stream._records.interruptible  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
