@@ -385,6 +385,26 @@ async def test_a_silent_client_has_a_moment(tls: Maker, autojump_clock: Clock) -
         await trio.aclose_forcefully(new)
 
 
+async def test_each_silent_client_has_its_own_moment(
+    tls13: Maker, autojump_clock: Clock
+) -> None:
+    closed: list[float] = []
+
+    async def visit(delay: float) -> None:
+        await trio.sleep(delay)
+        async with await trio.open_tcp_stream(HOST, port_of(server)) as client:
+            await client.receive_some()
+        closed.append(trio.current_time() - delay)
+
+    async with serving(tls13.version, echo) as (nursery, server):
+        for delay in (0.1, 0.15, 0.2, 0.3):
+            nursery.start_soon(visit, delay)
+        await trio.sleep(0.35)
+        await server.drain()
+        assert trio.current_time() == pytest.approx(0.3 + DRAIN_PATIENCE, abs=0.001)
+    assert closed == pytest.approx([DRAIN_PATIENCE] * 4, abs=0.001)
+
+
 async def test_a_silent_client_that_speaks_in_time_is_served(
     tls: Maker, autojump_clock: Clock
 ) -> None:

@@ -81,12 +81,15 @@ FIRST_REQUEST_TIME: Final = 0.3
 # If the transport cannot tell whether there is input: a task that waits for it gets it in
 # the next pass of the scheduler.
 WAKE_UP_TIME: Final = 0.02
-# The least time between two looks at all waits.
+# Seconds between two looks at a wait that a drain or max_age may cut short. It is
+# shorter than DRAIN_PATIENCE, so that what comes in parts is seen in time.
+CHECK_INTERVAL: Final = DRAIN_PATIENCE / 2
+# The least time between two looks at those that are due.
 LOOK_INTERVAL: Final = 0.01
 
 
 class NextLook:
-    """When to look at the waits again that were left alone.
+    """When to look again at the waits that were left alone.
 
     Their time is no deadline: a part of a request may have come in it.
     """
@@ -186,6 +189,9 @@ class ServedConnection:
       waiting: Its waits that are going on.
       timeout: The time limit of its handshake in seconds, if it was shortened.
     """
+
+    due: Final = -math.inf
+    """As of a `Wait`, which takes over at the first look."""
 
     __slots__ = (
         "_draining",
@@ -304,6 +310,9 @@ class Wait:
 
     A class, not `@contextmanager`: one is alive per idle connection, so a generator frame
     would cost memory, and a drain would throw an exception into each.
+
+    Attributes:
+      due: When to look at it again.
     """
 
     __slots__ = (
@@ -315,6 +324,7 @@ class Wait:
         "_stream",
         "_timeout",
         "_waits",
+        "due",
     )
 
     def __init__(
@@ -330,6 +340,7 @@ class Wait:
         self._deadline = math.inf
         self._first_look: float | None = None
         self._some_since: float | None = None
+        self.due = -math.inf
         self._scope = trio.CancelScope()
 
     def __enter__(self) -> trio.CancelScope:
@@ -394,7 +405,8 @@ class Wait:
         elif self._served.ended:  # so may the server have, and nobody looks any more
             self._scope.deadline = min(self._deadline, until)
         else:
-            self._waits.next_look.by(until)
+            self.due = min(until, now + CHECK_INTERVAL)
+            self._waits.next_look.by(self.due)
 
 
 # The connection whose task this is, or which started this task.

@@ -39,6 +39,7 @@ from .accept import (
 )
 from .contexts import warn_if_unusable
 from .drain import (
+    CHECK_INTERVAL,
     CURRENT_CONNECTION,
     DRAIN_PATIENCE,
     FIRST_REQUEST_TIME,
@@ -66,10 +67,6 @@ OnError: TypeAlias = Callable[[Exception, TLSStream[Any]], object]
 Prepare: TypeAlias = Callable[[Any], Awaitable[bytes | bytearray | memoryview | None]]
 
 WAITS_PER_CHECKPOINT: Final = 8  # waits
-
-# Seconds between two looks at the waits that a drain or max_age may cut short. It is
-# shorter than DRAIN_PATIENCE, so that what comes in parts is seen in time.
-CHECK_INTERVAL: Final = DRAIN_PATIENCE / 2
 
 # How many connections are asked at most, to find a silent one that makes room for another.
 MOST_LOOKS: Final = 64
@@ -733,8 +730,12 @@ class TLSServer:
         interval = min(CHECK_INTERVAL, max(self._options.max_age / 100, 0.01))
         while not self._finished.is_set():
             await self._next_look.wait(interval, self._finished)
+            now = trio.current_time()
             for wait in self._due_waits():
-                wait.cut_short()
+                if wait.due <= now:
+                    wait.cut_short()
+                else:
+                    self._next_look.by(wait.due)
 
     def _due_waits(self) -> list[Wait | ServedConnection]:
         if self._notice_over.is_set():
