@@ -508,6 +508,32 @@ async def test_a_write_that_takes_too_long_is_a_write_timeout(tls: Maker) -> Non
         nursery.cancel_scope.cancel()
 
 
+async def test_a_read_that_is_cut_short_beside_a_write_still_ends_in_a_reset(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    """As of HTTP/2, where one task reads and another one writes."""
+
+    async def serve(stream: Stream) -> None:
+        assert await stream.receive_some() == b"question"
+        with pytest.raises(TransportBrokenError):
+            await stream.receive_some()
+
+    async with serving(tls.version, serve) as (nursery, server):
+        transport = await TLSBackend(policy=HASTY).connect_tcp(HOST, port_of(server))
+        stream = await transport.start_tls(client_context(tls.version), NAME)
+
+        async def write() -> None:
+            await trio.sleep(1)
+            await stream.write(b"question")
+
+        nursery.start_soon(write)
+        with pytest.raises(httpcore.ReadTimeout):
+            await stream.read(100, timeout=2)
+        await stream.aclose()
+        await until(lambda: not server.connections)
+        assert server.tally == {ShutdownOutcome.RESET: 1}
+
+
 async def test_the_backend_sleeps(autojump_clock: trio.testing.MockClock) -> None:
     began = trio.current_time()
     await TLSBackend().sleep(5)

@@ -157,19 +157,20 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._stream = stream
         self._policy = policy
         self._https_compatible = https_compatible
-        # Whether the last call was: HTTP/2 goes on with a connection after one of its
-        # requests was cancelled.
-        self._interrupted = False
+        # Whether the last call of each was: HTTP/2 goes on with a connection after one of
+        # its requests was cancelled, and writes while it reads.
+        self._read_interrupted = False
+        self._write_interrupted = False
 
     async def read(
         self,
         max_bytes: int,
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
     ) -> bytes:
-        self._interrupted = True
+        self._read_interrupted = True
         with _Mapped(timeout, httpcore.ReadTimeout, httpcore.ReadError):
             data = await self._stream.receive_some(max_bytes)
-        self._interrupted = False
+        self._read_interrupted = False
         return bytes(data)
 
     async def write(
@@ -178,16 +179,17 @@ class _Stream(httpcore.AsyncNetworkStream):
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
     ) -> None:
         if buffer:
-            self._interrupted = True
+            self._write_interrupted = True
             with _Mapped(timeout, httpcore.WriteTimeout, httpcore.WriteError):
                 await self._stream.send_all(buffer)
-            self._interrupted = False
+            self._write_interrupted = False
 
     async def aclose(self) -> None:
         # httpcore shields this from cancellation. After an interruption nobody is
         # interested in a graceful end, and waiting for one would delay the cancelled
         # task by the limits of the policy.
-        if self._interrupted and not self._tls_failed:
+        interrupted = self._read_interrupted or self._write_interrupted
+        if interrupted and not self._tls_failed:
             await trio.aclose_forcefully(self._stream)
         else:
             await self._stream.aclose()
