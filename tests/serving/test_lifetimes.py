@@ -19,7 +19,12 @@ from trio_tlsdown import (
     receive_until_drain,
 )
 from trio_tlsdown._serving import server as _server
-from trio_tlsdown._serving.drain import DRAIN_PATIENCE, FIRST_REQUEST_TIME, Wait
+from trio_tlsdown._serving.drain import (
+    DRAIN_PATIENCE,
+    FIRST_REQUEST_TIME,
+    REST_TIME,
+    Wait,
+)
 from trio_tlsdown.testing import Cancellation, cancel_everywhere, echo
 
 COMPLETE = ShutdownOutcome.COMPLETE
@@ -301,6 +306,20 @@ async def test_so_is_one_whose_first_part_is_in_the_kernel(
         client.sock.send(second + third)
         assert await client.receive() == b"last answer"
         await client.goodbye()
+
+
+async def test_a_part_that_is_never_followed_does_not_keep_an_old_connection_open(
+    tls: Maker, autojump_clock: Clock
+) -> None:
+    async with serving(tls.version, answer_each, max_age=AGE) as (_, server):
+        client = await SyncClient.connect(server, tls.version)
+        await trio.sleep(0.8 * AGE)
+        client.sock.send((await in_parts(client))[0])
+        await until(lambda: not server.connections)
+        ended = trio.current_time() - REST_TIME
+        assert 0.9 * AGE <= ended <= 1.12 * AGE + 7  # it answers no close_notify
+        assert server.tally == {ABORTED: 1}
+        client.sock.close()
 
 
 async def test_a_part_that_is_never_followed_has_half_of_the_grace(

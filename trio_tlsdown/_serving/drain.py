@@ -78,6 +78,8 @@ DRAIN_PATIENCE: Final = 0.5
 # After a handshake, for the first request: on TLS 1.2 it comes a round trip later, which
 # takes a third of a second from the other side of the earth.
 FIRST_REQUEST_TIME: Final = 0.3
+# For the rest of a record on a connection that is too old. (A drain has a grace.)
+REST_TIME: Final = 5.0
 # If the transport cannot tell whether there is input: a task that waits for it gets it in
 # the next pass of the scheduler.
 WAKE_UP_TIME: Final = 0.02
@@ -376,7 +378,7 @@ class Wait:
         if self._waits.limit is not None:
             limit = self._waits.limit
         elif self._served.retired:
-            limit = math.inf
+            limit = REST_TIME
         else:
             return
         now = trio.current_time()
@@ -446,7 +448,7 @@ def cancel_on_drain(
     decrypted gets a moment to be received, and so does the first one after a handshake.
     If a part of a TLS record has come, the rest may take half of the grace. The same
     goes for a wait that begins while the server drains, and for a connection that is
-    older than *max_age*.
+    older than *max_age*, where the rest may take 5 seconds.
 
     It applies to the connection whose handler it is called in, or whose handler started
     the task. The wait may also be for something else, such as a queue. In *prepare* it
