@@ -397,7 +397,8 @@ class RecordTransport:
 
     def _cannot_send(self, error: trio.BrokenResourceError) -> None:
         self.error = self.error or without_frames(error)
-        self._was_reset = is_reset(error)
+        # A reader that was told of the reset may not have passed it on yet.
+        self._was_reset = self._was_reset or is_reset(error)
         self._output.read()
         self._state.process_event_if_legal(Event.SENDING_RESET)
 
