@@ -431,7 +431,8 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         and gives up otherwise.
 
         Concurrent calls share one result, so ``wait=False`` beside a call that waits
-        takes as long as that one.
+        takes as long as that one. They share the time of the first one, too, even if
+        that one is cancelled.
 
         Args:
           wait: Wait for the peer's close_notify. Default: True.
