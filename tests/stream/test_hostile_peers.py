@@ -6,12 +6,15 @@ forged.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import socket
 import ssl
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -528,6 +531,26 @@ async def test_nobody_has_to_know_how_an_answer_is_waited_for(
                 await until(lambda: stream._engine.output.pending)
                 scope.cancel()
     assert [type(error) for error in caught] == [trio.Cancelled]
+
+
+async def test_a_reader_that_could_not_answer_leaves_nothing_to_the_garbage_collector(
+    tls13: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with answer_without_room(tls13, monkeypatch) as (stream, _, _):
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(stream.receive_some)
+                    await until(partial(getattr, stream._records.lock, "locked"))
+                    scope.cancel()
+        session = weakref.ref(stream._engine.ssl_object)
+        del stream, nursery
+        await trio.lowlevel.checkpoint()
+        assert session() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_answer_that_can_never_leave_is_dropped(

@@ -658,7 +658,17 @@ async def reset_transport(tls: Maker) -> TLSStream[Any]:
     return a
 
 
-@pytest.mark.parametrize("fail", [failed_handshake, bad_record, reset_transport])
+async def unwrapping_a_cut(tls: Maker) -> TLSStream[Any]:
+    async with tls.client_and_bare_server() as (stream, peer):
+        await peer.transport.aclose()
+        with pytest.raises(TruncatedError):
+            await stream.unwrap()
+    return stream
+
+
+@pytest.mark.parametrize(
+    "fail", [failed_handshake, bad_record, reset_transport, unwrapping_a_cut]
+)
 async def test_a_stream_that_failed_does_not_wait_for_the_garbage_collector(
     tls: Maker, fail: Callable[[Maker], Awaitable[TLSStream[Any]]]
 ) -> None:

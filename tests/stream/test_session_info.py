@@ -10,6 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 import trio
+import trio.testing
 
 from tests.support import (
     CA,
@@ -135,6 +136,19 @@ async def test_httpcore_finds_the_sslobject_where_trio_has_it(tls: Maker) -> Non
     client, server = await tls.pair()
     assert isinstance(client._ssl_object, ssl.SSLObject)
     await close(client, server)
+
+
+async def test_the_certificate_cannot_be_had_in_the_middle_of_a_message(
+    tls13: Maker,
+) -> None:
+    async with tls13.client_and_bare_server("tcp") as (client, peer):
+        assert client.getpeercert()
+        await peer.send(peer.record(22, b"\x04\x00\x00\x40"))  # the head of a ticket
+        await trio.testing.wait_all_tasks_blocked()
+        client.peer_state_nowait()
+        with pytest.raises(ValueError, match="handshake not done yet"):
+            client.getpeercert()
+        assert client.version() == "TLSv1.3"
 
 
 async def test_it_takes_a_handshake() -> None:

@@ -500,6 +500,29 @@ async def test_a_shutdown_takes_over_from_one_that_was_cancelled(tls: Maker) -> 
     await b.aclose()
 
 
+async def test_shutdowns_that_take_over_take_no_longer_together_than_one(
+    tls: Maker, autojump_clock: MockClock
+) -> None:
+    a, b = await tls.pair()
+
+    async def shut_down(seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            assert (await a.shutdown()).outcome is ShutdownOutcome.ABORTED
+
+    async with trio.open_nursery() as nursery:
+        for seconds in (4, 4.5, 100, 100):
+            nursery.start_soon(shut_down, seconds)
+            await trio.testing.wait_all_tasks_blocked()
+    assert trio.current_time() == 5
+    async with trio.open_nursery() as nursery:  # a later one has its own time
+        nursery.start_soon(a.shutdown)
+        await trio.sleep(4)
+        await b.shutdown()
+    assert a.report.outcome is ShutdownOutcome.COMPLETE
+    await a.aclose()
+    await b.aclose()
+
+
 async def test_shutdown_tells_when_another_task_closes(tls: Maker) -> None:
     a, b = await tls.pair()
     reports: list[ShutdownReport] = []

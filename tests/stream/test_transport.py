@@ -13,7 +13,7 @@ import trio.testing
 from hypothesis import example, given, strategies as st
 
 from tests.support import Maker, reset
-from trio_tlsdown import ShutdownOutcome
+from trio_tlsdown import ShutdownOutcome, TransportBrokenError
 from trio_tlsdown._core.state import ConnectionState
 from trio_tlsdown._stream.transport import (
     RecordBoundary,
@@ -167,6 +167,30 @@ async def test_what_a_reset_connection_cannot_take_is_not_kept(tls: Maker) -> No
     a._engine.encrypt(b"too late")
     assert a._connection.records.flush_nowait()
     assert not a._engine.output.pending
+    await trio.aclose_forcefully(a)
+
+
+async def test_a_reset_that_a_reader_has_met_stays_one_when_a_sender_meets_epipe(
+    tls: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells of a reset once, and the reader passes it on one step later."""
+    a, b = await tls.pair("tcp")
+    reset(b)
+    await trio.aclose_forcefully(b)
+    checkpoint = trio.lowlevel.cancel_shielded_checkpoint
+
+    async def while_another_task_sends() -> None:
+        a._engine.encrypt(b"too late")
+        assert a._connection.records.flush_nowait()
+        await checkpoint()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            trio.lowlevel, "cancel_shielded_checkpoint", while_another_task_sends
+        )
+        with pytest.raises(TransportBrokenError):
+            await a.receive_some()
+    assert a.report.outcome is ShutdownOutcome.RESET
     await trio.aclose_forcefully(a)
 
 

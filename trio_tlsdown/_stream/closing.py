@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 class _SharedShutdown(InProgress):
     """A running `shutdown` that other callers join."""
 
-    __slots__ = ("report", "waits")
+    __slots__ = ("began", "report", "waits")
 
-    def __init__(self, *, waits: bool) -> None:
+    def __init__(self, *, began: float, waits: bool) -> None:
         super().__init__()
+        self.began = began
         self.waits = waits
         self.report: ShutdownReport | None = None
 
@@ -100,30 +101,33 @@ class Closer:
     async def shutdown(self, *, wait: bool) -> ShutdownReport:
         """As `TLSStream.shutdown`."""
         self._connection.check_open()
+        began = trio.current_time()
         while (running := self._shutdown) is not None:
             await running.wait_released()
             if running.report is not None and (running.waits or not wait):
                 return running.report
             self._connection.check_open()
+            # Taken over, it has no more time: all who have joined it wait for that.
+            began = min(began, running.began)
         if not self._connection.state.close_notify_sent:
             self._sends.check_sending()
             self._waits.check()
-        self._shutdown = shared = _SharedShutdown(waits=wait)
+        self._shutdown = shared = _SharedShutdown(began=began, waits=wait)
         try:
             with shared:
-                shared.report = await self._exchange(wait=wait)
+                shared.report = await self._exchange(began, wait=wait)
                 return shared.report
         finally:
             self._shutdown = None
 
-    async def _exchange(self, *, wait: bool) -> ShutdownReport:
+    async def _exchange(self, began: float, *, wait: bool) -> ShutdownReport:
         state = self._connection.state
         state.process_event_if_legal(Event.RESUMED)
         self._connection.start_shutdown_clock()
         self.reader_seen = self._receives.busy
         try:
             if not await self._exchange_at_once(wait=wait):
-                with self._connection.deadline() as scope:
+                with self._connection.deadline(began) as scope:
                     if not state.close_notify_sent:
                         await self.send_close_notify()
                     if wait:

@@ -434,10 +434,12 @@ class Connection:
 
     # Ending:
 
-    def deadline(self) -> trio.CancelScope:
-        """A cancel scope that lasts ``policy.timeout``."""
+    def deadline(self, began: float | None = None) -> trio.CancelScope:
+        """A cancel scope that lasts ``policy.timeout``, from *began* or from now on."""
+        if began is None:
+            began = trio.current_time()
         # Half the cost of move_on_after().
-        return trio.CancelScope(deadline=trio.current_time() + self._policy.timeout)
+        return trio.CancelScope(deadline=began + self._policy.timeout)
 
     def start_shutdown_clock(self) -> None:
         """Record the time of the first sign of an ending."""

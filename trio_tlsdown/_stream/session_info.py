@@ -95,7 +95,12 @@ class SessionInfo:
     @overload
     def getpeercert(self, binary_form: bool) -> dict[str, Any] | bytes | None: ...
     def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
-        """The peer's certificate: `ssl.SSLSocket.getpeercert`."""
+        """The peer's certificate: `ssl.SSLSocket.getpeercert`.
+
+        Raises:
+          ValueError: the peer is in the middle of another handshake (TLS 1.2), or of a
+            message such as a session ticket (TLS 1.3). So ask before more is received.
+        """
         return self._after_handshake("getpeercert()").getpeercert(binary_form)
 
     if sys.version_info >= (3, 13):

@@ -431,7 +431,8 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         and gives up otherwise.
 
         Concurrent calls share one result, so ``wait=False`` beside a call that waits
-        takes as long as that one.
+        takes as long as that one. They share the time of the first one, too, even if
+        that one is cancelled.
 
         Args:
           wait: Wait for the peer's close_notify. Default: True.
@@ -472,12 +473,13 @@ class TLSStream(SessionInfo, trio.abc.HalfCloseableStream, Generic[T_Stream]):
         """
         self._connection.check_open()
         self._check_nothing_unread()
-        report = await self.shutdown()
+        outcome = (await self.shutdown()).outcome
         self._connection.check_open()
-        if report.outcome is not ShutdownOutcome.COMPLETE:
-            raise report.error or trio.BrokenResourceError(
+        if outcome is not ShutdownOutcome.COMPLETE:
+            # Not kept in a variable: its traceback will refer to this frame.
+            raise self.report.error or trio.BrokenResourceError(
                 "the close_notify exchange did not complete within the limits of the "
-                f"policy: {report.outcome.value}"
+                f"policy: {outcome.value}"
             )
         self._check_nothing_unread()
         self._state.process_event(Event.UNWRAPPED)

@@ -397,7 +397,8 @@ class RecordTransport:
 
     def _cannot_send(self, error: trio.BrokenResourceError) -> None:
         self.error = self.error or without_frames(error)
-        self._was_reset = is_reset(error)
+        # A reader that was told of the reset may not have passed it on yet.
+        self._was_reset = self._was_reset or is_reset(error)
         self._output.read()
         self._state.process_event_if_legal(Event.SENDING_RESET)
 
@@ -486,14 +487,21 @@ class RecordTransport:
         # Waiting only to send would deadlock with a peer that writes everything before
         # it reads; waiting only to receive, with a peer that waits for our answer.
         assert self._socket is not None
+        error: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._flush_when_there_is_room)
                 await self._socket.wait_readable()
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            # Callers need not know that there is a nursery.
-            raise _most_important(group) from None
+            error = _most_important(group)
+        if error is not None:
+            # Callers need not know that there is a nursery. Not raised above: a context
+            # of which the error is a part would be a cycle, as a variable would.
+            try:
+                raise error
+            finally:
+                del error
 
     async def _flush_when_there_is_room(self) -> None:
         with suppress(trio.ClosedResourceError):
