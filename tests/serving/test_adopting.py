@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import trio
 import trio.testing
 
 from tests.servers import HOST, nothing_left, port_of, serving
+from tests.stream.test_linger import SMALL, narrow_transports
 from tests.support import (
     NAME,
     TRANSPORTS,
@@ -431,6 +432,69 @@ async def test_what_an_sslstream_has_sent_is_not_destroyed_by_closing(
             await stream.send_all(bytes(2**15))
     assert received == 2**15
     assert nursery.tally == {ABORTED: 1}
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda stream: stream.receive_some(),
+        lambda stream: stream.wait_send_all_might_not_block(),
+    ],
+    ids=["receive", "wait"],
+)
+async def test_whoever_uses_an_sslstream_that_lingers_is_told_and_disturbs_nothing(
+    use: Callable[[Any], Awaitable[object]],
+    tls: Maker,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    theirs, ours = await narrow_transports(SMALL)
+    stream = of_kind(trio.SSLStream, ours, tls.version)
+    peer = TLSStream(theirs, server_context(tls.version), server_side=True)
+    received = 0
+
+    async def be_slow() -> None:
+        nonlocal received
+        await peer.do_handshake()
+        await trio.sleep(1)
+        with pytest.raises(trio.ClosedResourceError):
+            await use(stream)
+        await trio.sleep(1)
+        assert ours.socket.fileno() != -1
+        async for data in peer:
+            received += len(data)
+        await peer.aclose()
+
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(be_slow)
+        policy = ShutdownPolicy(timeout=0, linger_timeout=60)
+        async with open_tls_nursery(policy) as nursery:
+            nursery.adopt(stream)
+            await stream.send_all(bytes(SMALL))
+    assert received == SMALL
+    assert nursery.tally == {ABORTED: 1}
+
+
+async def test_closing_an_sslstream_that_lingers_closes_it_at_once(
+    tls: Maker, autojump_clock: trio.testing.MockClock
+) -> None:
+    theirs, ours = await narrow_transports(SMALL)
+    stream = of_kind(trio.SSLStream, ours, tls.version)
+    peer = TLSStream(theirs, server_context(tls.version), server_side=True)
+
+    async def close_later() -> None:
+        await peer.do_handshake()
+        await trio.sleep(1)
+        await stream.aclose()
+
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(close_later)
+        policy = ShutdownPolicy(timeout=0, linger_timeout=60)
+        async with open_tls_nursery(policy) as nursery:
+            nursery.adopt(stream)
+            await stream.send_all(bytes(SMALL))
+        assert trio.current_time() < 2
+    assert nursery.tally == {ABORTED: 1}
+    await trio.aclose_forcefully(peer)
 
 
 async def test_one_sslstream_over_another_ends_first(tls: Maker) -> None:

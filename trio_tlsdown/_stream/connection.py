@@ -486,8 +486,6 @@ class Connection:
         """
         transport = self.records.transport
         if self._policy.linger_timeout > 0 and over_tcp(transport):
-            # Wakes a reader that is parked on the transport.
-            trio.lowlevel.notify_closing(transport.socket)
             await linger(
                 transport,
                 self._policy.linger_timeout,

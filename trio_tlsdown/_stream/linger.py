@@ -130,11 +130,13 @@ async def linger(
     this then waits for its FIN. Up to `MAX_DISCARDED` bytes are read.
 
     Args:
-      stream: No other task may be using it. It is not closed.
+      stream: A task that waits for its socket gets `trio.ClosedResourceError`, and no
+        other may use it from now on. It is not closed.
       seconds: How long to wait at most.
       until_fin: Wait for the peer's FIN in any case. Default: False.
     """
     sock = stream.socket
+    trio.lowlevel.notify_closing(sock)
     with trio.move_on_after(seconds):
         try:
             sock.shutdown(socket.SHUT_WR)

@@ -16,7 +16,7 @@ unwrap() must never return: it would close the SSLStream and drop the transport.
 from __future__ import annotations
 
 import ssl
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -173,6 +173,21 @@ class _Tap(trio.abc.Stream):
         await self.transport.aclose()
 
 
+class _Lingering(trio.abc.Stream):
+    """Stands in for the transport of an SSLStream that lingers: nobody else may use it."""
+
+    def __init__(self, transport: trio.abc.Stream) -> None:
+        self._transport = transport
+
+    async def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise trio.ClosedResourceError("another task closes this SSLStream")
+
+    send_all = wait_send_all_might_not_block = receive_some = _refuse
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
 @attrs.frozen
 class SSLStreamCloser(trio.abc.AsyncResource):
     """Ends one `trio.SSLStream`; two for the same stream are equal.
@@ -290,7 +305,11 @@ class SSLStreamCloser(trio.abc.AsyncResource):
                 and over_tcp(transport)
                 and not all_acknowledged_and_read(transport)
             ):
-                await linger(transport, self.policy.linger_timeout)
+                self.stream.transport_stream = _Lingering(transport)
+                try:
+                    await linger(transport, self.policy.linger_timeout)
+                finally:
+                    self.stream.transport_stream = transport
             await self.stream.aclose()
         except BaseException:
             await self._abort(transport)  # noqa: ASYNC102 - does not wait
