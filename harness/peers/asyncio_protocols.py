@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 from .interface import Accept, Connection, Control, PythonPeer, T
 
 BACKLOG: Final = 2**16  # the kernel has a limit of its own
-MOST: Final = 2**18  # bytes of one read, and bytes that wait to be read
+BUFFER_SIZE: Final = 2**18  # bytes of one read, and bytes that wait to be read
 
 CANNOT: Final = {
     "half-close": "can_write_eof() is False for TLS",
@@ -25,7 +25,7 @@ CANNOT: Final = {
 }
 
 # One for all connections: each copies at once what was read for it.
-_buffer = memoryview(bytearray(MOST))
+_buffer = memoryview(bytearray(BUFFER_SIZE))
 
 
 class Protocol(asyncio.BufferedProtocol):
@@ -68,7 +68,7 @@ class Client(Protocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._received.append(memoryview(bytes(_buffer[:nbytes])))
         self._size += nbytes
-        if self._size >= MOST and not self._stopped:
+        if self._size >= BUFFER_SIZE and not self._stopped:
             self._stopped = True
             self.transport.pause_reading()
         self._wake_reader()
@@ -101,7 +101,7 @@ class Client(Protocol):
         if self._writer is not None:
             await self._writer
 
-    async def receive(self, size: int = MOST) -> memoryview:
+    async def receive(self, size: int = BUFFER_SIZE) -> memoryview:
         if not self._received and not self._ended:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
@@ -114,7 +114,7 @@ class Client(Protocol):
             self._received.appendleft(data[size:])
             data = data[:size]
         self._size -= len(data)
-        if self._stopped and self._size < MOST:
+        if self._stopped and self._size < BUFFER_SIZE:
             self._stopped = False
             self.transport.resume_reading()
         return data

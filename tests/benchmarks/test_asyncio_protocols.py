@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from harness.peers.asyncio_protocols import MOST, Client, Echo
+from harness.peers.asyncio_protocols import BUFFER_SIZE, Client, Echo
 
 
 class Notes(asyncio.Transport):
@@ -57,7 +57,7 @@ def test_data_are_read_in_order_and_in_the_size_that_is_asked_for() -> None:
 
 def test_the_socket_is_not_read_while_much_data_wait_to_be_taken() -> None:
     async def scene(client: Client, transport: Notes) -> None:
-        come(client, bytes(MOST))
+        come(client, bytes(BUFFER_SIZE))
         come(client, b"more")
         assert transport.taken == ["pause"]
         await client.receive(3)

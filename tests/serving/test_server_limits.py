@@ -149,9 +149,9 @@ async def listen() -> trio.SocketListener:
     return listener
 
 
-@pytest.mark.parametrize(("most_looks", "gone"), [(2, 0), (3, 2)])
+@pytest.mark.parametrize(("asked", "gone"), [(2, 0), (3, 2)])
 async def test_those_whom_prepare_keeps_waiting_are_bounded(
-    most_looks: int,
+    asked: int,
     gone: int,
     tls: Maker,
     autojump_clock: Clock,
@@ -162,7 +162,7 @@ async def test_those_whom_prepare_keeps_waiting_are_bounded(
     async def prepare(transport: trio.abc.Stream) -> None:
         await trio.sleep_forever()
 
-    monkeypatch.setattr(_server, "MOST_LOOKS", most_looks)
+    monkeypatch.setattr(_server, "MAX_CONNECTIONS_ASKED", asked)
     async with serving(tls.version, echo, prepare=prepare, max_handshakes=3) as (
         nursery,
         server,

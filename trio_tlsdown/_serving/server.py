@@ -69,7 +69,7 @@ Prepare: TypeAlias = Callable[[Any], Awaitable[bytes | bytearray | memoryview | 
 WAITS_PER_CHECKPOINT: Final = 8  # waits
 
 # How many connections are asked at most, to find a silent one that makes room for another.
-MOST_LOOKS: Final = 64
+MAX_CONNECTIONS_ASKED: Final = 64
 
 # Connections with max_age that have ended are not looked for below this number of them.
 FORGET_AT_LEAST: Final = 64
@@ -438,13 +438,13 @@ class TLSServer:
         most = self._options.max_handshakes
         if most is None or len(self._before_handshake) <= most:
             return
-        if not self._make_room(MOST_LOOKS) and self._options.prepare is not None:
+        if not self._make_room(MAX_CONNECTIONS_ASKED) and self._options.prepare is not None:
             self._evict(next(iter(self._before_handshake)))
 
-    def _make_room(self, most_looks: int | None = None) -> bool:
+    def _make_room(self, max_asked: int | None = None) -> bool:
         # Not one that was just accepted, and has sent its ClientHello. That is read in
         # the next pass of the scheduler, so few are like that.
-        for served in itertools.islice(self._before_handshake, most_looks):
+        for served in itertools.islice(self._before_handshake, max_asked):
             if served.input() is Input.NOTHING:
                 self._evict(served)
                 return True
