@@ -202,6 +202,46 @@ async def test_a_connection_that_has_asked_is_not_new_any_more(
         assert report.elapsed == pytest.approx(0, abs=0.001)
 
 
+@pytest.mark.parametrize("early", [True, False])
+async def test_a_task_that_outlives_its_connection_is_cut_short_too(
+    tls: Maker, autojump_clock: Clock, *, early: bool
+) -> None:
+    """What was unwrapped has unread data, and the task waits for something else."""
+    cut: list[float] = []
+    unread, ended = trio.Event(), trio.Event()
+
+    async def handler(stream: Stream) -> None:
+        transport, _ = await stream.unwrap()
+        await transport.send_all(b"ready")
+        await trio.lowlevel.wait_readable(transport.socket)
+        unread.set()
+        nursery.start_soon(wait, transport)
+        if early:
+            await server.draining.wait()
+            await trio.testing.wait_all_tasks_blocked()
+
+    async def wait(transport: trio.SocketStream) -> None:
+        await (server.draining if early else ended).wait()
+        began = trio.current_time()
+        with cancel_on_drain() as scope:
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+        cut.append(trio.current_time() - began)
+        await transport.aclose()
+
+    async with serving(tls.version, handler) as (nursery, server):
+        client = await client_of(port_of(server), tls.version)
+        transport, early_bytes = await client.unwrap()
+        assert early_bytes or await transport.receive_some() == b"ready"
+        await transport.send_all(b"in the clear")
+        await unread.wait()
+        await server.drain()
+        ended.set()
+        await until(lambda: cut)
+        await transport.aclose()
+    assert cut == [pytest.approx(DRAIN_PATIENCE)]
+
+
 async def test_a_wait_on_a_connection_that_the_handler_has_closed_is_cut_short(
     tls: Maker, autojump_clock: Clock
 ) -> None:
@@ -481,7 +521,7 @@ async def test_a_client_that_speaks_when_a_drain_without_grace_is_cancelled_is_s
         if looks == 1:
             client.send_hello()
             drains.cancel_scope.cancel()
-        elif looks == 10:
+        elif looks == 10:  # pragma: no cover - if it spins
             nursery.cancel_scope.cancel()
 
     async with serving(tls.version, answer_each) as (nursery, server):

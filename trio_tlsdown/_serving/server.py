@@ -438,7 +438,10 @@ class TLSServer:
         most = self._options.max_handshakes
         if most is None or len(self._before_handshake) <= most:
             return
-        if not self._make_room(MAX_CONNECTIONS_ASKED) and self._options.prepare is not None:
+        if (
+            not self._make_room(MAX_CONNECTIONS_ASKED)
+            and self._options.prepare is not None
+        ):
             self._evict(next(iter(self._before_handshake)))
 
     def _make_room(self, max_asked: int | None = None) -> bool:
@@ -736,6 +739,9 @@ class TLSServer:
                     wait.cut_short()
                 else:
                     self._next_look.by(wait.due)
+        # Nobody looks any more at those of tasks that outlive their connections.
+        for wait in self._due_waits():
+            wait.cut_short()
 
     def _due_waits(self) -> list[Wait | ServedConnection]:
         if self._notice_over.is_set():
