@@ -1,4 +1,4 @@
-"""TLS implementations, each used as those do who want it fast.
+"""TLS implementations, each used the way its users make it fast.
 
 The labs of ``tests/interop`` and the benchmarks run on the same ones. Those in Python
 have the interface of ``interface.py``; a compiled one is a program with both roles.

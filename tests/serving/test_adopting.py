@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -434,6 +435,29 @@ async def test_what_an_sslstream_has_sent_is_not_destroyed_by_closing(
     assert nursery.tally == {ABORTED: 1}
 
 
+async def tally_of_lingering(
+    version: str, meanwhile: Callable[[Any, TLSStream[Any]], Awaitable[object]]
+) -> Counter[ShutdownOutcome]:
+    """Have a nursery end an SSLStream whose peer reads nothing, and call *meanwhile*."""
+    theirs, ours = await narrow_transports(SMALL)
+    stream = of_kind(trio.SSLStream, ours, version)
+    peer = TLSStream(theirs, server_context(version), server_side=True)
+
+    async def wait_and_call() -> None:
+        await peer.do_handshake()
+        await trio.sleep(1)
+        await meanwhile(stream, peer)
+
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(wait_and_call)
+        policy = ShutdownPolicy(timeout=0, linger_timeout=60)
+        async with open_tls_nursery(policy) as nursery:
+            nursery.adopt(stream)
+            await stream.send_all(bytes(SMALL))
+    await peer.aclose()
+    return nursery.tally
+
+
 @pytest.mark.parametrize(
     "use",
     [
@@ -447,54 +471,30 @@ async def test_whoever_uses_an_sslstream_that_lingers_is_told_and_disturbs_nothi
     tls: Maker,
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    theirs, ours = await narrow_transports(SMALL)
-    stream = of_kind(trio.SSLStream, ours, tls.version)
-    peer = TLSStream(theirs, server_context(tls.version), server_side=True)
     received = 0
 
-    async def be_slow() -> None:
+    async def be_slow(stream: Any, peer: TLSStream[Any]) -> None:
         nonlocal received
-        await peer.do_handshake()
-        await trio.sleep(1)
         with pytest.raises(trio.ClosedResourceError):
             await use(stream)
         await trio.sleep(1)
-        assert ours.socket.fileno() != -1
+        assert stream.transport_stream.socket.fileno() != -1
         async for data in peer:
             received += len(data)
         await peer.aclose()
 
-    async with trio.open_nursery() as tasks:
-        tasks.start_soon(be_slow)
-        policy = ShutdownPolicy(timeout=0, linger_timeout=60)
-        async with open_tls_nursery(policy) as nursery:
-            nursery.adopt(stream)
-            await stream.send_all(bytes(SMALL))
+    assert await tally_of_lingering(tls.version, be_slow) == {ABORTED: 1}
     assert received == SMALL
-    assert nursery.tally == {ABORTED: 1}
 
 
 async def test_closing_an_sslstream_that_lingers_closes_it_at_once(
     tls: Maker, autojump_clock: trio.testing.MockClock
 ) -> None:
-    theirs, ours = await narrow_transports(SMALL)
-    stream = of_kind(trio.SSLStream, ours, tls.version)
-    peer = TLSStream(theirs, server_context(tls.version), server_side=True)
-
-    async def close_later() -> None:
-        await peer.do_handshake()
-        await trio.sleep(1)
+    async def close(stream: Any, _: TLSStream[Any]) -> None:
         await stream.aclose()
 
-    async with trio.open_nursery() as tasks:
-        tasks.start_soon(close_later)
-        policy = ShutdownPolicy(timeout=0, linger_timeout=60)
-        async with open_tls_nursery(policy) as nursery:
-            nursery.adopt(stream)
-            await stream.send_all(bytes(SMALL))
-        assert trio.current_time() < 2
-    assert nursery.tally == {ABORTED: 1}
-    await trio.aclose_forcefully(peer)
+    assert await tally_of_lingering(tls.version, close) == {ABORTED: 1}
+    assert trio.current_time() < 2
 
 
 async def test_one_sslstream_over_another_ends_first(tls: Maker) -> None:

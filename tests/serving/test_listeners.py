@@ -274,6 +274,12 @@ async def test_a_drain_takes_them_although_descriptors_have_run_out(
     assert server.tally == {COMPLETE: 1}
 
 
+async def hears_both_halves(client: TLSStream[Any]) -> None:
+    assert await client.receive_some() == b"half "
+    assert await client.receive_some() == b"and half"
+    await is_told_goodbye(client)
+
+
 @pytest.mark.parametrize("notice", [0, 1])
 async def test_one_that_fails_in_a_drain_disturbs_nobody(
     notice: float, tls: Maker, autojump_clock: Clock, caplog: pytest.LogCaptureFixture
@@ -292,15 +298,10 @@ async def test_one_that_fails_in_a_drain_disturbs_nobody(
         await stream.send_all(b"and half")
         await trio.aclose_forcefully(another)
 
-    async def visit() -> None:
-        assert await client.receive_some() == b"half "
-        assert await client.receive_some() == b"and half"
-        await is_told_goodbye(client)
-
     listener = Fails()
     async with serving_on(listener, tls.version, handler) as (nursery, server):
         client = client_over(listener.connect(), tls.version)
-        nursery.start_soon(visit)
+        nursery.start_soon(hears_both_halves, client)
         await until(lambda: server.statistics().open)
         report = await server.drain(grace=3, notice=notice)
         assert report.tally[COMPLETE] == 1
@@ -350,15 +351,10 @@ async def test_one_that_cannot_be_closed_does_not_disturb_a_drain(
         await trio.sleep(2)
         await stream.send_all(b"and half")
 
-    async def visit() -> None:
-        assert await client.receive_some() == b"half "
-        assert await client.receive_some() == b"and half"
-        await is_told_goodbye(client)
-
     listener = ClosesBadly()
     async with serving_on(listener, tls.version, handler) as (nursery, server):
         client = client_over(listener.connect(), tls.version)
-        nursery.start_soon(visit)
+        nursery.start_soon(hears_both_halves, client)
         await until(lambda: server.statistics().open)
         report = await server.drain(grace=3)
         assert report.tally == {COMPLETE: 1}

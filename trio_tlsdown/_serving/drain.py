@@ -76,7 +76,7 @@ class MultiCancelScope:
 # and on a new connection, whose first byte may be on its way:
 DRAIN_PATIENCE: Final = 0.5
 # After a handshake, for the first request: on TLS 1.2 it comes a round trip later, which
-# takes a third of a second from the other side of the earth.
+# takes a third of a second from the other side of the world.
 FIRST_REQUEST_TIME: Final = 0.3
 # For the rest of a record on a connection that is too old. (A drain has a grace.)
 REST_TIME: Final = 5.0

@@ -314,7 +314,7 @@ class TLSServer:
                 await self._close_listener(listener)
                 closed = True
         except Exception as exc:
-            # Nobody would notice that, say, somebody has closed it.
+            # Without a drain, nobody would notice that it accepts no more.
             if not self.draining.is_set():
                 raise
             if not isinstance(exc, trio.ClosedResourceError):

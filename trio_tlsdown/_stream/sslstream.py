@@ -107,8 +107,25 @@ class _Ending:
 _ENDINGS: Final[WeakKeyDictionary[trio.SSLStream[Any], _Ending]] = WeakKeyDictionary()
 
 
-class _Tap(trio.abc.Stream):
-    """Stands in for the transport of an SSLStream that is being shut down.
+class _StandIn(trio.abc.Stream):
+    """Takes the place of the transport of an SSLStream.
+
+    Args:
+      transport: The SSLStream's own transport.
+    """
+
+    def __init__(self, transport: trio.abc.Stream) -> None:
+        self.transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)  # such as its socket
+
+    async def aclose(self) -> None:
+        await self.transport.aclose()
+
+
+class _Tap(_StandIn):
+    """Watches the transport of an SSLStream that is being shut down.
 
     Args:
       transport: The SSLStream's own transport.
@@ -120,13 +137,10 @@ class _Tap(trio.abc.Stream):
     """
 
     def __init__(self, transport: trio.abc.Stream, ending: _Ending) -> None:
-        self.transport = transport
+        super().__init__(transport)
         self._ending = ending
         self.starved = False
         self.last = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.transport, name)  # such as its socket
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         state = self._ending.state
@@ -170,22 +184,16 @@ class _Tap(trio.abc.Stream):
     async def aclose(self) -> None:
         # By another task, which closes the SSLStream.
         self._ending.state.process_event_if_legal(Event.CLOSED)
-        await self.transport.aclose()
+        await super().aclose()
 
 
-class _Lingering(trio.abc.Stream):
-    """Stands in for the transport of an SSLStream that lingers: nobody else may use it."""
-
-    def __init__(self, transport: trio.abc.Stream) -> None:
-        self._transport = transport
+class _Lingering(_StandIn):
+    """Refuses all but closing, so that nobody disturbs an SSLStream that lingers."""
 
     async def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise trio.ClosedResourceError("another task closes this SSLStream")
+        raise trio.ClosedResourceError("another task is closing this SSLStream")
 
     send_all = wait_send_all_might_not_block = receive_some = _refuse
-
-    async def aclose(self) -> None:
-        await self._transport.aclose()
 
 
 @attrs.frozen

@@ -35,7 +35,7 @@ inline Bytes stretch(std::size_t start, std::size_t size) {
 inline std::string words(const char* operation, const error_code& ec) {
   std::ostringstream out;
   out << operation << ": " << ec.category().name() << ' ' << ec.value() << ' '
-    << ec.message();
+      << ec.message();
   return out.str();
 }
 
@@ -55,7 +55,7 @@ public:
   unsigned port() const { return acceptor_.local_endpoint().port(); }
 
   std::string do_it(const std::string& command, const std::string& word,
-                      const std::string& version) {
+                    const std::string& version) {
     if (command == "accept") return accept(word);
     if (command == "connect") return connect(std::stoul(word), version);
     if (command == "send") return send(std::stoul(word));
@@ -137,7 +137,7 @@ private:
     Bytes data(1 << 16);
     if (reading)
       stream_->async_read_some(asio::buffer(data),
-                                     [&](error_code ec, std::size_t) { read = ec; });
+                               [&](error_code ec, std::size_t) { read = ec; });
     stream_->async_shutdown([&](error_code ec) { result = ec; });
     run();
     close_transport();
@@ -151,11 +151,10 @@ private:
   std::string close() {
     error_code write, result;
     stream_->async_shutdown([&](error_code ec) { result = ec; });
-    asio::async_write(*stream_, asio::buffer("x", 1),
-                          [&](error_code ec, std::size_t) {
-                              write = ec;
-                              close_transport();
-                          });
+    asio::async_write(*stream_, asio::buffer("x", 1), [&](error_code ec, std::size_t) {
+      write = ec;
+      close_transport();
+    });
     run();
     return "done " + words("shutdown", result) + "; " + words("write", write);
   }
@@ -178,7 +177,7 @@ private:
   }
 
   static std::string end(const error_code& ec, std::size_t size,
-                           const std::string& what) {
+                         const std::string& what) {
     return "end " + kind(ec) + ' ' + std::to_string(size) + ' ' + what;
   }
 

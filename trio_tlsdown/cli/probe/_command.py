@@ -6,6 +6,7 @@ import json
 import ssl
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from os.path import realpath
 from pathlib import Path
 from typing import Final, Literal, TextIO
 
@@ -223,7 +224,7 @@ def probe(
         raise click.UsageError(
             "--insecure verifies nothing, so --ca-file has no effect: leave one of them out."
         )
-    files = [path.resolve() for path in (junit, html, prometheus) if path is not None]
+    files = [realpath(path) for path in (junit, html, prometheus) if path is not None]
     if len(set(files)) < len(files):
         raise click.UsageError("Two reports name the same file: each needs its own.")
     protocol = _protocol(protocol_name, path, send)
